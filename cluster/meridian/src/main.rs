@@ -1,0 +1,2 @@
+//! meridian
+fn main() {}
