@@ -1,1 +1,22 @@
-//! cluster-core
+//! The pure core: workflow state and its rules.
+//!
+//! A request or an event batch goes in; events, tasks and a state change come out. There is no I/O, no
+//! clock, no randomness and no async here: `now`, ids and limits are arguments. Live execution, replay,
+//! reset and replication share the one applier in [`apply`], so they cannot diverge.
+//!
+//! Laws, each a property test: replay equals live; the same input gives the same bytes; derived tasks are
+//! among the rebuilt ones; event ids are gapless and versions never fall.
+
+pub mod given;
+pub mod outcome;
+pub mod request;
+pub mod state;
+pub mod task;
+pub mod version;
+
+pub use given::{Given, IdSeed, Policy};
+pub use outcome::{Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply};
+pub use request::{Request, Start};
+pub use state::Workflow;
+pub use task::{Task, TaskKind};
+pub use version::{BranchToken, VersionHistories, VersionHistory, VersionItem};

@@ -146,6 +146,16 @@ number_id!(
     FailoverVersion(i64)
 );
 
+impl ShardId {
+    /// The shard of a workflow in a cluster of `count` shards. The hash is on the wire between clusters:
+    /// FarmHash Fingerprint32 of `namespace_id + "_" + workflow_id`, modulo the count, plus one.
+    pub fn for_workflow(namespace_id: &NamespaceId, workflow_id: &WorkflowId, count: i32) -> Self {
+        let text = format!("{namespace_id}_{workflow_id}");
+        let hash = farmhash::fingerprint32(text.as_bytes());
+        Self::new((hash % count.max(1) as u32) as i32 + 1)
+    }
+}
+
 /// A moment, in nanoseconds since the Unix epoch. 0 means "not set", as on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(i64);
@@ -241,5 +251,21 @@ impl RunKey {
 impl fmt::Display for RunKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.namespace_id, self.workflow_id, self.run_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_agree_with_other_implementations() {
+        let ns = NamespaceId::new("32049b68-7872-4094-8e63-d0dd59896a83");
+        for (workflow, shards) in [("wf", [1, 5, 333]), ("order-42", [4, 4, 380])] {
+            for (count, shard) in [4, 8, 512].into_iter().zip(shards) {
+                let found = ShardId::for_workflow(&ns, &WorkflowId::new(workflow), count);
+                assert_eq!(found, ShardId::new(shard), "{workflow} of {count}");
+            }
+        }
     }
 }

@@ -1,0 +1,173 @@
+//! Tasks: what must happen because state changed, as plain data. The active side executes them, a standby
+//! verifies them, a test compares them. A timer is a task with a fire time; nobody sleeps here.
+
+use proto_ids::{EventId, FailoverVersion, RunId, Timestamp};
+
+/// One obligation of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Version of the event or record that made it.
+    pub version: FailoverVersion,
+    /// When to run it; `None` means at once.
+    pub fire_at: Option<Timestamp>,
+    /// What to do.
+    pub kind: TaskKind,
+}
+
+/// Which timeout of a workflow task or activity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timeout {
+    /// Scheduled, never started.
+    ScheduleToStart,
+    /// Started, never finished.
+    StartToClose,
+    /// Scheduled, never finished.
+    ScheduleToClose,
+    /// No heartbeat in time.
+    Heartbeat,
+}
+
+/// What a task does. Event ids refer to the run's current branch. Executors re-check state: a task whose
+/// reason has gone is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskKind {
+    // Transfer: at once.
+    /// Hand the scheduled workflow task to matching (sticky or normal queue is decided from state).
+    WorkflowTask {
+        /// Event id the workflow task was scheduled with.
+        scheduled_event_id: EventId,
+        /// Attempt, from 1.
+        attempt: i32,
+    },
+    /// Hand the scheduled activity to matching.
+    Activity {
+        /// The activity's scheduled event.
+        scheduled_event_id: EventId,
+        /// Attempt, from 1.
+        attempt: i32,
+    },
+    /// Start a child workflow.
+    StartChild {
+        /// The initiated event.
+        initiated_event_id: EventId,
+    },
+    /// Signal another run.
+    SignalExternal {
+        /// The initiated event.
+        initiated_event_id: EventId,
+    },
+    /// Ask another run to cancel.
+    CancelExternal {
+        /// The initiated event.
+        initiated_event_id: EventId,
+    },
+    /// The run closed: tell the parent, apply parent-close policies to children.
+    Close,
+    /// Delete the run everywhere (asked for by a client).
+    DeleteExecution,
+
+    // Timer: at `fire_at`.
+    /// A timer the workflow started.
+    UserTimer {
+        /// The started event.
+        started_event_id: EventId,
+    },
+    /// An activity's timeout.
+    ActivityTimeout {
+        /// The activity's scheduled event.
+        scheduled_event_id: EventId,
+        /// Attempt it was armed for.
+        attempt: i32,
+        /// Which timeout.
+        timeout: Timeout,
+    },
+    /// An activity's next attempt is due.
+    ActivityRetry {
+        /// The activity's scheduled event.
+        scheduled_event_id: EventId,
+        /// The attempt to dispatch.
+        attempt: i32,
+    },
+    /// A workflow task's timeout.
+    WorkflowTaskTimeout {
+        /// Event id the workflow task was scheduled with.
+        scheduled_event_id: EventId,
+        /// Attempt it was armed for.
+        attempt: i32,
+        /// `StartToClose`, or `ScheduleToStart` on a sticky queue.
+        timeout: Timeout,
+    },
+    /// The first workflow task of a run that started with a delay, cron or retry back-off is due.
+    WorkflowBackoff,
+    /// The run timeout.
+    RunTimeout,
+    /// The execution timeout, over all runs of the chain.
+    ExecutionTimeout,
+    /// Retention passed: delete the closed run.
+    Retention,
+
+    // Visibility: at once, in a lane of its own.
+    /// Write the run's visibility row from current state (start, upsert and close alike).
+    Visibility,
+
+    // Replication: read by streams.
+    /// Send events `first..next` of the branch that holds `next - 1` at the task's version.
+    ReplicateHistory {
+        /// First event.
+        first_event_id: EventId,
+        /// End, exclusive.
+        next_event_id: EventId,
+        /// The run that continues this one, when this batch closed it.
+        new_run_id: Option<RunId>,
+    },
+    /// Send an activity's in-flight state.
+    SyncActivity {
+        /// The activity's scheduled event.
+        scheduled_event_id: EventId,
+    },
+    /// Send a closed run's whole state.
+    SyncWorkflowState,
+    /// Tell the other side that the run was deleted.
+    ReplicateDelete,
+}
+
+/// The queue a task belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Category {
+    /// At once, towards matching or another run.
+    Transfer,
+    /// At a fire time.
+    Timer,
+    /// At once, towards the visibility store.
+    Visibility,
+    /// Read by the streams of other clusters.
+    Replication,
+}
+
+impl TaskKind {
+    /// The queue this kind belongs to.
+    pub fn category(&self) -> Category {
+        match self {
+            Self::WorkflowTask { .. }
+            | Self::Activity { .. }
+            | Self::StartChild { .. }
+            | Self::SignalExternal { .. }
+            | Self::CancelExternal { .. }
+            | Self::Close
+            | Self::DeleteExecution => Category::Transfer,
+            Self::UserTimer { .. }
+            | Self::ActivityTimeout { .. }
+            | Self::ActivityRetry { .. }
+            | Self::WorkflowTaskTimeout { .. }
+            | Self::WorkflowBackoff
+            | Self::RunTimeout
+            | Self::ExecutionTimeout
+            | Self::Retention => Category::Timer,
+            Self::Visibility => Category::Visibility,
+            Self::ReplicateHistory { .. }
+            | Self::SyncActivity { .. }
+            | Self::SyncWorkflowState
+            | Self::ReplicateDelete => Category::Replication,
+        }
+    }
+}
