@@ -1,1 +1,17 @@
-//! cluster-runtime
+//! The ground every running part stands on: clocks, tasks with a kind, gates, retries, live settings,
+//! rate limits, logs and metrics. Nothing in this crate knows a word of the domain.
+
+pub mod clock;
+pub mod gate;
+pub mod rate;
+pub mod retry;
+pub mod settings;
+pub mod task;
+pub mod telemetry;
+
+pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use gate::{Gate, GateClosed, GateGuard};
+pub use settings::{Key, Settings};
+pub use task::{TaskKind, Tasks};
+pub use telemetry::Metrics;
+pub use tokio_util::sync::CancellationToken;

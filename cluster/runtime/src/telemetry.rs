@@ -1,0 +1,237 @@
+//! Logs and metrics. Logs go through `tracing` to standard error; metrics live in a registry that is
+//! passed by argument, so that several clusters in one process do not share numbers.
+
+use std::{collections::HashMap, io, sync::Arc};
+
+use parking_lot::Mutex;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Upper bounds for latencies in seconds: 0.5 ms to 60 s.
+pub const LATENCY_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For eyes.
+    #[default]
+    Pretty,
+}
+
+/// The logs could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter text cannot be read.
+    #[error("read the log filter {0:?}")]
+    Filter(String, #[source] tracing_subscriber::filter::ParseError),
+    /// Something in this process has set up logs before.
+    #[error("logs are set up already")]
+    Twice,
+}
+
+/// Starts writing logs to standard error. `filter` is in the manner of `info,cluster_shard=debug`; the
+/// environment variable `RUST_LOG` goes before it when set.
+pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
+    let text = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| filter.to_owned());
+    let filter = EnvFilter::try_new(&text).map_err(|e| LogError::Filter(text, e))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Json => registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(io::stderr),
+            )
+            .try_init(),
+        LogFormat::Pretty => registry
+            .with(fmt::layer().with_writer(io::stderr))
+            .try_init(),
+    }
+    .map_err(|_| LogError::Twice)
+}
+
+/// The metrics of one process. Cheap to clone. Asking for the same name twice gives the same metric, so
+/// a component may be built again (a shard that comes back).
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    registry: Registry,
+    families: Mutex<HashMap<String, Family>>,
+}
+
+#[derive(Clone)]
+enum Family {
+    Counter(IntCounterVec),
+    Gauge(IntGaugeVec),
+    FloatGauge(GaugeVec),
+    Histogram(HistogramVec),
+}
+
+macro_rules! family {
+    ($(#[$doc:meta])* $method:ident, $variant:ident, $vec:ty, $opts:ident) => {
+        $(#[$doc])*
+        pub fn $method(&self, name: &str, help: &str, labels: &[&str]) -> $vec {
+            let mut families = self.0.families.lock();
+            if let Some(Family::$variant(known)) = families.get(name) {
+                return known.clone();
+            }
+            let made = <$vec>::new(Self::$opts(name, help), labels).unwrap_or_else(|error| {
+                tracing::error!(metric = name, %error, "metric has an unusable name or label");
+                <$vec>::new(Self::$opts("meridian_unusable", help), &[]).expect("a constant name is usable")
+            });
+            self.register(name, made.clone());
+            families.insert(name.to_owned(), Family::$variant(made.clone()));
+            made
+        }
+    };
+}
+
+impl Metrics {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A registry that also tells this process's CPU, memory and open files.
+    pub fn with_process() -> Self {
+        let metrics = Self::new();
+        #[cfg(target_os = "linux")]
+        metrics.register(
+            "process",
+            prometheus::process_collector::ProcessCollector::for_self(),
+        );
+        metrics
+    }
+
+    /// The registry, for collectors of one's own.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.0.registry.gather(), &mut out) {
+            tracing::warn!(%error, "metrics could not be encoded");
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// The content type of [`Metrics::text`].
+    pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4";
+
+    family!(
+        /// Counters told apart by labels.
+        counters, Counter, IntCounterVec, opts
+    );
+    family!(
+        /// Whole-numbered gauges told apart by labels.
+        gauges, Gauge, IntGaugeVec, opts
+    );
+    family!(
+        /// Gauges with fractions told apart by labels.
+        float_gauges, FloatGauge, GaugeVec, opts
+    );
+    family!(
+        /// Latency histograms in seconds ([`LATENCY_BUCKETS`]) told apart by labels.
+        latencies, Histogram, HistogramVec, latency_opts
+    );
+
+    /// A histogram with upper bounds of its own, told apart by labels.
+    pub fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        bounds: &[f64],
+        labels: &[&str],
+    ) -> HistogramVec {
+        let mut families = self.0.families.lock();
+        if let Some(Family::Histogram(known)) = families.get(name) {
+            return known.clone();
+        }
+        let opts = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+        let Ok(made) = HistogramVec::new(opts, labels) else {
+            drop(families);
+            tracing::error!(metric = name, "histogram has unusable bounds");
+            return self.latencies(name, help, labels);
+        };
+        self.register(name, made.clone());
+        families.insert(name.to_owned(), Family::Histogram(made.clone()));
+        made
+    }
+
+    /// One counter.
+    pub fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.counters(name, help, &[])
+            .with_label_values::<&str>(&[])
+    }
+
+    /// One whole-numbered gauge.
+    pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.gauges(name, help, &[]).with_label_values::<&str>(&[])
+    }
+
+    /// One gauge with fractions.
+    pub fn float_gauge(&self, name: &str, help: &str) -> Gauge {
+        self.float_gauges(name, help, &[])
+            .with_label_values::<&str>(&[])
+    }
+
+    /// One latency histogram.
+    pub fn latency(&self, name: &str, help: &str) -> Histogram {
+        self.latencies(name, help, &[])
+            .with_label_values::<&str>(&[])
+    }
+
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(name, help)
+    }
+
+    fn latency_opts(name: &str, help: &str) -> HistogramOpts {
+        HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec())
+    }
+
+    fn register(&self, name: &str, collector: impl Collector + 'static) {
+        if let Err(error) = self.0.registry.register(Box::new(collector)) {
+            tracing::error!(metric = name, %error, "metric could not be registered and will not be told");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_name_is_the_same_metric() {
+        let metrics = Metrics::with_process();
+        metrics
+            .counters("requests_total", "Requests.", &["operation"])
+            .with_label_values(&["start"])
+            .inc();
+        metrics
+            .counters("requests_total", "Requests.", &["operation"])
+            .with_label_values(&["start"])
+            .inc();
+        metrics.latency("commit_seconds", "Commits.").observe(0.003);
+        let text = metrics.text();
+        assert!(
+            text.contains("requests_total{operation=\"start\"} 2"),
+            "{text}"
+        );
+        assert!(
+            text.contains("commit_seconds_bucket{le=\"0.005\"} 1"),
+            "{text}"
+        );
+    }
+}
