@@ -1,0 +1,113 @@
+//! The list filter: text to AST. Grammar and error texts follow Temporal's SQL-like list filter.
+
+/// A parsed filter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Query {
+    /// The condition; `None` matches all.
+    pub filter: Option<Expr>,
+    /// `GROUP BY ExecutionStatus`, for counts.
+    pub group_by_status: bool,
+}
+
+/// A condition.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    /// Both.
+    And(Box<Expr>, Box<Expr>),
+    /// Either.
+    Or(Box<Expr>, Box<Expr>),
+    /// Not.
+    Not(Box<Expr>),
+    /// A column against a value.
+    Compare {
+        /// The column.
+        column: Column,
+        /// The operator.
+        op: Op,
+        /// The value.
+        value: Value,
+    },
+    /// A column among values.
+    In {
+        /// The column.
+        column: Column,
+        /// The values.
+        values: Vec<Value>,
+    },
+    /// A column between two values, both inclusive.
+    Between {
+        /// The column.
+        column: Column,
+        /// Low.
+        low: Value,
+        /// High.
+        high: Value,
+    },
+    /// A column is null.
+    IsNull(Column),
+}
+
+/// An operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// `=`
+    Eq,
+    /// `!=`
+    Ne,
+    /// `<`
+    Lt,
+    /// `<=`
+    Le,
+    /// `>`
+    Gt,
+    /// `>=`
+    Ge,
+    /// `STARTS_WITH`
+    StartsWith,
+}
+
+/// System attributes that can be filtered on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// WorkflowId
+    WorkflowId,
+    /// RunId
+    RunId,
+    /// WorkflowType
+    WorkflowType,
+    /// ExecutionStatus
+    ExecutionStatus,
+    /// StartTime
+    StartTime,
+    /// ExecutionTime
+    ExecutionTime,
+    /// CloseTime
+    CloseTime,
+    /// ExecutionDuration
+    ExecutionDuration,
+    /// TaskQueue
+    TaskQueue,
+    /// HistoryLength
+    HistoryLength,
+    /// HistorySizeBytes
+    HistorySizeBytes,
+    /// StateTransitionCount
+    StateTransitionCount,
+    /// ParentWorkflowId
+    ParentWorkflowId,
+    /// ParentRunId
+    ParentRunId,
+    /// RootWorkflowId
+    RootWorkflowId,
+    /// RootRunId
+    RootRunId,
+}
+
+/// A literal, already in the column's unit: status number, nanoseconds, or text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Keyword columns.
+    Text(String),
+    /// Number, time (nanoseconds) and status columns.
+    Int(i64),
+}
