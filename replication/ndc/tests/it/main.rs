@@ -1,0 +1,5 @@
+//! Drawings of branches as scripts, and the law that the order of arrival does not matter.
+
+mod arrival;
+mod migration;
+mod script;
