@@ -50,3 +50,11 @@ pub trait ClusterStore: Send + Sync + 'static {
     /// Removes a member that leaves. Idempotent.
     async fn member_delete(&self, id: &str) -> Result<(), StoreError>;
 }
+
+/// The error of a compare-and-set that lost; every backend says the same.
+pub fn moved(record: &ClusterRecord) -> StoreError {
+    StoreError::Conflict(format!(
+        "cluster {} is not at version {}",
+        record.name, record.version
+    ))
+}

@@ -1,5 +1,7 @@
 //! Runs and everything that changes with them in one transaction: the commit lane's side of the store.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use proto_ids::{NamespaceId, RangeId, RunId, RunKey, ShardId, TaskId, Timestamp, WorkflowId};
@@ -217,6 +219,49 @@ pub struct RunRecord {
     pub items: Vec<(ItemRowKey, Bytes)>,
 }
 
+/// How many of a lane's last commits [`ExecutionStore::commit_happened`] can tell of. A lane stops at the first
+/// unknown one, so more than one is comfort.
+pub const LANE_COMMITS_KEPT: i64 = 16;
+
+impl CommitBatch {
+    /// Refuses a batch that breaks the contract of its fields; every backend asks before it writes.
+    pub fn check(&self) -> Result<(), CommitError> {
+        let refuse = |what: String| Err(CommitError::Refused(what));
+        let fenced: HashSet<ShardId> = self.fences.iter().map(|fence| fence.shard).collect();
+        if fenced.len() != self.fences.len() {
+            return refuse("a shard is fenced twice in one batch".to_owned());
+        }
+        let mut runs = HashSet::with_capacity(self.updates.len());
+        for update in &self.updates {
+            if !fenced.contains(&update.shard) {
+                return refuse(format!(
+                    "shard {} of run {} has no fence",
+                    update.shard, update.key
+                ));
+            }
+            if !runs.insert((update.shard, &update.key)) {
+                return refuse(format!("run {} is updated twice in one batch", update.key));
+            }
+            let row_is_there = match update.row {
+                RowWrite::Put { .. } => true,
+                RowWrite::Keep => matches!(update.expected, Expected::Version(_)),
+                RowWrite::Delete => false,
+            };
+            if !row_is_there && !(update.items.is_empty() && !update.items_replaced) {
+                return refuse(format!("run {} has items but no row", update.key));
+            }
+        }
+        match self
+            .progress
+            .iter()
+            .find(|progress| !fenced.contains(&progress.shard))
+        {
+            Some(progress) => refuse(format!("shard {} has no fence", progress.shard)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Runs, pointers, outbox and timers.
 #[async_trait]
 pub trait ExecutionStore: Send + Sync + 'static {
@@ -226,11 +271,13 @@ pub trait ExecutionStore: Send + Sync + 'static {
     async fn commit(&self, batch: CommitBatch) -> Result<(), CommitError>;
 
     /// Whether the lane's batch with this sequence number is stored. Meaningful only after every shard of
-    /// that batch was acquired anew, which waits out a transaction still under way.
+    /// that batch was acquired anew, which waits out a transaction still under way, and only for the lane's
+    /// last [`LANE_COMMITS_KEPT`] commits.
     async fn commit_happened(&self, lane: &str, seq: i64) -> Result<bool, StoreError>;
 
     /// A run with its items, in one round trip.
-    async fn run_load(&self, shard: ShardId, key: &RunKey) -> Result<Option<RunRecord>, StoreError>;
+    async fn run_load(&self, shard: ShardId, key: &RunKey)
+    -> Result<Option<RunRecord>, StoreError>;
 
     /// The current pointer of a workflow id.
     async fn current_load(

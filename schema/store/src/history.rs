@@ -42,8 +42,68 @@ pub trait HistoryStore: Send + Sync + 'static {
     async fn history_read(&self, range: HistoryRange) -> Result<Vec<HistoryNode>, StoreError>;
 
     /// Branches of a tree.
-    async fn history_branches(&self, shard: ShardId, tree_id: &str) -> Result<Vec<BranchRecord>, StoreError>;
+    async fn history_branches(
+        &self,
+        shard: ShardId,
+        tree_id: &str,
+    ) -> Result<Vec<BranchRecord>, StoreError>;
 
     /// Deletes a branch: its own nodes that no other branch of the tree reads. Idempotent.
     async fn history_delete(&self, branch: &BranchRecord) -> Result<(), StoreError>;
+}
+
+/// A stretch of one branch's own nodes that a branch reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Whose nodes.
+    pub branch_id: &'a str,
+    /// First node id, inclusive.
+    pub begin: i64,
+    /// Node ids end here, exclusive.
+    pub end: i64,
+}
+
+/// What a branch reads, oldest first: its ancestors' parts, then its own nodes.
+pub fn segments(branch: &BranchRecord) -> Vec<Segment<'_>> {
+    let mut all: Vec<Segment<'_>> = branch
+        .ancestors
+        .iter()
+        .map(|(branch_id, begin, end)| Segment {
+            branch_id,
+            begin: *begin,
+            end: *end,
+        })
+        .collect();
+    all.push(Segment {
+        branch_id: &branch.branch_id,
+        begin: all.last().map_or(i64::MIN, |last| last.end),
+        end: i64::MAX,
+    });
+    all
+}
+
+/// What deleting `branch` removes while `left` are the tree's other branches: for each named branch, its nodes
+/// at or above the number. Besides the branch's own nodes these are nodes of ancestors that were deleted
+/// earlier and were kept only for this branch.
+pub fn keep_below<'a>(
+    branch: &BranchRecord,
+    left: impl IntoIterator<Item = &'a BranchRecord> + Clone,
+) -> Vec<(String, i64)> {
+    let mut cuts = Vec::new();
+    for segment in segments(branch) {
+        if left
+            .clone()
+            .into_iter()
+            .any(|other| other.branch_id == segment.branch_id)
+        {
+            continue;
+        }
+        let readers = left.clone().into_iter().flat_map(|other| &other.ancestors);
+        let needed = readers
+            .filter(|(branch_id, _, _)| branch_id == segment.branch_id)
+            .map(|(_, _, end)| *end)
+            .max();
+        cuts.push((segment.branch_id.to_owned(), needed.unwrap_or(i64::MIN)));
+    }
+    cuts
 }

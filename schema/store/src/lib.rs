@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod error;
 pub mod execution;
 pub mod history;
+pub mod memory;
 pub mod namespace;
 pub mod queue;
 pub mod shard;

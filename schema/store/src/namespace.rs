@@ -55,7 +55,10 @@ pub trait NamespaceStore: Send + Sync + 'static {
     async fn namespace_get(&self, id: &NamespaceId) -> Result<Option<NamespaceRecord>, StoreError>;
 
     /// By name.
-    async fn namespace_get_by_name(&self, name: &NamespaceName) -> Result<Option<NamespaceRecord>, StoreError>;
+    async fn namespace_get_by_name(
+        &self,
+        name: &NamespaceName,
+    ) -> Result<Option<NamespaceRecord>, StoreError>;
 
     /// All, by name, after `after`.
     async fn namespace_list(
@@ -64,6 +67,36 @@ pub trait NamespaceStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<NamespaceRecord>, StoreError>;
 
-    /// Removes it. Idempotent.
+    /// Removes it, raising the counter if it was there. Idempotent.
     async fn namespace_delete(&self, id: &NamespaceId) -> Result<(), StoreError>;
+}
+
+/// What the counter is in an empty store.
+pub const FIRST_NOTIFICATION_VERSION: i64 = 1;
+
+/// The errors of namespace writes; every backend says the same.
+pub mod conflict {
+    use proto_ids::{NamespaceId, NamespaceName};
+
+    use crate::error::StoreError;
+
+    /// The id is taken.
+    pub fn id_taken(id: &NamespaceId) -> StoreError {
+        StoreError::Conflict(format!("namespace id {id} is taken"))
+    }
+
+    /// The name is taken.
+    pub fn name_taken(name: &NamespaceName) -> StoreError {
+        StoreError::Conflict(format!("namespace name {name} is taken"))
+    }
+
+    /// The counter moved.
+    pub fn counter_moved(version: i64) -> StoreError {
+        StoreError::Conflict(format!("the namespace counter is not at {version}"))
+    }
+
+    /// There is none.
+    pub fn not_found(id: &NamespaceId) -> StoreError {
+        StoreError::NotFound(format!("namespace {id}"))
+    }
 }

@@ -32,7 +32,12 @@ pub trait QueueStore: Send + Sync + 'static {
     async fn queue_enqueue(&self, queue: &str, data: Bytes) -> Result<i64, StoreError>;
 
     /// Messages above `after`, in order.
-    async fn queue_read(&self, queue: &str, after: i64, limit: usize) -> Result<Vec<Message>, StoreError>;
+    async fn queue_read(
+        &self,
+        queue: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError>;
 
     /// Deletes messages from `first` to `last`, both inclusive; returns how many.
     async fn queue_delete(&self, queue: &str, first: i64, last: i64) -> Result<i64, StoreError>;

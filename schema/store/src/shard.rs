@@ -26,7 +26,12 @@ pub struct ShardRecord {
 pub trait ShardStore: Send + Sync + 'static {
     /// Raises the range id by one and returns the row; creates it with range 1. Waits for, or outlives, every
     /// transaction that checked the old range, so that afterwards nothing of the old owner can commit.
-    async fn shard_acquire(&self, shard: ShardId, owner: &str, now: Timestamp) -> Result<ShardRecord, StoreError>;
+    async fn shard_acquire(
+        &self,
+        shard: ShardId,
+        owner: &str,
+        now: Timestamp,
+    ) -> Result<ShardRecord, StoreError>;
 
     /// The row, without taking it.
     async fn shard_get(&self, shard: ShardId) -> Result<Option<ShardRecord>, StoreError>;

@@ -64,5 +64,18 @@ pub trait TaskQueueStore: Send + Sync + 'static {
     ) -> Result<Vec<BacklogTask>, StoreError>;
 
     /// Notes that tasks at or below `ack` are done and deletes them. Fenced by the range.
-    async fn task_queue_ack(&self, key: &TaskQueueKey, range: RangeId, ack: TaskId) -> Result<(), StoreError>;
+    async fn task_queue_ack(
+        &self,
+        key: &TaskQueueKey,
+        range: RangeId,
+        ack: TaskId,
+    ) -> Result<(), StoreError>;
+}
+
+/// The error of a writer whose range is old; every backend says the same.
+pub fn fenced(key: &TaskQueueKey, range: RangeId) -> StoreError {
+    StoreError::Fenced(format!(
+        "task queue {} (kind {}) of namespace {} is not held with range {range}",
+        key.name, key.kind, key.namespace_id
+    ))
 }

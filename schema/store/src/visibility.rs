@@ -10,6 +10,10 @@ use crate::error::StoreError;
 
 pub mod query;
 
+mod position;
+
+pub use position::Position;
+
 /// A run's row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VisibilityRecord {

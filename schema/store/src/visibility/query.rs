@@ -1,5 +1,7 @@
 //! The list filter: text to AST. Grammar and error texts follow Temporal's SQL-like list filter.
 
+mod eval;
+
 /// A parsed filter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
@@ -101,6 +103,8 @@ pub enum Column {
     RootWorkflowId,
     /// RootRunId
     RootRunId,
+    /// TemporalNamespaceDivision: null in every row, since system workflows have no rows here.
+    NamespaceDivision,
 }
 
 /// A literal, already in the column's unit: status number, nanoseconds, or text.
