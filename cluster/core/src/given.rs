@@ -81,6 +81,11 @@ pub struct Policy {
     pub continue_as_new_min_interval: Duration,
     /// Most reset points kept (20).
     pub reset_points_limit: usize,
+    /// Whether a completion's new activities may be handed back with its answer when the worker asks for it
+    /// (off until the caller can carry them).
+    pub eager_activities: bool,
+    /// How long a chain of workflow tasks that only keep themselves alive may last (30 min).
+    pub workflow_task_heartbeat_timeout: Duration,
     /// Whether the namespace replicates to other clusters: replication tasks are derived only then.
     pub replicated: bool,
 }
@@ -132,6 +137,8 @@ impl Default for Policy {
             workflow_task_retry_max_interval: Duration::from_secs(600),
             continue_as_new_min_interval: Duration::from_secs(1),
             reset_points_limit: 20,
+            eager_activities: false,
+            workflow_task_heartbeat_timeout: Duration::from_secs(1_800),
             replicated: false,
         }
     }

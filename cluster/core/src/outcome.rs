@@ -153,6 +153,9 @@ pub enum Reply {
         /// The completion was turned into a failure: the caller is answered INVALID_ARGUMENT with this text.
         failed: Option<(WorkflowTaskFailedCause, String)>,
     },
+    /// The workflow task kept itself alive for too long and was timed out instead: the update holds, and the
+    /// caller is answered NOT_FOUND "workflow task heartbeat timeout".
+    WorkflowTaskHeartbeatTimedOut,
     /// An activity attempt was started, or had been by the same request.
     ActivityStarted,
     /// A heartbeat was taken.
@@ -198,6 +201,8 @@ pub enum Refusal {
     NotReady(String),
     /// The run must be terminated first because it outgrew a limit; the service does it and refuses.
     Outgrown(Box<Failure>),
+    /// A rule broke half-way: the caller drops its copy of the run and reads it again: INTERNAL.
+    Corrupt(Corrupt),
 }
 
 /// History or state that cannot be: the shard that found it stops using the run, loudly.

@@ -280,6 +280,8 @@ pub struct Armed {
     pub start_to_close: bool,
     /// Heartbeat.
     pub heartbeat: bool,
+    /// When the heartbeat task fires: later heartbeats do not move it, it is armed again when it fired.
+    pub heartbeat_at: Timestamp,
 }
 
 /// A pending timer.
