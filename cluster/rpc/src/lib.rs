@@ -2,4 +2,13 @@
 //! per internal service that hides whether the callee is in this process. This crate moves messages; it
 //! knows no rule.
 
+pub mod channel;
+pub mod deadline;
+pub mod history;
+pub mod matching;
+mod route;
 pub mod status;
+
+pub use channel::{ChannelOptions, Channels, INTERNAL_MESSAGE_BYTES_MAX, Security};
+pub use history::HistoryClient;
+pub use matching::MatchingClient;

@@ -1,0 +1,3 @@
+//! The crate against itself: real listeners and real channels on port 0.
+
+mod routing;
