@@ -1,0 +1,146 @@
+use super::*;
+
+fn cluster(name: &str, initial: i64) -> ClusterInfo {
+    ClusterInfo {
+        name: name.into(),
+        cluster_id: format!("id-{name}"),
+        initial_failover_version: initial,
+        failover_version_increment: 100,
+        shard_count: 4,
+        address: "127.0.0.1:7233".into(),
+        connection_enabled: true,
+        is_global_namespace_enabled: true,
+        ..Default::default()
+    }
+}
+
+fn topology() -> Topology {
+    let clusters = [cluster("west", 1), cluster("east", 2)];
+    Topology {
+        current: "west".into(),
+        clusters: clusters
+            .into_iter()
+            .map(|c| (c.name.clone(), Arc::new(c)))
+            .collect(),
+    }
+}
+
+#[test]
+fn what_is_stored_wins_where_it_is_frozen() {
+    let own = OwnCluster {
+        name: "west".into(),
+        initial_failover_version: 7,
+        failover_version_increment: 10,
+        shard_count: 16,
+        address: "new:1".into(),
+        ..Default::default()
+    };
+    let (first, overruled) = boot(None, &own, || "made".into());
+    assert_eq!((first.cluster_id.as_str(), first.shard_count), ("made", 16));
+    assert!(overruled.is_empty());
+
+    let (again, overruled) = boot(Some(&cluster("west", 1)), &own, || unreachable!());
+    assert_eq!(again.cluster_id, "id-west");
+    assert_eq!((again.shard_count, again.initial_failover_version), (4, 1));
+    assert_eq!(
+        (again.failover_version_increment, again.address.as_str()),
+        (100, "new:1")
+    );
+    assert!(again.is_global_namespace_enabled);
+    assert_eq!(overruled.len(), 3);
+
+    // Before global namespaces are on, versions still follow the configuration.
+    let stored = ClusterInfo {
+        is_global_namespace_enabled: false,
+        ..cluster("west", 1)
+    };
+    let (changed, _) = boot(Some(&stored), &own, || unreachable!());
+    assert_eq!(changed.initial_failover_version, 7);
+}
+
+#[test]
+fn a_remote_has_to_agree() {
+    let topology = topology();
+    let text = |remote: ClusterInfo| check_remote(&topology, &remote).unwrap_err().to_string();
+    assert!(check_remote(&topology, &cluster("north", 3)).is_ok());
+    assert!(
+        check_remote(
+            &topology,
+            &ClusterInfo {
+                shard_count: 8,
+                ..cluster("east", 2)
+            }
+        )
+        .is_ok()
+    );
+    assert!(text(cluster("west", 1)).contains("current cluster"));
+    assert!(text(cluster("north", 2)).contains("initial failover version"));
+    assert!(text(cluster("north", 0)).contains("initial failover version 0"));
+    assert!(
+        text(ClusterInfo {
+            shard_count: 6,
+            ..cluster("north", 3)
+        })
+        .contains("multiples")
+    );
+    assert!(
+        text(ClusterInfo {
+            shard_count: 0,
+            ..cluster("north", 3)
+        })
+        .contains("shard number")
+    );
+    assert!(
+        text(ClusterInfo {
+            failover_version_increment: 10,
+            ..cluster("north", 3)
+        })
+        .contains("increment")
+    );
+    assert!(
+        text(ClusterInfo {
+            is_global_namespace_enabled: false,
+            ..cluster("north", 3)
+        })
+        .contains("global namespace")
+    );
+    assert!(
+        text(ClusterInfo {
+            address: String::new(),
+            ..cluster("north", 3)
+        })
+        .contains("no address")
+    );
+}
+
+#[test]
+fn a_cluster_with_shared_namespaces_is_kept() {
+    let topology = topology();
+    let shared = Namespace {
+        name: "orders".into(),
+        state: 1,
+        is_global: true,
+        clusters: vec!["west".into(), "east".into()],
+        ..Default::default()
+    };
+    let refused = check_removal(&topology, &"east".into(), [&shared]).unwrap_err();
+    assert!(refused.to_string().contains("orders"));
+    let orphan = Namespace {
+        clusters: vec!["east".into(), "north".into()],
+        ..shared.clone()
+    };
+    assert!(check_removal(&topology, &"east".into(), [&orphan]).is_ok());
+    let deleted = Namespace { state: 3, ..shared };
+    assert!(check_removal(&topology, &"east".into(), [&deleted]).is_ok());
+}
+
+#[test]
+fn versions_name_their_cluster() {
+    let topology = topology();
+    let of = |v| topology.cluster_of(FailoverVersion::new(v)).to_string();
+    assert_eq!((of(1), of(202)), ("west".into(), "east".into()));
+    assert_eq!(
+        (of(0), of(103)),
+        ("unknown-cluster-0".into(), "unknown-cluster-3".into())
+    );
+}
