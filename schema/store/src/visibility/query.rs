@@ -1,6 +1,41 @@
 //! The list filter: text to AST. Grammar and error texts follow Temporal's SQL-like list filter.
 
+use crate::error::StoreError;
+
+mod column;
 mod eval;
+mod lexer;
+mod literal;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use column::Kind;
+
+/// Why a filter is refused. Its text begins "invalid query: ", for an InvalidArgument status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid query: {0}")]
+pub struct QueryError(String);
+
+impl QueryError {
+    fn syntax(at: usize, near: &str) -> Self {
+        let near: String = near.chars().take(40).collect();
+        let near = if near.is_empty() {
+            near
+        } else {
+            format!(" near '{near}'")
+        };
+        Self(format!(
+            "malformed SQL query: syntax error at position {at}{near}"
+        ))
+    }
+}
+
+impl From<QueryError> for StoreError {
+    fn from(error: QueryError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
 
 /// A parsed filter.
 #[derive(Clone, Debug, Default, PartialEq)]
