@@ -1,0 +1,296 @@
+//! One stream's two loops. Acknowledgements are read while messages are sent: neither may wait for the
+//! other, or a slow receiver would look dead.
+
+use std::{sync::Arc, time::Duration};
+
+use cluster_runtime::{Settings, SharedClock, retry};
+use futures::{StreamExt, stream, stream::BoxStream};
+use proto_ids::{ShardId, TaskId, Timestamp};
+use proto_messages::{
+    temporal::server::api::{
+        adminservice::v1::{
+            StreamWorkflowReplicationMessagesResponse,
+            stream_workflow_replication_messages_request::Attributes as Ack,
+            stream_workflow_replication_messages_response::Attributes,
+        },
+        replication::v1::{ReplicationTask, SyncReplicationState, WorkflowReplicationMessages},
+    },
+    time,
+};
+use tokio::{sync::mpsc, time::Instant};
+use tonic::Status;
+
+use super::{
+    ACK_EVERY, IDLE_MESSAGE_EVERY, Inbound, MISSED_ACKS_MAX, Outbound, Peer, Queued, SourceError,
+    TaskSource,
+};
+use crate::{route::StreamKey, watermark::Mark};
+
+/// Rows read at once.
+const PAGE: usize = 100;
+/// Rows made into messages at once; they are sent in order all the same.
+const HYDRATE_AHEAD: usize = 16;
+/// Rows in a row that need not be sent, after which the client is told how far the stream is.
+const SKIPPED_MAX: u32 = 1_000;
+
+const HYDRATE_RETRY: retry::Policy = retry::Policy {
+    initial: Duration::from_millis(100),
+    max: Duration::from_secs(3),
+    multiplier: 1.5,
+    jitter: 0.2,
+    attempts: Some(80),
+    within: Some(Duration::from_secs(180)),
+};
+
+pub(super) struct SendStream {
+    pub key: StreamKey,
+    pub peer: Peer,
+    pub source: Arc<dyn TaskSource>,
+    pub out: mpsc::Sender<Outbound>,
+    pub clock: SharedClock,
+    pub settings: Settings,
+}
+
+/// The client went away, which is no error of the stream.
+struct Gone;
+
+enum End {
+    Gone,
+    Failed(Status),
+}
+
+impl From<Gone> for End {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl SendStream {
+    /// Runs until the client goes, or something breaks that opening the stream anew may mend.
+    pub async fn run(self, acks: BoxStream<'static, Inbound>) -> Result<(), Status> {
+        tracing::info!(
+            shard = %self.key.server.shard,
+            remote_cluster = %self.peer.name,
+            remote_shard = %self.key.client.shard,
+            "replication stream opened"
+        );
+        let ended = tokio::select! {
+            end = self.send_all() => end,
+            end = self.take_acks(acks) => end,
+        };
+        match ended {
+            End::Gone => {
+                tracing::info!(
+                    shard = %self.key.server.shard,
+                    remote_cluster = %self.peer.name,
+                    "replication stream closed by its client"
+                );
+                Ok(())
+            }
+            End::Failed(status) => {
+                tracing::warn!(
+                    shard = %self.key.server.shard,
+                    remote_cluster = %self.peer.name,
+                    error = %status,
+                    "replication stream ends"
+                );
+                Err(status)
+            }
+        }
+    }
+
+    async fn take_acks(&self, mut acks: BoxStream<'static, Inbound>) -> End {
+        let mut patience = None;
+        loop {
+            let next = match patience {
+                None => acks.next().await,
+                Some(patience) => match tokio::time::timeout(patience, acks.next()).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        return End::Failed(Status::deadline_exceeded(
+                            "no acknowledgement came in time",
+                        ));
+                    }
+                },
+            };
+            let state = match next {
+                Some(Ok(request)) => request.attributes,
+                Some(Err(_)) | None => return End::Gone,
+            };
+            if let Some(Ack::SyncReplicationState(state)) = state
+                && let Err(status) = self.take_ack(&state)
+            {
+                return End::Failed(status);
+            }
+            patience = Some(self.settings.get(&ACK_EVERY) * MISSED_ACKS_MAX);
+        }
+    }
+
+    fn take_ack(&self, state: &SyncReplicationState) -> Result<(), Status> {
+        if state.high_priority_state.is_some() || state.low_priority_state.is_some() {
+            return Err(Status::invalid_argument(
+                "the acknowledgement is by priority, the stream is not",
+            ));
+        }
+        let time = state.inclusive_low_watermark_time.as_ref();
+        let mark = Mark {
+            id: TaskId::new(state.inclusive_low_watermark),
+            time: time.map(time::from_proto).unwrap_or_default(),
+        };
+        self.source.ack(self.key.reader_id(), mark);
+        Ok(())
+    }
+
+    async fn send_all(&self) -> End {
+        let end = self.source.end();
+        let reader = self.key.reader_id();
+        // A reader that was never here is entered at once: from now on the queue waits for it.
+        let begin = self.source.acked(reader).unwrap_or_else(|| {
+            self.source.ack(
+                reader,
+                Mark {
+                    id: end,
+                    time: self.now(),
+                },
+            );
+            end
+        });
+        let mut sent = match self.send_range(begin.min(end), end).await {
+            Ok(sent) => sent,
+            Err(end) => return end,
+        };
+        let mut silent_since = Instant::now();
+        loop {
+            let silence = self.settings.get(&IDLE_MESSAGE_EVERY);
+            tokio::select! {
+                () = self.source.grown(sent) => {}
+                () = tokio::time::sleep_until(silent_since + silence) => {}
+                () = self.out.closed() => return End::Gone,
+            }
+            match self.send_range(sent, self.source.end()).await {
+                Ok(end) => sent = end,
+                Err(end) => return end,
+            }
+            silent_since = Instant::now();
+        }
+    }
+
+    /// Sends what is in `begin..end`, and how far that is.
+    async fn send_range(&self, begin: TaskId, end: TaskId) -> Result<TaskId, End> {
+        let mut from = begin;
+        let mut told = None;
+        let mut skipped = 0;
+        while from < end {
+            let rows = self.source.read(from, end, PAGE).await.map_err(failed)?;
+            let is_last = rows.len() < PAGE;
+            from = rows.last().map_or(end, |row| row.id.next());
+            let mut messages = stream::iter(rows)
+                .map(|row| self.message(row))
+                .buffered(HYDRATE_AHEAD);
+            while let Some(made) = messages.next().await {
+                let (row, task) = made?;
+                let high = row.id.next();
+                match task {
+                    Some(task) => {
+                        self.send(
+                            vec![task],
+                            Mark {
+                                id: high,
+                                time: row.time,
+                            },
+                        )
+                        .await?;
+                        (told, skipped) = (Some(high), 0);
+                    }
+                    None => skipped += 1,
+                }
+                if skipped >= SKIPPED_MAX {
+                    self.send(
+                        Vec::new(),
+                        Mark {
+                            id: high,
+                            time: row.time,
+                        },
+                    )
+                    .await?;
+                    (told, skipped) = (Some(high), 0);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        if told != Some(end) {
+            self.send(
+                Vec::new(),
+                Mark {
+                    id: end,
+                    time: self.now(),
+                },
+            )
+            .await?;
+        }
+        Ok(end)
+    }
+
+    async fn message(&self, row: Queued) -> Result<(Queued, Option<ReplicationTask>), End> {
+        let shard = ShardId::for_workflow(
+            &row.key.namespace_id,
+            &row.key.workflow_id,
+            self.peer.shard_count,
+        );
+        if shard != self.key.client.shard {
+            return Ok((row, None));
+        }
+        let task = retry::retry(
+            &HYDRATE_RETRY,
+            |error| matches!(error, SourceError::Unavailable(_)),
+            || self.source.hydrate(&row, self.peer.name.as_str()),
+        );
+        match task.await {
+            Ok(task) => Ok((row, task)),
+            // One row that can never be sent must not stop all others. The receiver notices the gap at the
+            // next batch of the run and asks for what it lacks.
+            Err(SourceError::Stuck { id, reason }) => {
+                tracing::error!(
+                    shard = %self.key.server.shard,
+                    task_id = %id,
+                    namespace_id = %row.key.namespace_id,
+                    workflow_id = %row.key.workflow_id,
+                    run_id = %row.key.run_id,
+                    remote_cluster = %self.peer.name,
+                    reason,
+                    "replication task cannot be sent and is passed over"
+                );
+                Ok((row, None))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn send(&self, tasks: Vec<ReplicationTask>, high: Mark) -> Result<(), End> {
+        let messages = WorkflowReplicationMessages {
+            replication_tasks: tasks,
+            exclusive_high_watermark: high.id.get(),
+            exclusive_high_watermark_time: Some(time::to_proto(high.time)),
+            priority: 0,
+        };
+        let response = StreamWorkflowReplicationMessagesResponse {
+            attributes: Some(Attributes::Messages(messages)),
+        };
+        self.out.send(Ok(response)).await.map_err(|_| Gone)?;
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.clock.now_nanos())
+    }
+}
+
+fn failed(error: SourceError) -> End {
+    End::Failed(match error {
+        SourceError::Unavailable(text) => Status::unavailable(text),
+        SourceError::NotOwner { owner } => cluster_rpc::status::shard_ownership_lost(&owner, ""),
+        SourceError::Stuck { .. } => Status::internal(error.to_string()),
+    })
+}
