@@ -6,9 +6,11 @@ pub mod channel;
 pub mod deadline;
 pub mod history;
 pub mod matching;
+pub mod replication;
 mod route;
 pub mod status;
 
 pub use channel::{ChannelOptions, Channels, INTERNAL_MESSAGE_BYTES_MAX, Security};
 pub use history::HistoryClient;
 pub use matching::MatchingClient;
+pub use replication::ReplicationClient;

@@ -102,6 +102,11 @@ impl<S: ?Sized> Route<S> {
         retry(&RETRY.within(within), is_retryable, once).await
     }
 
+    /// Where calls for the key go at this moment, for streams, which are not made again.
+    pub(crate) fn find(&self, key: &str) -> Result<Target<S>, Status> {
+        self.target(|| Ok(key.to_owned())).map(|(_, target)| target)
+    }
+
     /// Calls every member of the role once; a member that fails is left out and logged.
     pub(crate) async fn call_each<T, R, F>(
         &self,
