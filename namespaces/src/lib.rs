@@ -2,11 +2,13 @@
 //! clusters, and the manager that changes both.
 //!
 //! [`rules`] are pure: a namespace, the directory and a request go in, a changed namespace or a refusal
-//! comes out. The manager turns that into one compare-and-set write that carries the message to other
+//! comes out. [`Manager`] turns that into one compare-and-set write that carries the message to other
 //! clusters. Shards, queues, workflows and transport are unknown here.
 
 pub mod clusters;
 mod error;
+mod manager;
+mod message;
 mod namespace;
 mod record;
 mod registry;
@@ -14,6 +16,8 @@ pub mod rules;
 
 pub use clusters::{ClusterInfo, Clusters};
 pub use error::Refusal;
+pub use manager::{Changed, Manager, ManagerOptions};
+pub use message::{MessageError, Outbox, QUEUE};
 pub use namespace::{Archival, Namespace};
 pub use record::RecordError;
 pub use registry::Registry;

@@ -1,0 +1,172 @@
+use proptest::prelude::*;
+use proto_messages::temporal::server::api::enums::v1::NamespaceOperation::{Create, Update};
+
+use super::*;
+use crate::{
+    message,
+    rules::{ReplicationChange, Update as Wanted, samples, update},
+};
+
+const STAMP: Stamp = Stamp {
+    now: proto_ids::Timestamp::from_millis(9_000),
+    notification_version: 7,
+};
+
+fn task(namespace: &Namespace, operation: NamespaceOperation) -> NamespaceTaskAttributes {
+    message::attributes(namespace, operation)
+}
+
+fn receive(known: Option<&Namespace>, task: &NamespaceTaskAttributes) -> Merge {
+    merge(&"east".into(), known, known, task, STAMP).unwrap()
+}
+
+/// What two clusters must agree on.
+fn shared(namespace: &Namespace) -> Namespace {
+    Namespace {
+        notification_version: 0,
+        failover_notification_version: 0,
+        handover: false,
+        ..namespace.clone()
+    }
+}
+
+#[test]
+fn an_unknown_namespace_is_made_only_where_it_lives() {
+    let source = samples::global("west");
+    let Merge::Create(made) = receive(None, &task(&source, Create)) else {
+        panic!()
+    };
+    assert_eq!(shared(&made), shared(&source));
+    assert_eq!(made.notification_version, 7);
+    // An update of a namespace that is not here makes it too.
+    assert!(matches!(
+        receive(None, &task(&source, Update)),
+        Merge::Create(_)
+    ));
+    let elsewhere = Namespace {
+        clusters: vec!["west".into(), "north".into()],
+        ..source.clone()
+    };
+    assert_eq!(receive(None, &task(&elsewhere, Create)), Merge::Ignored);
+    // A cluster that loses its copy learns of it.
+    let Merge::Update(removed) = receive(
+        Some(&made),
+        &task(
+            &Namespace {
+                config_version: 1,
+                ..elsewhere
+            },
+            Update,
+        ),
+    ) else {
+        panic!()
+    };
+    assert!(!removed.lives_in(&"east".into()));
+    assert_eq!(receive(Some(&made), &task(&source, Create)), Merge::Ignored);
+}
+
+#[test]
+fn a_name_or_id_that_means_another_namespace_collides() {
+    let source = samples::global("west");
+    let task = task(&source, Create);
+    let other_id = Namespace {
+        id: "other".into(),
+        ..source.clone()
+    };
+    let other_name = Namespace {
+        name: "other".into(),
+        ..source
+    };
+    for (by_id, by_name) in [(None, Some(&other_id)), (Some(&other_name), None)] {
+        let refused = merge(&"east".into(), by_id, by_name, &task, STAMP).unwrap_err();
+        assert!(matches!(refused, Refusal::Collision { .. }));
+    }
+}
+
+#[test]
+fn a_message_without_its_parts_is_refused() {
+    let whole = task(&samples::global("west"), Update);
+    let broken = [
+        NamespaceTaskAttributes {
+            id: String::new(),
+            ..whole.clone()
+        },
+        NamespaceTaskAttributes {
+            info: None,
+            ..whole.clone()
+        },
+        NamespaceTaskAttributes {
+            config: None,
+            ..whole.clone()
+        },
+        NamespaceTaskAttributes {
+            replication_config: None,
+            ..whole.clone()
+        },
+        NamespaceTaskAttributes {
+            namespace_operation: 0,
+            ..whole.clone()
+        },
+        task(
+            &Namespace {
+                state: 3,
+                ..samples::global("west")
+            },
+            Update,
+        ),
+    ];
+    for message in broken {
+        let refused = merge(&"east".into(), None, None, &message, STAMP);
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{message:?}");
+    }
+}
+
+#[test]
+fn a_handover_elsewhere_is_not_one_here() {
+    let held = Namespace {
+        handover: true,
+        config_version: 1,
+        ..samples::global("west")
+    };
+    let Merge::Update(after) = receive(Some(&samples::global("west")), &task(&held, Update)) else {
+        panic!()
+    };
+    assert!(!after.handover);
+}
+
+proptest! {
+    /// Whatever order the messages of one source come in, and however often, the copy ends as the source.
+    #[test]
+    fn any_order_ends_equal(
+        steps in prop::collection::vec(0_u8..4, 1..12),
+        shuffle in prop::collection::vec(any::<prop::sample::Index>(), 24),
+    ) {
+        let mut source = samples::global("west");
+        let mut messages = vec![task(&source, Create)];
+        for (i, step) in steps.iter().enumerate() {
+            let to = |cluster: &str| ReplicationChange {
+                active_cluster: cluster.into(), ..Default::default()
+            };
+            let wanted = match step {
+                0 => Wanted { description: format!("step {i}"), ..Default::default() },
+                1 => Wanted { replication: to("east"), ..Default::default() },
+                2 => Wanted { replication: to("west"), ..Default::default() },
+                _ => Wanted { data: [(format!("k{i}"), "v".into())].into(), ..Default::default() },
+            };
+            let stamp = Stamp { notification_version: i as i64, ..STAMP };
+            if let Some(change) = update(&samples::topology("west"), &source, wanted, stamp).unwrap() {
+                source = change.namespace;
+                messages.push(task(&source, Update));
+            }
+        }
+        let mut copy: Option<Namespace> = None;
+        let twice: Vec<_> = messages.iter().chain(&messages).collect();
+        let order = shuffle.iter().map(|i| i.get(&twice)).chain(&twice);
+        for message in order {
+            if let Merge::Create(n) | Merge::Update(n) = receive(copy.as_ref(), message) {
+                copy = Some(n);
+            }
+        }
+        prop_assert_eq!(shared(&copy.unwrap()), shared(&source));
+    }
+}

@@ -1,0 +1,231 @@
+//! Two clusters on memory stores: what one writes and tells, the other reads and merges.
+
+use std::time::Duration;
+
+use cluster_runtime::{ManualClock, Settings, Tasks};
+use namespaces::{
+    Changed, ClusterInfo, Clusters, Manager, ManagerOptions, Outbox, Refusal, Registry,
+    SYSTEM_NAMESPACE_ID,
+    rules::{OwnCluster, Registration, ReplicationChange, Update},
+};
+use proto_messages::temporal::server::api::replication::v1::replication_task::Attributes;
+use schema_store::Store;
+
+struct Cluster {
+    clusters: Clusters,
+    registry: Registry,
+    manager: Manager,
+    outbox: Outbox,
+    store: Store,
+    tasks: Tasks,
+}
+
+async fn start(name: &str, initial: i64) -> Cluster {
+    start_on(
+        schema_store::memory::MemoryStore::new().store(),
+        name,
+        initial,
+    )
+    .await
+}
+
+async fn start_on(store: Store, name: &str, initial: i64) -> Cluster {
+    let own = OwnCluster {
+        name: name.into(),
+        initial_failover_version: initial,
+        failover_version_increment: 100,
+        shard_count: 4,
+        address: format!("{name}:7233"),
+        connection_enabled: true,
+        is_global_namespace_enabled: true,
+        ..Default::default()
+    };
+    let tasks = Tasks::new(name.to_owned());
+    let settings = Settings::new();
+    let clusters = Clusters::start(&own, store.cluster.clone(), settings.clone(), &tasks)
+        .await
+        .unwrap();
+    let registry = Registry::start(store.namespace.clone(), settings, &tasks)
+        .await
+        .unwrap();
+    let options = ManagerOptions {
+        master_cluster: "west".into(),
+    };
+    let manager = Manager::new(
+        options,
+        store.namespace.clone(),
+        registry.clone(),
+        clusters.clone(),
+        ManualClock::new(1_000_000_000),
+    );
+    manager.ensure_system().await.unwrap();
+    let outbox = Outbox::new(store.queue.clone(), clusters.clone());
+    Cluster {
+        clusters,
+        registry,
+        manager,
+        outbox,
+        store,
+        tasks,
+    }
+}
+
+fn described(of: &Cluster) -> ClusterInfo {
+    ClusterInfo {
+        row_version: 0,
+        ..(*of.clusters.current()).clone()
+    }
+}
+
+fn orders() -> Registration {
+    Registration {
+        name: "orders".into(),
+        retention: Duration::from_secs(86_400),
+        is_global: true,
+        clusters: vec!["west".into(), "east".into()],
+        ..Default::default()
+    }
+}
+
+/// Moves what `from` told since `after` into `to`.
+async fn pull(from: &Cluster, to: &Cluster, after: i64) -> i64 {
+    let name = to.clusters.current_name();
+    let messages = from.outbox.pull(&name, after, -1).await.unwrap();
+    for task in &messages.replication_tasks {
+        let Some(Attributes::NamespaceTaskAttributes(attributes)) = &task.attributes else {
+            panic!("{task:?}")
+        };
+        to.manager.merge(attributes).await.unwrap();
+    }
+    messages.last_retrieved_message_id
+}
+
+#[tokio::test]
+async fn a_namespace_fails_over_there_and_back() {
+    let (west, east) = (start("west", 1).await, start("east", 2).await);
+    west.clusters.upsert(described(&east)).await.unwrap();
+    east.clusters.upsert(described(&west)).await.unwrap();
+
+    let mut seen = west.registry.watch();
+    seen.mark_unchanged();
+    let made = west.manager.register(orders()).await.unwrap();
+    assert!(seen.has_changed().unwrap(), "a local write is seen at once");
+    let retrieved = pull(&west, &east, -1).await;
+    let copy = east.registry.by_id(&made.id).unwrap();
+    assert!(!copy.is_active_in(&"east".into()));
+
+    // The side that takes over says so, and the other hears of it.
+    let over = Update {
+        replication: ReplicationChange {
+            active_cluster: "east".into(),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let after = east.manager.update(&"orders".into(), over).await.unwrap();
+    assert_eq!(after.failover_version.get(), 2);
+    pull(&east, &west, -1).await;
+    let back = west.registry.by_name(&"orders".into()).unwrap();
+    assert!(!back.is_active_in(&"west".into()));
+    assert_eq!(back.failover_version.get(), 2);
+    assert_eq!(
+        pull(&west, &east, retrieved).await,
+        retrieved,
+        "merged changes are not told on"
+    );
+
+    let refused = west
+        .clusters
+        .remove(&"east".into(), [&*back])
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, Refusal::Precondition(_)));
+    for cluster in [west, east] {
+        assert!(cluster.tasks.shutdown(Duration::from_secs(5)).await);
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_messages_are_deleted_and_a_reader_goes_on_where_it_was() {
+    let (west, east) = (start("west", 1).await, start("east", 2).await);
+    west.clusters.upsert(described(&east)).await.unwrap();
+    for i in 0..3 {
+        let name = format!("ns-{i}");
+        west.manager
+            .register(Registration {
+                name: name.as_str().into(),
+                ..orders()
+            })
+            .await
+            .unwrap();
+    }
+    let name = "east".into();
+    let first = west.outbox.pull(&name, -1, -1).await.unwrap();
+    assert_eq!(first.replication_tasks.len(), 3);
+    let second = first.replication_tasks[1].source_task_id;
+    let rest = west.outbox.pull(&name, -1, second).await.unwrap();
+    assert_eq!(rest.replication_tasks.len(), 1);
+    assert_eq!(
+        rest.last_retrieved_message_id,
+        first.last_retrieved_message_id
+    );
+    let kept = west
+        .store
+        .queue
+        .queue_read(namespaces::QUEUE, 0, 10)
+        .await
+        .unwrap();
+    assert_eq!(kept.len(), 1);
+}
+
+#[tokio::test]
+async fn starting_again_keeps_what_was() {
+    let west = start("west", 1).await;
+    assert!(west.registry.by_id(&SYSTEM_NAMESPACE_ID.into()).is_some());
+    let id = west.clusters.current().cluster_id.clone();
+    let again = start_on(west.store.clone(), "west", 1).await;
+    assert_eq!(again.clusters.current().cluster_id, id);
+    let refused = again.manager.register(Registration {
+        name: "temporal-system".into(),
+        retention: Duration::from_secs(86_400),
+        ..Default::default()
+    });
+    assert!(matches!(refused.await, Err(Refusal::NamespaceExists)));
+    let unknown = again
+        .manager
+        .update(&"nobody".into(), Update::default())
+        .await;
+    assert!(matches!(unknown, Err(Refusal::NamespaceNotFound(_))));
+}
+
+#[tokio::test]
+async fn writers_that_meet_all_succeed() {
+    let west = start("west", 1).await;
+    let local = |i: usize| Registration {
+        name: format!("ns-{i}").as_str().into(),
+        is_global: false,
+        clusters: vec![],
+        ..orders()
+    };
+    let writes: Vec<_> = (0..8)
+        .map(|i| {
+            let manager = west.manager.clone();
+            tokio::spawn(async move { manager.register(local(i)).await })
+        })
+        .collect();
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    let stamps: std::collections::BTreeSet<_> = west
+        .registry
+        .all()
+        .iter()
+        .map(|n| n.notification_version)
+        .collect();
+    assert_eq!(stamps.len(), 9);
+    let merged = west.manager.merge(&Default::default()).await;
+    assert!(matches!(
+        merged,
+        Err(Refusal::Invalid(_)) | Ok(Changed::Ignored)
+    ));
+}
