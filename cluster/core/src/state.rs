@@ -333,6 +333,12 @@ pub struct ExternalCancel {
     pub initiated_event_id: EventId,
     /// First event of the batch that holds the initiated event.
     pub initiated_batch_id: EventId,
+    /// The target's namespace.
+    pub namespace: String,
+    /// The target's namespace's id.
+    pub namespace_id: String,
+    /// The target.
+    pub target: WorkflowExecution,
     /// Request id used towards the target, for dedup.
     pub request_id: String,
 }
@@ -346,6 +352,14 @@ pub struct ExternalSignal {
     pub initiated_event_id: EventId,
     /// First event of the batch that holds the initiated event.
     pub initiated_batch_id: EventId,
+    /// The target's namespace.
+    pub namespace: String,
+    /// The target's namespace's id.
+    pub namespace_id: String,
+    /// The target.
+    pub target: WorkflowExecution,
+    /// Text of older SDKs, echoed with the result.
+    pub control: String,
     /// Request id used towards the target, for dedup.
     pub request_id: String,
 }
