@@ -1,1 +1,3 @@
-//! cluster-server
+//! Wiring.
+
+pub mod config;
