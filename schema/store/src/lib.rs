@@ -10,6 +10,8 @@
 //! write again, however late its statement arrives.
 
 pub mod cluster;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod error;
 pub mod execution;
 pub mod history;

@@ -133,3 +133,13 @@ impl Queue {
         self.last_id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn conforms() {
+        crate::conformance::run(async || MemoryStore::new().store()).await;
+    }
+}

@@ -1,0 +1,204 @@
+//! Guards: a batch is written only if every update finds what it expects.
+
+use super::{SHARD, acquire, batch, creation, current, key, outbox, put, update};
+use crate::{
+    Store,
+    error::CommitError,
+    execution::{CommitBatch, CurrentExpected, CurrentWrite, Expected, Fence, RowWrite, RunUpdate},
+};
+
+async fn expect_conflict(store: &Store, batch: CommitBatch, wanted: &[(&str, &str)]) {
+    match store.execution.commit(batch).await {
+        Err(CommitError::Conflict(mut runs)) => {
+            runs.sort();
+            let wanted: Vec<_> = wanted
+                .iter()
+                .map(|(workflow, run)| key(workflow, run))
+                .collect();
+            assert_eq!(runs, wanted);
+        }
+        other => panic!("expected conflicts {wanted:?}, got {other:?}"),
+    }
+}
+
+async fn commit(store: &Store, fence: Fence, updates: Vec<RunUpdate>) {
+    let outcome = store.execution.commit(batch(fence, 1, updates)).await;
+    outcome.expect("commit");
+}
+
+pub(super) async fn run_versions(store: Store) {
+    let fence = acquire(&store, SHARD).await;
+    let on = |expected, row| RunUpdate {
+        expected,
+        row,
+        ..update(SHARD, key("w", "r"))
+    };
+    let wanted = [("w", "r")];
+    let missing = [
+        on(Expected::Version(1), put(2)),
+        on(Expected::Version(1), RowWrite::Delete),
+        on(Expected::Version(0), RowWrite::Keep),
+    ];
+    for update in missing {
+        expect_conflict(&store, batch(fence, 1, vec![update]), &wanted).await;
+    }
+    commit(&store, fence, vec![on(Expected::Absent, put(1))]).await;
+    let stale = [
+        on(Expected::Absent, put(2)),
+        on(Expected::Version(2), put(3)),
+        on(Expected::Version(2), RowWrite::Keep),
+    ];
+    for update in stale {
+        expect_conflict(&store, batch(fence, 1, vec![update]), &wanted).await;
+    }
+    commit(&store, fence, vec![on(Expected::Version(1), put(2))]).await;
+    commit(
+        &store,
+        fence,
+        vec![on(Expected::Version(2), RowWrite::Keep)],
+    )
+    .await;
+    commit(&store, fence, vec![on(Expected::Any, put(9))]).await;
+    let run = store
+        .execution
+        .run_load(SHARD, &key("w", "r"))
+        .await
+        .expect("load");
+    assert_eq!(run.map(|run| run.version), Some(9));
+    commit(
+        &store,
+        fence,
+        vec![on(Expected::Version(9), RowWrite::Delete)],
+    )
+    .await;
+    commit(&store, fence, vec![on(Expected::Any, RowWrite::Delete)]).await;
+    let run = store
+        .execution
+        .run_load(SHARD, &key("w", "r"))
+        .await
+        .expect("load");
+    assert_eq!(run, None);
+}
+
+pub(super) async fn current_pointers(store: Store) {
+    let fence = acquire(&store, SHARD).await;
+    let point = |expected, run: &str| RunUpdate {
+        current: current(expected, run),
+        ..update(SHARD, key("w", run))
+    };
+    let run = |run: &str| CurrentExpected::Run(run.into());
+    expect_conflict(
+        &store,
+        batch(fence, 1, vec![point(run("a"), "b")]),
+        &[("w", "b")],
+    )
+    .await;
+    commit(&store, fence, vec![point(CurrentExpected::Absent, "a")]).await;
+    let stale = [point(CurrentExpected::Absent, "b"), point(run("b"), "b")];
+    for update in stale {
+        expect_conflict(&store, batch(fence, 1, vec![update]), &[("w", "b")]).await;
+    }
+    commit(&store, fence, vec![point(run("a"), "b")]).await;
+    let ids = (&"ns".into(), &"w".into());
+    let stored = store
+        .execution
+        .current_load(SHARD, ids.0, ids.1)
+        .await
+        .expect("load");
+    let wanted = current(CurrentExpected::Any, "b").and_then(|write| write.record);
+    assert_eq!(stored, wanted);
+    let remove = |expected| RunUpdate {
+        current: Some(CurrentWrite {
+            expected,
+            record: None,
+        }),
+        ..update(SHARD, key("w", "b"))
+    };
+    expect_conflict(
+        &store,
+        batch(fence, 1, vec![remove(run("a"))]),
+        &[("w", "b")],
+    )
+    .await;
+    commit(&store, fence, vec![remove(run("b"))]).await;
+    commit(&store, fence, vec![remove(CurrentExpected::Any)]).await;
+    let stored = store
+        .execution
+        .current_load(SHARD, ids.0, ids.1)
+        .await
+        .expect("load");
+    assert_eq!(stored, None);
+}
+
+/// Updates of one batch follow each other: a run may close and its successor start in one commit.
+pub(super) async fn current_pointers_within_a_batch(store: Store) {
+    let fence = acquire(&store, SHARD).await;
+    let start = |expected, run: &str| RunUpdate {
+        current: current(expected, run),
+        ..creation(key("w", run))
+    };
+    let chain = vec![
+        start(CurrentExpected::Absent, "a"),
+        start(CurrentExpected::Run("a".into()), "b"),
+        start(CurrentExpected::Run("b".into()), "c"),
+    ];
+    commit(&store, fence, chain).await;
+    let ids = (&"ns".into(), &"w".into());
+    let stored = store
+        .execution
+        .current_load(SHARD, ids.0, ids.1)
+        .await
+        .expect("load");
+    assert_eq!(stored.map(|current| current.run_id), Some("c".into()));
+    let twice = vec![
+        RunUpdate {
+            key: key("v", "a"),
+            ..start(CurrentExpected::Absent, "a")
+        },
+        RunUpdate {
+            key: key("v", "b"),
+            ..start(CurrentExpected::Absent, "b")
+        },
+    ];
+    expect_conflict(&store, batch(fence, 2, twice), &[("v", "b")]).await;
+}
+
+pub(super) async fn conflicts_are_named_and_nothing_is_written(store: Store) {
+    let fence = acquire(&store, SHARD).await;
+    commit(
+        &store,
+        fence,
+        vec![creation(key("a", "r")), creation(key("b", "r"))],
+    )
+    .await;
+    let mut good = creation(key("c", "r"));
+    good.outbox.push(outbox(1, 2));
+    good.current = current(CurrentExpected::Absent, "r");
+    let stale = RunUpdate {
+        expected: Expected::Version(5),
+        row: put(6),
+        ..update(SHARD, key("b", "r"))
+    };
+    let updates = vec![creation(key("a", "r")), good.clone(), stale];
+    expect_conflict(&store, batch(fence, 2, updates), &[("a", "r"), ("b", "r")]).await;
+    let run = store
+        .execution
+        .run_load(SHARD, &key("c", "r"))
+        .await
+        .expect("load");
+    assert_eq!(run, None);
+    let tasks = store
+        .execution
+        .outbox_read(SHARD, 0.into(), 10)
+        .await
+        .expect("outbox");
+    assert!(tasks.is_empty());
+    assert!(
+        !store
+            .execution
+            .commit_happened("lane", 2)
+            .await
+            .expect("happened")
+    );
+    commit(&store, fence, vec![good]).await;
+}
