@@ -2,10 +2,15 @@
 //!
 //! The wire protocol is Temporal's own, so that a cluster of Temporal Server can be at the other end. Here
 //! are the parts, by where they run. On history hosts: [`sender`] streams a shard's replication queue. On
-//! worker hosts: the receiving side keeps order per workflow ([`inbox`]) and acknowledges by [`watermark`].
-//! [`route`] maps shards of one cluster to those of another, [`wire`] takes messages apart.
+//! worker hosts: [`puller`] opens streams to other clusters, keeps order per workflow ([`inbox`]), has tasks
+//! applied, and acknowledges by [`watermark`]; what cannot be applied goes to [`dead_letters`]. [`route`]
+//! maps shards of one cluster to those of another, [`wire`] takes messages apart, [`remotes`] calls other
+//! clusters.
 
+pub mod dead_letters;
 pub mod inbox;
+pub mod puller;
+pub mod remotes;
 pub mod route;
 pub mod sender;
 pub mod watermark;

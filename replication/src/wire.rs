@@ -20,7 +20,7 @@ use proto_messages::temporal::{
 
 mod arrival;
 
-pub use arrival::{Arrival, HistoryArrival, Kind, NewRun};
+pub use arrival::{Arrival, HistoryArrival, Kind, NewRun, run_key};
 
 /// A message that cannot be what its sender meant. The task goes to the dead letters at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

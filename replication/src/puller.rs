@@ -1,0 +1,294 @@
+//! The receiving side of streams, on worker hosts. For every enabled remote cluster, every own shard and
+//! every remote shard that maps to it there is one stream, opened by the worker host that owns it in the
+//! worker ring. A reconciler compares the streams that should be with those that are, woken by changes of
+//! the directory and the ring and by a period; a stream that ends is opened again with growing pauses.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use cluster_membership::{Membership, Role};
+use cluster_rpc::ReplicationClient;
+use cluster_runtime::{
+    CancellationToken, Key, Settings, SharedClock, TaskKind, Tasks, retry, task::Task,
+};
+use parking_lot::Mutex;
+use proto_ids::{ClusterName, ShardId};
+use tokio::time::Instant;
+
+use crate::{
+    dead_letters::DeadLetters,
+    remotes::Remotes,
+    route::{self, End, StreamKey},
+    watermark::Mark,
+};
+
+mod lanes;
+mod stream;
+
+pub use lanes::{Lanes, Mode};
+
+/// How often wanted and actual streams are compared, without a reason to.
+const RECONCILE_EVERY: Duration = Duration::from_secs(2);
+
+const RECONNECT: retry::Policy =
+    retry::Policy::exponential(Duration::from_millis(50), Duration::from_secs(5));
+
+/// A stream that held this long begins its next pauses from the shortest.
+const HELD_LONG: Duration = Duration::from_secs(10);
+
+/// Tasks of one stream that are waiting or being applied, beyond which the stream is not read.
+pub static OUTSTANDING_MAX: Key<usize> = Key::new(
+    "history.ReplicationReceiverMaxOutstandingTaskCount",
+    500,
+    "Tasks of one replication stream that may wait or be applied before it is no longer read.",
+);
+
+/// Tasks of one stream that are applied side by side; those of one workflow id never are.
+pub static APPLY_AT_ONCE: Key<usize> = Key::new(
+    "history.ReplicationProcessorSchedulerWorkerCount",
+    64,
+    "Tasks of one replication stream that are applied side by side.",
+);
+
+/// How long applying one task may take before it is tried again.
+pub static APPLY_TIMEOUT: Key<Duration> = Key::new(
+    "history.ReplicationTaskApplyTimeout",
+    Duration::from_secs(20),
+    "How long applying one replication task may take before it is tried again.",
+);
+
+/// Attempts to apply one task before it becomes a dead letter.
+pub static APPLY_ATTEMPTS_MAX: Key<u32> = Key::new(
+    "history.ReplicationTaskProcessorErrorRetryMaxAttempts",
+    80,
+    "Attempts to apply one replication task before it becomes a dead letter.",
+);
+
+/// What pullers need.
+#[derive(Clone)]
+pub struct PullerDeps {
+    /// Clients of remote clusters, and the directory.
+    pub remotes: Remotes,
+    /// Who is in this cluster.
+    pub membership: Membership,
+    /// The applying side, on the hosts that own the shards.
+    pub replication: ReplicationClient,
+    /// Where tasks go that cannot be applied.
+    pub dead_letters: DeadLetters,
+    /// The time.
+    pub clock: SharedClock,
+    /// Live settings.
+    pub settings: Settings,
+    /// The group whose tasks the streams are.
+    pub tasks: Tasks,
+}
+
+/// How one stream stands, for status and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullStatus {
+    /// The remote cluster.
+    pub cluster: ClusterName,
+    /// Both ends.
+    pub key: StreamKey,
+    /// Whether messages have come over the connection of the moment.
+    pub connected: bool,
+    /// Everything below is done here.
+    pub low: Option<Mark>,
+    /// Everything below was sent.
+    pub high: Option<Mark>,
+    /// Tasks waiting or being applied.
+    pub pending: usize,
+    /// Why the last connection ended.
+    pub last_error: Option<String>,
+}
+
+/// A handle on the pullers of this host. Cheap to clone.
+#[derive(Clone)]
+pub struct Pullers(Arc<Inner>);
+
+struct Inner {
+    deps: PullerDeps,
+    streams: Mutex<HashMap<Wanted, Running>>,
+}
+
+/// A stream that this host has to keep open.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Wanted {
+    cluster: ClusterName,
+    /// A cluster that moved is a new stream.
+    address: String,
+    key: StreamKey,
+}
+
+struct Running {
+    cancel: CancellationToken,
+    task: Task<()>,
+    status: Arc<Mutex<PullStatus>>,
+}
+
+impl Pullers {
+    /// Starts the reconciler as a task of `deps.tasks`; streams follow it.
+    pub fn start(deps: PullerDeps) -> Self {
+        let tasks = deps.tasks.clone();
+        let pullers = Self(Arc::new(Inner {
+            deps,
+            streams: Mutex::default(),
+        }));
+        let reconciler = pullers.clone();
+        tasks.spawn(TaskKind::Background, "replication-pullers", async move {
+            reconciler.reconcile_for_ever().await;
+        });
+        pullers
+    }
+
+    /// How the streams of this host stand.
+    pub fn status(&self) -> Vec<PullStatus> {
+        let streams = self.0.streams.lock();
+        let mut all: Vec<_> = streams.values().map(|s| s.status.lock().clone()).collect();
+        all.sort_by_key(|status| status.key);
+        all
+    }
+
+    async fn reconcile_for_ever(&self) {
+        let mut clusters = self.0.deps.remotes.clusters().watch();
+        let mut ring = self.0.deps.membership.watch(Role::Worker);
+        loop {
+            self.reconcile();
+            tokio::select! {
+                _ = clusters.changed() => {}
+                _ = ring.changed() => {}
+                () = tokio::time::sleep(RECONCILE_EVERY) => {}
+            }
+        }
+    }
+
+    fn reconcile(&self) {
+        let wanted = self.wanted();
+        let mut streams = self.0.streams.lock();
+        streams.retain(|key, running| {
+            let keep = wanted.contains(key) && !running.task.is_finished();
+            if !keep {
+                running.cancel.cancel();
+            }
+            keep
+        });
+        for key in wanted {
+            if !streams.contains_key(&key) {
+                let running = self.spawn(&key);
+                streams.insert(key, running);
+            }
+        }
+    }
+
+    /// The streams that belong to this host.
+    fn wanted(&self) -> BTreeSet<Wanted> {
+        let deps = &self.0.deps;
+        let clusters = deps.remotes.clusters();
+        let (own, ring) = (clusters.current(), deps.membership.ring(Role::Worker));
+        let mut wanted = BTreeSet::new();
+        for remote in clusters.remotes() {
+            if !route::counts_fit(own.shard_count, remote.shard_count) {
+                tracing::warn!(
+                    remote_cluster = %remote.name,
+                    shards = remote.shard_count,
+                    own_shards = own.shard_count,
+                    "shard counts do not fit; nothing is replicated from this cluster"
+                );
+                continue;
+            }
+            for shard in (1..=own.shard_count).map(ShardId::new) {
+                let owner = ring.owner(&format!("replication/{}/{shard}", remote.name));
+                if !owner.is_some_and(|owner| deps.membership.is_me(owner)) {
+                    continue;
+                }
+                let sources = route::mapped_shards(shard, own.shard_count, remote.shard_count);
+                wanted.extend(sources.into_iter().map(|source| Wanted {
+                    cluster: remote.name.clone(),
+                    address: remote.address.clone(),
+                    key: StreamKey {
+                        client: end(own.initial_failover_version, shard),
+                        server: end(remote.initial_failover_version, source),
+                    },
+                }));
+            }
+        }
+        wanted
+    }
+
+    fn spawn(&self, wanted: &Wanted) -> Running {
+        let status = Arc::new(Mutex::new(PullStatus {
+            cluster: wanted.cluster.clone(),
+            key: wanted.key,
+            connected: false,
+            low: None,
+            high: None,
+            pending: 0,
+            last_error: None,
+        }));
+        let stream = stream::PullStream {
+            cluster: wanted.cluster.clone(),
+            key: wanted.key,
+            deps: self.0.deps.clone(),
+            status: status.clone(),
+        };
+        let cancel = CancellationToken::new();
+        let cancelled = cancel.clone();
+        let name = format!("pull-{}-{}", wanted.cluster, wanted.key.client.shard);
+        let task = self.0.deps.tasks.spawn(TaskKind::Stream, name, async move {
+            tokio::select! {
+                () = keep_open(stream) => {}
+                () = cancelled.cancelled() => {}
+            }
+        });
+        Running {
+            cancel,
+            task,
+            status,
+        }
+    }
+}
+
+/// Opens the stream again and again.
+async fn keep_open(stream: stream::PullStream) {
+    let mut pauses = RECONNECT.pauses();
+    loop {
+        let begun = Instant::now();
+        let ended = stream.run().await;
+        let was_connected = {
+            let mut status = stream.status.lock();
+            status.last_error = Some(ended.to_string());
+            std::mem::take(&mut status.connected)
+        };
+        if begun.elapsed() > HELD_LONG {
+            pauses.reset();
+        }
+        // One line when a stream breaks; one that cannot be opened says so at every tenth of the pauses.
+        if was_connected {
+            tracing::warn!(
+                remote_cluster = %stream.cluster,
+                shard = %stream.key.client.shard,
+                error = %ended,
+                "replication stream broke and is opened again"
+            );
+        } else {
+            tracing::debug!(
+                remote_cluster = %stream.cluster,
+                shard = %stream.key.client.shard,
+                error = %ended,
+                "replication stream cannot be opened"
+            );
+        }
+        tokio::time::sleep(pauses.next_pause()).await;
+    }
+}
+
+fn end(initial_failover_version: i64, shard: ShardId) -> End {
+    // Admission of a cluster bounds its initial version to 31 bits.
+    End {
+        cluster: i32::try_from(initial_failover_version).unwrap_or(0),
+        shard,
+    }
+}

@@ -1,0 +1,316 @@
+//! One stream as its receiver sees it. One task owns all of it: it reads messages as long as there is room,
+//! keeps as many tasks being applied as is allowed, and acknowledges on time whatever applying does.
+//!
+//! Invariant: a task counts as done only when its effect is durable here, or it is safe among the dead
+//! letters.
+
+use std::{sync::Arc, time::Duration};
+
+use cluster_runtime::retry;
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use proto_ids::{ClusterName, NamespaceId, TaskId, Timestamp, WorkflowId};
+use proto_messages::{
+    meridian::replication::v1::{ApplyRequest, ApplyResponse, DeadLetter},
+    temporal::server::api::{
+        adminservice::v1::{
+            StreamWorkflowReplicationMessagesRequest,
+            stream_workflow_replication_messages_request::Attributes as Ack,
+            stream_workflow_replication_messages_response::Attributes,
+        },
+        common::v1::HistoryDlqKey,
+        replication::v1::{ReplicationTask, SyncReplicationState, WorkflowReplicationMessages},
+    },
+    time,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Status};
+
+use super::{
+    APPLY_AT_ONCE, APPLY_ATTEMPTS_MAX, APPLY_TIMEOUT, Lanes, OUTSTANDING_MAX, PullStatus,
+    PullerDeps, lanes::Lane,
+};
+use crate::{
+    dead_letters, inbox::Inbox, remotes::add_version_headers, route::StreamKey, sender,
+    watermark::Arrival, wire,
+};
+
+/// Progress is acknowledged at once, but not more often than this.
+const PROMPT_ACK_EVERY: Duration = Duration::from_millis(20);
+/// Idle messages of the sender that may be missed before the stream counts as dead.
+const MISSED_MESSAGES_MAX: u32 = 3;
+
+const APPLY_RETRY: retry::Policy = retry::Policy {
+    initial: Duration::from_millis(50),
+    max: Duration::from_secs(5),
+    multiplier: 1.5,
+    jitter: 0.2,
+    attempts: None,
+    within: Some(Duration::from_secs(600)),
+};
+
+const DEAD_LETTER_RETRY: retry::Policy =
+    retry::Policy::exponential(Duration::from_millis(100), Duration::from_secs(10));
+
+pub(super) struct PullStream {
+    pub cluster: ClusterName,
+    pub key: StreamKey,
+    pub deps: PullerDeps,
+    pub status: Arc<Mutex<PullStatus>>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("{0}")]
+    Status(#[from] Status),
+    #[error("the sender closed the stream")]
+    Closed,
+    #[error("no message came for too long")]
+    Silent,
+    #[error(transparent)]
+    Fault(#[from] super::lanes::Fault),
+}
+
+type InboxKey = (NamespaceId, WorkflowId);
+
+struct Waiting {
+    lane: Lane,
+    task: ReplicationTask,
+}
+
+/// A task that is done.
+struct Done {
+    key: InboxKey,
+    lane: Lane,
+    id: TaskId,
+}
+
+/// One connection's state.
+struct Connection<'a> {
+    stream: &'a PullStream,
+    lanes: Lanes,
+    inbox: Inbox<InboxKey, Waiting>,
+    applying: FuturesUnordered<BoxFuture<'a, Done>>,
+    acks: mpsc::Sender<StreamWorkflowReplicationMessagesRequest>,
+    acked: Option<SyncReplicationState>,
+    acked_at: Instant,
+}
+
+impl PullStream {
+    /// Opens the stream and works until it ends.
+    pub async fn run(&self) -> Ended {
+        match self.connect_and_work().await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    async fn connect_and_work(&self) -> Result<std::convert::Infallible, Ended> {
+        let mut admin = self.deps.remotes.admin(&self.cluster)?;
+        let (acks, outbound) = mpsc::channel(8);
+        let mut request = Request::new(ReceiverStream::new(outbound));
+        self.key.to_headers(request.metadata_mut());
+        add_version_headers(&mut request);
+        let messages = admin
+            .stream_workflow_replication_messages(request)
+            .await?
+            .into_inner();
+        let mut connection = Connection {
+            stream: self,
+            lanes: Lanes::default(),
+            inbox: Inbox::default(),
+            applying: FuturesUnordered::new(),
+            acks,
+            acked: None,
+            acked_at: Instant::now(),
+        };
+        connection.work(messages).await
+    }
+
+    /// Applies one task, however long it takes; what cannot be applied becomes a dead letter.
+    async fn settle(&self, key: InboxKey, lane: Lane, task: ReplicationTask) -> Done {
+        let id = TaskId::new(task.source_task_id);
+        let policy = APPLY_RETRY.attempts(self.deps.settings.get(&APPLY_ATTEMPTS_MAX));
+        let mut attempts = 0;
+        let applied = retry::retry(&policy, is_worth_another_try, || {
+            attempts += 1;
+            self.apply(&task)
+        })
+        .await;
+        if let Err(status) = applied {
+            self.bury(task, &status, attempts).await;
+        }
+        Done { key, lane, id }
+    }
+
+    async fn apply(&self, task: &ReplicationTask) -> Result<ApplyResponse, Status> {
+        let mut request = Request::new(ApplyRequest {
+            shard_id: self.key.client.shard.get(),
+            source_cluster: self.cluster.to_string(),
+            source_shard_id: self.key.server.shard.get(),
+            task: Some(task.clone()),
+            replay: false,
+        });
+        let timeout = self.deps.settings.get(&APPLY_TIMEOUT);
+        request.set_timeout(timeout);
+        let call = self.deps.replication.apply(request);
+        match tokio::time::timeout(timeout, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::deadline_exceeded("applying the task took too long")),
+        }
+    }
+
+    /// Holds the watermark until the letter is safe, however long that takes.
+    async fn bury(&self, task: ReplicationTask, status: &Status, attempts: i32) {
+        let own = self.deps.remotes.clusters().current_name();
+        let letter = DeadLetter {
+            source_cluster: self.cluster.to_string(),
+            source_shard_id: self.key.server.shard.get(),
+            shard_id: self.key.client.shard.get(),
+            task: Some(task),
+            reason: format!("{:?}: {}", status.code(), status.message()),
+            time: Some(time::to_proto(Timestamp::from_nanos(
+                self.deps.clock.now_nanos(),
+            ))),
+            attempts,
+            key: Some(HistoryDlqKey {
+                task_category: dead_letters::CATEGORY,
+                source_cluster: self.cluster.to_string(),
+                target_cluster: own.to_string(),
+            }),
+        };
+        let put = || async {
+            self.deps.dead_letters.put(&letter).await.inspect_err(|error| {
+                tracing::error!(remote_cluster = %self.cluster, %error, "cannot write a dead letter");
+            })
+        };
+        // The policy has no end.
+        let _ = retry::retry(&DEAD_LETTER_RETRY, |_| true, put).await;
+    }
+}
+
+impl<'a> Connection<'a> {
+    async fn work(
+        &mut self,
+        mut messages: tonic::Streaming<
+            proto_messages::temporal::server::api::adminservice::v1::StreamWorkflowReplicationMessagesResponse,
+        >,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let settings = &self.stream.deps.settings;
+        let mut tick = tokio::time::interval(settings.get(&sender::ACK_EVERY));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        loop {
+            let has_room = self.inbox.len() < settings.get(&OUTSTANDING_MAX);
+            let silence = settings.get(&sender::IDLE_MESSAGE_EVERY) * MISSED_MESSAGES_MAX;
+            let prompt = self.prompt_ack_at();
+            tokio::select! {
+                message = messages.message(), if has_room => {
+                    heard = Instant::now();
+                    match message?.ok_or(Ended::Closed)?.attributes {
+                        Some(Attributes::Messages(message)) => self.receive(message)?,
+                        None => {}
+                    }
+                }
+                Some(done) = self.applying.next() => self.finish(done),
+                _ = tick.tick() => self.ack()?,
+                () = sleep_until(prompt) => self.ack()?,
+                () = tokio::time::sleep_until(heard + silence), if has_room => {
+                    return Err(Ended::Silent);
+                }
+            }
+            if !has_room {
+                // Not reading is our own doing; the sender's silence begins when we read again.
+                heard = Instant::now();
+            }
+            self.start_ready();
+            self.show();
+        }
+    }
+
+    fn receive(&mut self, message: WorkflowReplicationMessages) -> Result<(), Ended> {
+        let (lane, arrival) = self.lanes.arrive(&message)?;
+        if arrival == Arrival::Repeated {
+            return Ok(());
+        }
+        for task in message.replication_tasks {
+            let run = wire::run_key(&task);
+            self.inbox
+                .push((run.namespace_id, run.workflow_id), Waiting { lane, task });
+        }
+        Ok(())
+    }
+
+    fn start_ready(&mut self) {
+        let at_once = self.stream.deps.settings.get(&APPLY_AT_ONCE).max(1);
+        while self.applying.len() < at_once {
+            let Some((key, Waiting { lane, task })) = self.inbox.take() else {
+                break;
+            };
+            self.applying
+                .push(Box::pin(self.stream.settle(key, lane, task)));
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        self.inbox.finish(&done.key);
+        self.lanes.finish(done.lane, done.id);
+    }
+
+    /// When progress that was not acknowledged yet has to be.
+    fn prompt_ack_at(&self) -> Option<Instant> {
+        let current = self.lanes.low_mark()?.id.get();
+        let acked = self
+            .acked
+            .as_ref()
+            .map(|state| state.inclusive_low_watermark);
+        (acked != Some(current)).then(|| self.acked_at + PROMPT_ACK_EVERY)
+    }
+
+    fn ack(&mut self) -> Result<(), Ended> {
+        let Some(state) = self.lanes.ack() else {
+            return Ok(());
+        };
+        let request = StreamWorkflowReplicationMessagesRequest {
+            attributes: Some(Ack::SyncReplicationState(state.clone())),
+        };
+        match self.acks.try_send(request) {
+            Ok(()) => {
+                self.acked = Some(state);
+            }
+            // The connection is slow; the next acknowledgement says the same and more.
+            Err(mpsc::error::TrySendError::Full(_)) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Ended::Closed),
+        }
+        self.acked_at = Instant::now();
+        Ok(())
+    }
+
+    fn show(&self) {
+        let mut status = self.stream.status.lock();
+        status.low = self.lanes.low_mark();
+        status.high = self.lanes.high_mark();
+        status.connected = status.high.is_some();
+        status.pending = self.inbox.len();
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is wrong with the task itself does not get better by waiting.
+fn is_worth_another_try(status: &Status) -> bool {
+    !matches!(
+        status.code(),
+        Code::InvalidArgument | Code::DataLoss | Code::Unimplemented | Code::OutOfRange
+    )
+}

@@ -1,0 +1,94 @@
+//! How other clusters are called: the frontend's address from the cluster directory, a channel from the
+//! pool for remote clusters. Whether a cluster may be called at all is the directory's word.
+
+use std::{sync::Arc, time::Duration};
+
+use cluster_rpc::{Channels, INTERNAL_MESSAGE_BYTES_MAX};
+use namespaces::Clusters;
+use proto_ids::ClusterName;
+use proto_services::{
+    meridian::replication::v1::replication_extension_service_client::ReplicationExtensionServiceClient,
+    temporal::server::api::adminservice::v1::admin_service_client::AdminServiceClient,
+};
+use tonic::{Request, Status, metadata::AsciiMetadataValue, transport::Channel};
+
+/// How long a call to another cluster may take, streams apart.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Clients of other clusters. Cheap to clone.
+#[derive(Clone)]
+pub struct Remotes {
+    clusters: Clusters,
+    channels: Arc<dyn Fn(&str) -> Channels + Send + Sync>,
+}
+
+impl Remotes {
+    /// Over the directory and one pool for all remote clusters.
+    pub fn new(clusters: Clusters, channels: Channels) -> Self {
+        Self::by_address(clusters, move |_| channels.clone())
+    }
+
+    /// Over the directory and a pool chosen by the remote's address, where trust differs between clusters.
+    pub fn by_address(
+        clusters: Clusters,
+        channels: impl Fn(&str) -> Channels + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            clusters,
+            channels: Arc::new(channels),
+        }
+    }
+
+    /// The directory.
+    pub fn clusters(&self) -> &Clusters {
+        &self.clusters
+    }
+
+    /// The admin service of a cluster.
+    pub fn admin(&self, cluster: &ClusterName) -> Result<AdminServiceClient<Channel>, Status> {
+        Ok(AdminServiceClient::new(self.channel(cluster)?)
+            .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX))
+    }
+
+    /// The extension service of a cluster; one of Temporal Server answers UNIMPLEMENTED.
+    pub fn extension(
+        &self,
+        cluster: &ClusterName,
+    ) -> Result<ReplicationExtensionServiceClient<Channel>, Status> {
+        Ok(
+            ReplicationExtensionServiceClient::new(self.channel(cluster)?)
+                .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX),
+        )
+    }
+
+    fn channel(&self, cluster: &ClusterName) -> Result<Channel, Status> {
+        let known = self.clusters.get(cluster).filter(|c| c.connection_enabled);
+        let known = known.ok_or_else(|| {
+            Status::unavailable(format!("there is no connection to a cluster {cluster}"))
+        })?;
+        (self.channels)(&known.address).get(known.address.as_str())
+    }
+}
+
+/// A request as servers make them of each other: with the client version headers that a Temporal Server
+/// checks, and a deadline.
+pub fn request<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    add_version_headers(&mut request);
+    request
+}
+
+/// The version headers alone, for streams.
+pub fn add_version_headers<T>(request: &mut Request<T>) {
+    let headers = request.metadata_mut();
+    headers.insert(
+        "client-name",
+        AsciiMetadataValue::from_static("temporal-server"),
+    );
+    headers.insert("client-version", AsciiMetadataValue::from_static("1.30.0"));
+    headers.insert(
+        "supported-server-versions",
+        AsciiMetadataValue::from_static(">=1.0.0 <2.0.0"),
+    );
+}

@@ -1,0 +1,3 @@
+//! The parts of replication against each other, over real connections.
+
+mod pulling;
