@@ -1,0 +1,4 @@
+//! Certificates are tested by what is served: real files, real handshakes.
+
+mod handshake;
+mod issuing;
