@@ -5,11 +5,15 @@
 //! worker hosts: [`puller`] opens streams to other clusters, keeps order per workflow ([`inbox`]), has tasks
 //! applied, and acknowledges by [`watermark`]; what cannot be applied goes to [`dead_letters`]. [`route`]
 //! maps shards of one cluster to those of another, [`wire`] takes messages apart, [`remotes`] calls other
-//! clusters.
+//! clusters. [`namespaces`] pulls the queue of namespace changes.
+//! [`range`] finds the events that a caller of the raw history means, [`digest`] compares histories.
 
 pub mod dead_letters;
+pub mod digest;
 pub mod inbox;
+pub mod namespaces;
 pub mod puller;
+pub mod range;
 pub mod remotes;
 pub mod route;
 pub mod sender;

@@ -176,10 +176,7 @@ impl Pullers {
             keep
         });
         for key in wanted {
-            if !streams.contains_key(&key) {
-                let running = self.spawn(&key);
-                streams.insert(key, running);
-            }
+            streams.entry(key).or_insert_with_key(|key| self.spawn(key));
         }
     }
 

@@ -277,7 +277,7 @@ impl<'a> Connection<'a> {
             return Ok(());
         };
         let request = StreamWorkflowReplicationMessagesRequest {
-            attributes: Some(Ack::SyncReplicationState(state.clone())),
+            attributes: Some(Ack::SyncReplicationState(state)),
         };
         match self.acks.try_send(request) {
             Ok(()) => {
