@@ -1,1 +1,81 @@
-//! cluster-cli
+//! Operator commands. They speak gRPC only, so that they work from anywhere a frontend can be reached,
+//! and against the same APIs that stock tools use.
+//!
+//! Data goes to standard output, talk to standard error; `--output json` everywhere. Exit codes: 0 done,
+//! 1 refused by a check or by the server, 2 rolled back, 4 the server cannot be reached, 64 usage.
+
+mod certificates;
+mod clusters;
+mod connect;
+mod dead_letters;
+mod namespaces;
+mod output;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub use connect::ConnectArgs;
+pub use output::Format;
+
+/// Where and how: options of every command that talks to a server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GlobalArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// How answers are printed.
+    #[arg(long, short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Namespaces: list, describe, register, and move their active cluster.
+    #[command(subcommand)]
+    Namespace(namespaces::NamespaceCommand),
+    /// The clusters this one knows.
+    #[command(subcommand)]
+    Cluster(clusters::ClusterCommand),
+    /// Replication: how far the other clusters are.
+    #[command(subcommand)]
+    Replication(status::ReplicationCommand),
+    /// Replication tasks that could not be applied: list, read, replay, purge.
+    #[command(subcommand)]
+    Dlq(dead_letters::DlqCommand),
+    /// Development certificates.
+    #[command(subcommand)]
+    Certs(certificates::CertsCommand),
+}
+
+/// Exit code of a command the server or a check refused.
+const REFUSED: u8 = 1;
+/// Exit code of a switchover that was rolled back.
+const ROLLED_BACK: u8 = 2;
+/// Exit code when the server cannot be reached.
+const UNREACHABLE: u8 = 4;
+
+/// Runs a command; errors are printed here, with a remedy where there is one.
+pub async fn run(command: Command) -> ExitCode {
+    let result = match command {
+        Command::Namespace(command) => namespaces::run(command).await,
+        Command::Cluster(command) => clusters::run(command).await,
+        Command::Replication(command) => status::run(command).await,
+        Command::Dlq(command) => dead_letters::run(command).await,
+        Command::Certs(command) => certificates::run(command),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", output::explain(&error));
+            let unreachable = error.chain().any(|e| {
+                e.downcast_ref::<tonic::transport::Error>().is_some()
+                    || e.downcast_ref::<tonic::Status>()
+                        .is_some_and(|s| s.code() == tonic::Code::Unavailable)
+            });
+            ExitCode::from(if unreachable { UNREACHABLE } else { REFUSED })
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `meridian namespace switchover`: the planned way. The active cluster runs it; this only asks for it and
+//! shows how it goes, so a terminal that dies changes nothing.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use proto_messages::meridian::replication::v1::{
+    SwitchoverRequest, SwitchoverResult, switchover_progress::Step,
+};
+use serde::Serialize;
+
+use crate::{Format, GlobalArgs, REFUSED, ROLLED_BACK, connect::ConnectArgs, output};
+
+/// A planned failover.
+#[derive(Clone, Debug, Args)]
+pub struct SwitchoverArgs {
+    /// The namespace.
+    #[arg(long, short, env = "TEMPORAL_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// The cluster that becomes active.
+    #[arg(long)]
+    pub to: String,
+    /// Longest time writes may be held back; when the target cannot catch up in it, all stays as it was.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub max_pause: Duration,
+    /// Only say what it would do and cost.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why, for the log.
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// Where and how. Any cluster of the namespace can be asked.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    namespace: String,
+    to: String,
+    switched: bool,
+    pause_ms: u128,
+    drained_tasks: i64,
+    failover_version: i64,
+    reason: String,
+    steps: Vec<StepShown>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepShown {
+    time: String,
+    step: &'static str,
+    detail: String,
+}
+
+/// `5s`, `500ms`, `1m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let number: f64 = text[..split]
+        .parse()
+        .map_err(|_| format!("`{text}` is not a duration like 5s or 500ms"))?;
+    let unit = match &text[split..] {
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        unit => return Err(format!("`{unit}` is not a unit; use ms, s or m")),
+    };
+    Duration::try_from_secs_f64(number * unit).map_err(|e| e.to_string())
+}
+
+pub(super) async fn run(args: SwitchoverArgs) -> anyhow::Result<ExitCode> {
+    let server = active_side(&args).await?;
+    let request = SwitchoverRequest {
+        namespace: args.namespace.clone(),
+        to_cluster: args.to.clone(),
+        max_pause: Some(proto_messages::time::duration_to_proto(args.max_pause)),
+        dry_run: args.dry_run,
+        reason: args.reason.clone(),
+    };
+    let mut progress = server
+        .replication()
+        .switchover(request)
+        .await
+        .context("ask for the switchover")?
+        .into_inner();
+    let mut steps = Vec::new();
+    let mut result: Option<SwitchoverResult> = None;
+    while let Some(message) = progress.message().await.context("follow the switchover")? {
+        let shown = StepShown {
+            time: output::clock(message.time.as_ref()),
+            step: step_name(message.step()),
+            detail: message.detail,
+        };
+        if args.global.output == Format::Text {
+            println!("{}  {:<9} {}", shown.time, shown.step, shown.detail);
+        }
+        steps.push(shown);
+        result = message.result.or(result);
+    }
+    let result = result.context("the server ended the switchover without a result; ask `meridian namespace describe` where the namespace is")?;
+    let report = Report {
+        namespace: args.namespace,
+        to: args.to,
+        switched: result.switched,
+        pause_ms: output::wire_span(result.pause.as_ref()).as_millis(),
+        drained_tasks: result.drained_tasks,
+        failover_version: result.failover_version,
+        reason: result.reason,
+        steps,
+    };
+    args.global
+        .output
+        .print(&report, |r| conclusion(r, args.dry_run))?;
+    Ok(match (report.switched, args.dry_run) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, true) if report.reason.is_empty() => ExitCode::SUCCESS,
+        (false, true) => ExitCode::from(REFUSED),
+        (false, false) => ExitCode::from(ROLLED_BACK),
+    })
+}
+
+/// A connection to the active cluster, found through the cluster that was named.
+async fn active_side(args: &SwitchoverArgs) -> anyhow::Result<crate::connect::Server> {
+    let asked = args.global.connect.connect().await?;
+    let described = super::described(&asked, &args.namespace).await?;
+    let active = described
+        .replication_config
+        .unwrap_or_default()
+        .active_cluster_name;
+    let here = crate::clusters::current_name(&asked).await?;
+    if here == active {
+        return Ok(asked);
+    }
+    let address = crate::clusters::address_of(&asked, &active).await?;
+    let connect = ConnectArgs {
+        address,
+        ..args.global.connect.clone()
+    };
+    connect.connect().await.with_context(|| {
+        format!(
+            "a switchover is run by the active cluster, {active}; name its frontend with --address"
+        )
+    })
+}
+
+fn conclusion(report: &Report, dry_run: bool) -> String {
+    if report.switched {
+        format!(
+            "DONE  {} is active in {} (version {})   pause {} ms   loss 0   drained {} tasks",
+            report.namespace,
+            report.to,
+            report.failover_version,
+            report.pause_ms,
+            report.drained_tasks
+        )
+    } else if dry_run && report.reason.is_empty() {
+        "GO    nothing was changed; run it again without --dry-run".into()
+    } else if dry_run {
+        format!("NO-GO {}", report.reason)
+    } else {
+        format!(
+            "ROLLED BACK  {}; writes were held back for {} ms and go on where they were",
+            report.reason, report.pause_ms
+        )
+    }
+}
+
+fn step_name(step: Step) -> &'static str {
+    match step {
+        Step::Unspecified => "",
+        Step::Forecast => "forecast",
+        Step::Hold => "hold",
+        Step::Drain => "drain",
+        Step::Flip => "flip",
+        Step::Announce => "announce",
+        Step::Rollback => "rollback",
+        Step::Done => "done",
+    }
+}
