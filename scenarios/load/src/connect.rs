@@ -110,7 +110,7 @@ pub struct Connections {
 
 struct Shared {
     target: Target,
-    clients: RwLock<Vec<Api>>,
+    channels: RwLock<Vec<Channel>>,
     next: AtomicUsize,
 }
 
@@ -119,27 +119,34 @@ impl Connections {
     /// down is seen as failing calls and not here.
     pub fn open(target: Target) -> anyhow::Result<Self> {
         anyhow::ensure!(!target.addresses.is_empty(), "no frontend address given");
-        let clients = channels(&target)?;
+        let channels = RwLock::new(channels(&target)?);
         Ok(Self {
             shared: Arc::new(Shared {
                 target,
-                clients: RwLock::new(clients),
+                channels,
                 next: AtomicUsize::new(0),
             }),
         })
     }
 
-    /// The next client in turn.
+    /// A client on the next channel in turn.
     pub fn api(&self) -> Api {
-        let clients = self.shared.clients.read();
+        WorkflowServiceClient::new(self.channel())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The next channel in turn, for clients of other services.
+    pub fn channel(&self) -> Channel {
+        let channels = self.shared.channels.read();
         let turn = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        clients[turn % clients.len()].clone()
+        channels[turn % channels.len()].clone()
     }
 
     /// Replaces all channels by new ones made from the certificate files as they are now.
     pub fn reload(&self) -> anyhow::Result<()> {
         let fresh = channels(&self.shared.target)?;
-        *self.shared.clients.write() = fresh;
+        *self.shared.channels.write() = fresh;
         Ok(())
     }
 
@@ -149,15 +156,12 @@ impl Connections {
     }
 }
 
-fn channels(target: &Target) -> anyhow::Result<Vec<Api>> {
+fn channels(target: &Target) -> anyhow::Result<Vec<Channel>> {
     let count = target.connections.max(target.addresses.len()).max(1);
     (0..count)
         .map(|i| {
             let address = &target.addresses[i % target.addresses.len()];
-            let channel = target.endpoint(address)?.connect_lazy();
-            Ok(WorkflowServiceClient::new(channel)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX))
+            Ok(target.endpoint(address)?.connect_lazy())
         })
         .collect()
 }

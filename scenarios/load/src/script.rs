@@ -30,6 +30,8 @@ pub enum Step {
     Timers(Vec<u64>),
     /// Waits until this many signals have arrived since the start.
     Signals(u32),
+    /// Waits until a signal of this name has arrived.
+    Until(String),
 }
 
 /// A whole workflow: its steps, then completion.
@@ -67,6 +69,14 @@ impl Script {
     }
 }
 
+impl Script {
+    fn awaits(&self, signal: &str) -> bool {
+        self.steps
+            .iter()
+            .any(|s| matches!(s, Step::Until(name) if name == signal))
+    }
+}
+
 /// One JSON payload.
 pub fn payloads(data: Bytes) -> Payloads {
     let encoding = ("encoding".to_owned(), Bytes::from_static(b"json/plain"));
@@ -99,6 +109,7 @@ pub struct Progress {
     timers_started: u32,
     timers_fired: u32,
     signals: u32,
+    awaited_seen: Vec<String>,
     timers_due: HashMap<i64, i128>,
     last_event: i64,
 }
@@ -133,7 +144,13 @@ impl Progress {
                     fired_nanos: at,
                 });
             }
-            Event::WorkflowExecutionSignaledEventAttributes(_) => self.signals += 1,
+            Event::WorkflowExecutionSignaledEventAttributes(a) => {
+                self.signals += 1;
+                if self.script.awaits(&a.signal_name) && !self.awaited_seen.contains(&a.signal_name)
+                {
+                    self.awaited_seen.push(a.signal_name.clone());
+                }
+            }
             _ => {}
         }
         None
@@ -176,6 +193,11 @@ impl Progress {
                 }
                 Step::Signals(n) => {
                     if self.signals < *n {
+                        return Vec::new();
+                    }
+                }
+                Step::Until(name) => {
+                    if !self.awaited_seen.contains(name) {
                         return Vec::new();
                     }
                 }

@@ -1,0 +1,242 @@
+//! The steps of a drill: what the operator does and what goes wrong.
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::Span;
+
+/// One step and what to tell the reader about it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Shown while it runs and on the timeline; the action itself when absent.
+    pub say: Option<String>,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What a step does. Each is finished before the next begins, while the load goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Lets the load run.
+    Run {
+        /// For how long.
+        #[serde(rename = "for")]
+        length: Span,
+    },
+    /// Moves the namespace without loss, by the operator's command.
+    Switchover {
+        /// The cluster that becomes active.
+        to: String,
+        /// The longest pause of writes the command may cause before it rolls back.
+        max_pause: Span,
+    },
+    /// Makes another cluster active without asking the old one.
+    Failover {
+        /// The cluster that becomes active.
+        to: String,
+        /// How it is asked for.
+        #[serde(default)]
+        by: Command,
+    },
+    /// Ends processes with kill -9.
+    Kill {
+        /// Whose.
+        cluster: String,
+        /// Only processes with this service; all when absent.
+        service: Option<String>,
+        /// Only this many of them; all when absent.
+        count: Option<usize>,
+    },
+    /// Starts again every process of a cluster that is not running.
+    Start {
+        /// Whose.
+        cluster: String,
+    },
+    /// Stops processes without ending them, as a stalled machine would.
+    Freeze {
+        /// Whose.
+        cluster: String,
+    },
+    /// Lets frozen processes go on.
+    Thaw {
+        /// Whose.
+        cluster: String,
+    },
+    /// Cuts all links between clusters: connections hang or break, nothing passes.
+    Partition {},
+    /// Adds a delay to every link between clusters.
+    Delay {
+        /// One way.
+        by: Span,
+    },
+    /// Mends all links.
+    Heal {},
+    /// Breaks the connections between clusters once, so that both sides shake hands anew.
+    Reconnect {},
+    /// Replaces certificate files of a cluster on disk; nothing is restarted.
+    RotateCertificates {
+        /// Whose.
+        cluster: String,
+        /// By what.
+        with: Certificates,
+    },
+    /// Waits until both clusters hold the same histories.
+    WaitConverged {
+        /// At most this long.
+        within: Span,
+    },
+    /// Checks that a frontend refuses a client with a certificate nobody should trust.
+    ExpectRefused {
+        /// Whose frontend is called.
+        cluster: String,
+        /// What the client shows.
+        certificate: Untrusted,
+    },
+    /// Checks whether a fresh write travels from one cluster to another.
+    ExpectReplication {
+        /// Where it is written.
+        from: String,
+        /// Where it is looked for.
+        to: String,
+        /// Whether it must arrive or must not.
+        flow: Flow,
+        /// How long to look.
+        within: Span,
+    },
+}
+
+/// How a failover is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// By `UpdateNamespace`, as the tools of Temporal do.
+    Api,
+    /// By this binary's own command.
+    #[default]
+    Command,
+}
+
+/// Certificates to put in place of those in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Certificates {
+    /// New ones of the same authority.
+    Fresh,
+    /// The file of trusted authorities gains the next authority; certificates stay.
+    TrustNextAuthority,
+    /// New ones of the next authority.
+    NextAuthority,
+    /// The file of trusted authorities holds the next authority only.
+    DropOldAuthority,
+    /// New ones of the authority in use that are over in a few seconds.
+    ShortLived,
+}
+
+/// Certificates that must be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Untrusted {
+    /// Of a trusted authority, but its time is over.
+    Expired,
+    /// Of an authority nobody trusts.
+    Foreign,
+    /// None at all.
+    Absent,
+}
+
+/// What is expected of replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flow {
+    /// The write arrives.
+    Arrives,
+    /// It does not.
+    Blocked,
+}
+
+impl Action {
+    /// The clusters it names.
+    pub fn clusters(&self) -> Vec<&str> {
+        match self {
+            Self::Switchover { to, .. } | Self::Failover { to, .. } => vec![to],
+            Self::Kill { cluster, .. }
+            | Self::Start { cluster }
+            | Self::Freeze { cluster }
+            | Self::Thaw { cluster }
+            | Self::ExpectRefused { cluster, .. }
+            | Self::RotateCertificates { cluster, .. } => vec![cluster],
+            Self::ExpectReplication { from, to, .. } => vec![from, to],
+            Self::Run { .. }
+            | Self::Partition {}
+            | Self::Delay { .. }
+            | Self::Heal {}
+            | Self::Reconnect {}
+            | Self::WaitConverged { .. } => vec![],
+        }
+    }
+
+    /// Whether it hurts something, so that time to recovery counts from it.
+    pub fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Kill { .. } | Self::Freeze { .. } | Self::Partition {}
+        )
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::Run { length } => format!("run for {length}"),
+            Self::Switchover { to, max_pause } => {
+                format!("switchover to {to}, pause up to {max_pause}")
+            }
+            Self::Failover { to, .. } => format!("failover to {to}"),
+            Self::Kill {
+                cluster,
+                service,
+                count,
+            } => {
+                let what = service.as_deref().unwrap_or("all");
+                let count = count.map(|n| format!("{n} ")).unwrap_or_default();
+                format!("kill -9 {count}{what} of {cluster}")
+            }
+            Self::Start { cluster } => format!("start {cluster}"),
+            Self::Freeze { cluster } => format!("freeze {cluster}"),
+            Self::Thaw { cluster } => format!("thaw {cluster}"),
+            Self::Partition {} => "cut the links".to_owned(),
+            Self::Delay { by } => format!("delay the links by {by}"),
+            Self::Heal {} => "heal the links".to_owned(),
+            Self::Reconnect {} => "break connections once".to_owned(),
+            Self::RotateCertificates { cluster, with } => {
+                format!("certificates of {cluster}: {with:?}")
+            }
+            Self::ExpectRefused {
+                cluster,
+                certificate,
+            } => {
+                format!("{cluster} refuses a client certificate: {certificate:?}")
+            }
+            Self::WaitConverged { .. } => "wait until both sides are equal".to_owned(),
+            Self::ExpectReplication { from, to, flow, .. } => format!("{from} to {to}: {flow:?}"),
+        }
+    }
+}
+
+impl Step {
+    /// What to show for it.
+    pub fn describe(&self) -> String {
+        self.say.clone().unwrap_or_else(|| self.action.describe())
+    }
+}
+
+impl<'de> Deserialize<'de> for Step {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = toml::Table::deserialize(deserializer)?;
+        let say = match table.remove("say") {
+            Some(toml::Value::String(text)) => Some(text),
+            Some(_) => return Err(D::Error::custom("`say` must be a text")),
+            None => None,
+        };
+        let action = Action::deserialize(toml::Value::Table(table)).map_err(D::Error::custom)?;
+        Ok(Self { say, action })
+    }
+}

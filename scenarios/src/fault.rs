@@ -1,0 +1,322 @@
+//! Carries out the steps of a drill on its world: the operator's commands as the operator types them,
+//! and everything that goes wrong.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use proto_messages::temporal::api::workflowservice::v1::GetSystemInfoRequest;
+use scenarios_load::{
+    client::Whose,
+    connect::{Connections, Target, timed},
+    script::{Script, Step as ScriptStep},
+};
+use tokio::{process::Command, task::JoinSet};
+
+use crate::{
+    definition::{self, Action, Flow, Untrusted},
+    oracle::{Op, Oracle},
+    reading,
+    timeline::{Kind, Timeline},
+    workload::{Markers, Side},
+    world::{self, Mode, NAMESPACE, World},
+};
+
+/// What came of a step that worked as a step; whether that is what the drill expects is in it.
+pub(crate) enum Done {
+    /// Nothing to judge.
+    Plainly,
+    /// An expectation that held or did not, with what was seen.
+    Expected(bool, String),
+}
+
+/// The means by which steps act.
+pub(crate) struct Hands<'a> {
+    pub(crate) world: &'a mut World,
+    pub(crate) sides: &'a [Side],
+    pub(crate) oracle: &'a Oracle,
+    pub(crate) timeline: &'a Timeline,
+}
+
+impl Hands<'_> {
+    /// Does one step.
+    pub(crate) async fn act(&mut self, action: &Action) -> anyhow::Result<Done> {
+        match action {
+            Action::Run { length } => tokio::time::sleep(length.get()).await,
+            Action::Switchover { to, max_pause } => {
+                return self.switchover(to, *max_pause).await;
+            }
+            Action::Failover { to, by } => return self.failover(to, *by).await,
+            Action::Kill {
+                cluster,
+                service,
+                count,
+            } => {
+                let world = self.world.cluster_mut(cluster)?;
+                let killed = world.kill(service.as_deref(), *count).await;
+                anyhow::ensure!(
+                    !killed.is_empty(),
+                    "no running process of {cluster} to kill"
+                );
+                self.timeline.mark(
+                    Kind::Note,
+                    Some(cluster),
+                    format!("killed: {}", killed.join(", ")),
+                );
+            }
+            Action::Start { cluster } => {
+                let binary = self.world.binary.clone();
+                let world = self.world.cluster_mut(cluster)?;
+                world.start(&binary)?;
+                world.wait_ready().await?;
+            }
+            Action::Freeze { cluster } => self.world.cluster(cluster)?.signal("STOP").await,
+            Action::Thaw { cluster } => self.world.cluster(cluster)?.signal("CONT").await,
+            Action::Partition {} => self.world.links(Mode::Cut),
+            Action::Delay { by } => self.world.links(Mode::Delay(by.get())),
+            Action::Heal {} => self.world.links(Mode::Pass),
+            Action::Reconnect {} => {
+                self.world
+                    .links
+                    .iter()
+                    .for_each(world::Link::break_connections);
+            }
+            Action::RotateCertificates { cluster, with } => self.rotate(cluster, *with).await?,
+            Action::ExpectRefused {
+                cluster,
+                certificate,
+            } => return self.expect_refused(cluster, *certificate).await,
+            Action::WaitConverged { within } => return Ok(self.wait_converged(within.get()).await),
+            Action::ExpectReplication {
+                from,
+                to,
+                flow,
+                within,
+            } => return self.expect_replication(from, to, *flow, within.get()).await,
+        }
+        Ok(Done::Plainly)
+    }
+
+    async fn switchover(&self, to: &str, max_pause: definition::Span) -> anyhow::Result<Done> {
+        let pause = format!("{}ms", max_pause.get().as_millis());
+        let output = self
+            .command(
+                to,
+                &["namespace", "switchover"],
+                &["--to", to, "--max-pause", &pause],
+            )
+            .await?;
+        Ok(output)
+    }
+
+    async fn failover(&self, to: &str, by: definition::Command) -> anyhow::Result<Done> {
+        match by {
+            definition::Command::Command => {
+                self.command(to, &["namespace", "failover"], &["--to", to])
+                    .await
+            }
+            definition::Command::Api => {
+                let connections = self.world.cluster(to)?.connections();
+                let outcome = world::fail_over(&connections, to).await;
+                let said = match &outcome {
+                    Ok(()) => "UpdateNamespace was accepted".to_owned(),
+                    Err(status) => {
+                        format!("UpdateNamespace: {:?}: {}", status.code(), status.message())
+                    }
+                };
+                Ok(Done::Expected(outcome.is_ok(), said))
+            }
+        }
+    }
+
+    /// Runs an operator's command of this same binary against a cluster that lives.
+    async fn command(&self, at: &str, verb: &[&str], flags: &[&str]) -> anyhow::Result<Done> {
+        let mut command = Command::new(&self.world.binary);
+        command
+            .args(verb)
+            .args(["--namespace", NAMESPACE])
+            .args(flags)
+            .arg("--address")
+            .arg(self.world.cluster(at)?.frontend().to_string())
+            .kill_on_drop(true);
+        if let Some(tls) = self.world.certificates.as_ref().map(|c| c.client()) {
+            let flags = [
+                ("--tls-ca-path", tls.ca),
+                ("--tls-cert-path", tls.cert),
+                ("--tls-key-path", tls.key),
+            ];
+            for (flag, path) in flags {
+                if let Some(path) = path {
+                    command.arg(flag).arg(path);
+                }
+            }
+            command
+                .arg("--tls-server-name")
+                .arg(tls.server_name.unwrap_or_default());
+        }
+        let run = command.output();
+        let output = tokio::time::timeout(Duration::from_secs(60), run)
+            .await
+            .with_context(|| format!("run {} within 60 s", verb.join(" ")))?
+            .with_context(|| format!("run {}", verb.join(" ")))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        let said = [text(&output.stdout), text(&output.stderr)].join("\n");
+        let said = format!("{} {}: {}", verb.join(" "), output.status, said.trim());
+        self.timeline.mark(Kind::Note, Some(at), said.clone());
+        Ok(Done::Expected(output.status.success(), said))
+    }
+
+    async fn rotate(
+        &mut self,
+        cluster: &str,
+        with: definition::Certificates,
+    ) -> anyhow::Result<()> {
+        let certificates = self
+            .world
+            .certificates
+            .as_mut()
+            .context("this drill runs without TLS: it has no certificates to replace")?;
+        certificates.rotate(cluster, with)?;
+        // Servers look at their files once a second. The drill's own clients follow at once: they
+        // trust both authorities, and connections they have stay as they are.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        Ok(())
+    }
+
+    async fn expect_refused(&self, cluster: &str, what: Untrusted) -> anyhow::Result<Done> {
+        let certificates = self
+            .world
+            .certificates
+            .as_ref()
+            .context("this drill runs without TLS: nobody would be refused")?;
+        let frontend = self.world.cluster(cluster)?.frontend();
+        let connections = Connections::open(Target {
+            addresses: vec![frontend.to_string()],
+            tls: Some(certificates.untrusted(what)?),
+            connections: 1,
+        })?;
+        let request = timed(GetSystemInfoRequest {}, Duration::from_secs(5));
+        let asked = connections.api().get_system_info(request).await;
+        // The same call with a good certificate must work, or the refusal proves nothing.
+        let trusted = Connections::open(Target {
+            addresses: vec![frontend.to_string()],
+            tls: Some(certificates.client()),
+            connections: 1,
+        })?;
+        let request = timed(GetSystemInfoRequest {}, Duration::from_secs(5));
+        if let Err(status) = trusted.api().get_system_info(request).await {
+            return Ok(Done::Expected(
+                false,
+                format!("{cluster} refuses good certificates, too: {status}"),
+            ));
+        }
+        Ok(match asked {
+            Ok(_) => Done::Expected(
+                false,
+                format!("{cluster} served a client whose certificate is {what:?}"),
+            ),
+            Err(_) => Done::Expected(
+                true,
+                format!("{cluster} refused a client certificate: {what:?}"),
+            ),
+        })
+    }
+
+    async fn wait_converged(&self, within: Duration) -> Done {
+        // While the load goes on new runs appear all the time: what is asked is that everything begun
+        // before this step becomes equal, so only calls made so far count.
+        let mut pending = reading::runs_of(&self.oracle.calls());
+        let all = pending.len();
+        let begun = Instant::now();
+        loop {
+            let reads = self
+                .sides
+                .iter()
+                .map(|side| reading::histories(side, &pending));
+            let read = futures::future::join_all(reads).await;
+            pending.retain(|key| !read.iter().all(|h| h.runs.contains_key(key)));
+            if pending.is_empty() {
+                return Done::Expected(true, format!("{all} runs are on all sides"));
+            }
+            if begun.elapsed() > within {
+                let some: Vec<&str> = pending.iter().take(5).map(|k| k.0.as_str()).collect();
+                let text = format!(
+                    "{} of {all} runs are not on all sides, among them {}",
+                    pending.len(),
+                    some.join(", ")
+                );
+                return Done::Expected(false, text);
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    async fn expect_replication(
+        &self,
+        from: &str,
+        to: &str,
+        flow: Flow,
+        within: Duration,
+    ) -> anyhow::Result<Done> {
+        let side = |name: &str| {
+            self.sides
+                .iter()
+                .find(|s| s.cluster == name)
+                .with_context(|| format!("there is no cluster {name:?}"))
+        };
+        let (writer, reader) = (side(from)?, side(to)?);
+        let id = format!("probe-{}", self.timeline.clock().now_ms());
+        let script = Script {
+            steps: vec![ScriptStep::Signals(1)],
+            ..Default::default()
+        };
+        let begun = Instant::now();
+        let run = writer
+            .client
+            .start(&id, &id, &script, 0)
+            .await
+            .with_context(|| format!("write on {from}"))?;
+        self.oracle
+            .record(from, Op::Start, &id, &run, begun.elapsed(), Ok(()));
+        let marker = format!("arrived-{id}");
+        let signal_begun = Instant::now();
+        writer.client.signal(&id, &marker, &marker).await?;
+        let op = Op::Signal {
+            name: marker.clone(),
+        };
+        self.oracle
+            .record(from, op, &id, "", signal_begun.elapsed(), Ok(()));
+        let markers = Markers::default();
+        let mut following = JoinSet::new();
+        following.spawn(
+            markers
+                .clone()
+                .follow(reader.client.clone(), id.clone(), run),
+        );
+        let sent = Instant::now();
+        while sent.elapsed() < within && markers.seen(&marker).is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let seen = markers.seen(&marker);
+        let text = match seen {
+            Some(at) => format!(
+                "a write on {from} was on {to} after {} ms",
+                at.saturating_duration_since(sent).as_millis()
+            ),
+            None => format!(
+                "a write on {from} was not on {to} after {} s",
+                within.as_secs()
+            ),
+        };
+        // Whether the reader lives is another matter than whether the write arrived.
+        let alive = reader
+            .client
+            .history("probe-lag", "", Whose::Own)
+            .await
+            .is_ok();
+        let held = match flow {
+            Flow::Arrives => seen.is_some(),
+            Flow::Blocked => seen.is_none() && alive,
+        };
+        Ok(Done::Expected(held, text))
+    }
+}

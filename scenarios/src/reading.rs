@@ -1,0 +1,186 @@
+//! Reads what clusters hold, by the public API: which runs there are, and each run's history from each
+//! cluster's own data. The same reading serves convergence (are both sides equal yet?) and the judges.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+use proto_messages::temporal::api::{
+    history::v1::HistoryEvent, workflowservice::v1::ListWorkflowExecutionsRequest,
+};
+use scenarios_load::{client::Whose, connect::local};
+use tonic::{Code, Status};
+
+use crate::{
+    check::{Histories, RunKey, equal_difference},
+    oracle::{Call, Op},
+    workload::Side,
+    world::NAMESPACE,
+};
+
+/// Histories read at once from a cluster.
+const READ_AT_ONCE: usize = 16;
+
+/// Runs that clients were told of; lists may lag behind.
+pub(crate) fn runs_of(calls: &[Call]) -> BTreeSet<RunKey> {
+    calls
+        .iter()
+        .filter(|c| c.acknowledged() && c.op == Op::Start && !c.run_id.is_empty())
+        .map(|c| (c.workflow_id.clone(), c.run_id.clone()))
+        .collect()
+}
+
+/// Runs a cluster lists.
+pub(crate) async fn listed(side: &Side) -> Result<BTreeSet<RunKey>, Status> {
+    let mut runs = BTreeSet::new();
+    let mut token = bytes::Bytes::new();
+    loop {
+        let request = ListWorkflowExecutionsRequest {
+            namespace: NAMESPACE.to_owned(),
+            page_size: 500,
+            next_page_token: token,
+            ..Default::default()
+        };
+        let page = side
+            .client
+            .connections()
+            .api()
+            .list_workflow_executions(local(request, Duration::from_secs(10)))
+            .await?
+            .into_inner();
+        runs.extend(
+            page.executions
+                .into_iter()
+                .filter_map(|e| e.execution)
+                .map(|e| (e.workflow_id, e.run_id)),
+        );
+        token = page.next_page_token;
+        if token.is_empty() {
+            return Ok(runs);
+        }
+    }
+}
+
+/// Reads the histories of `runs` as one cluster holds them. A run the cluster does not have is left
+/// out; one it cannot show is named with the reason.
+pub(crate) async fn histories(side: &Side, runs: &BTreeSet<RunKey>) -> Histories {
+    let mut read = Histories {
+        cluster: side.cluster.clone(),
+        ..Default::default()
+    };
+    let mut results = stream::iter(runs.iter().cloned())
+        .map(|key| async move {
+            let result = side.client.history(&key.0, &key.1, Whose::Own).await;
+            (key, result)
+        })
+        .buffer_unordered(READ_AT_ONCE);
+    while let Some((key, result)) = results.next().await {
+        match result {
+            Ok(events) => {
+                read.runs.insert(key, events);
+            }
+            Err(status) if status.code() == Code::NotFound => {}
+            Err(status) => {
+                let why = format!("{:?}: {}", status.code(), status.message());
+                read.unreadable.insert(key, why);
+            }
+        }
+    }
+    read
+}
+
+/// The outcome of waiting for equality.
+pub(crate) struct Convergence {
+    /// What each cluster holds, as last read.
+    pub(crate) clusters: Vec<Histories>,
+    /// How long it took; absent when it did not happen in time.
+    pub(crate) took: Option<Duration>,
+    /// Runs that are not equal.
+    pub(crate) unequal: usize,
+}
+
+/// Reads again and again what is not yet equal on all sides, until all is or time is over. Runs are
+/// those clients know plus those any cluster lists.
+pub(crate) async fn converge(sides: &[Side], calls: &[Call], within: Duration) -> Convergence {
+    let begun = Instant::now();
+    let mut clusters: Vec<Histories> = sides
+        .iter()
+        .map(|s| Histories {
+            cluster: s.cluster.clone(),
+            ..Default::default()
+        })
+        .collect();
+    let mut settled: BTreeMap<RunKey, usize> = BTreeMap::new();
+    let known = runs_of(calls);
+    loop {
+        let mut runs = known.clone();
+        let mut lists_read = true;
+        for side in sides {
+            match listed(side).await {
+                Ok(more) => runs.extend(more),
+                Err(status) => {
+                    lists_read = false;
+                    tracing::debug!(cluster = side.cluster, %status, "not listed");
+                }
+            }
+        }
+        let pending: BTreeSet<RunKey> = runs
+            .into_iter()
+            .filter(|r| !settled.contains_key(r))
+            .collect();
+        let reads = sides.iter().map(|side| histories(side, &pending));
+        for (kept, fresh) in clusters
+            .iter_mut()
+            .zip(futures::future::join_all(reads).await)
+        {
+            for key in &pending {
+                kept.runs.remove(key);
+                kept.unreadable.remove(key);
+            }
+            kept.runs.extend(fresh.runs);
+            kept.unreadable.extend(fresh.unreadable);
+        }
+        for key in &pending {
+            if let Some(events) = equal_everywhere(&clusters, key) {
+                settled.insert(key.clone(), events.len());
+            }
+        }
+        let unequal = pending
+            .iter()
+            .filter(|key| !settled.contains_key(key))
+            .count();
+        // Lists must have been read since the last change, or a run only one side knows is missed.
+        if unequal == 0 && lists_read {
+            let took = Some(begun.elapsed());
+            return Convergence {
+                clusters,
+                took,
+                unequal,
+            };
+        }
+        if begun.elapsed() > within {
+            return Convergence {
+                clusters,
+                took: None,
+                unequal,
+            };
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The history of a run when every cluster holds the same.
+fn equal_everywhere<'a>(clusters: &'a [Histories], key: &RunKey) -> Option<&'a Vec<HistoryEvent>> {
+    let (first, others) = clusters.split_first()?;
+    let events = first.runs.get(key)?;
+    others
+        .iter()
+        .all(|c| {
+            c.runs
+                .get(key)
+                .is_some_and(|e| equal_difference(events, e).is_none())
+        })
+        .then_some(events)
+}

@@ -1,0 +1,370 @@
+//! Runs one drill from start to verdict: build the world, put load on it, do the steps, let everything
+//! finish, read what both sides hold, judge, report.
+
+mod measure;
+mod progress;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use scenarios_load::client::Whose;
+
+use crate::{
+    check::{self, Case, Excuse, Judgement, is_open, within},
+    definition::{Action, Drill, Span},
+    fault::{Done, Hands},
+    oracle::{Op, Oracle},
+    reading::{self, Convergence},
+    report::{Report, Verdict},
+    timeline::{Kind, RunClock, Timeline},
+    workload::{FINISH, Side, Workload},
+    world::{self, World},
+};
+use measure::Faults;
+use progress::Progress;
+
+/// How a drill is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) short: bool,
+    pub(crate) out: PathBuf,
+    pub(crate) keep: bool,
+}
+
+/// How long clients may take to finish what they began, and workflows to end.
+const WIND_DOWN: Duration = Duration::from_secs(60);
+
+/// Longest stretch before a fault in which an acknowledged write may not have been replicated, when a
+/// drill sets no limit of its own.
+const RPO_DEFAULT: Span = Span::seconds(5);
+
+/// Runs a drill; an error when it could not be run.
+pub(crate) async fn run(drill: Drill, options: &Options) -> anyhow::Result<Report> {
+    let drill = if options.short {
+        drill.shortened()
+    } else {
+        drill
+    };
+    let dir = folder(&options.out, &drill.name)?;
+    let clock = RunClock::start();
+    let timeline = Timeline::new(clock);
+    let oracle = Oracle::new(clock, &dir.join("calls.jsonl"))?;
+    let progress = Progress::new(&drill, clock, oracle.clone());
+    progress.say(&format!("starting {}", drill.world.clusters.join(" and ")));
+    let mut world = World::start(&drill, &dir).await?;
+    world.set_up().await?;
+    let mut course = Course {
+        sides: Side::all(&world),
+        drill: &drill,
+        oracle,
+        timeline,
+        progress,
+        faults: Faults::default(),
+        judgements: Vec::new(),
+    };
+    let case = course.through(&mut world).await?;
+    let report = course.report(case, options.short);
+    world.stop().await;
+    report.write(&dir)?;
+    if !options.keep {
+        remove_data(&dir, &drill);
+    }
+    course.progress.finish(&report, &dir);
+    Ok(report)
+}
+
+/// One run under way.
+struct Course<'a> {
+    drill: &'a Drill,
+    sides: Vec<Side>,
+    oracle: Oracle,
+    timeline: Timeline,
+    progress: Progress,
+    faults: Faults,
+    judgements: Vec<Judgement>,
+}
+
+impl Course<'_> {
+    /// Load, steps, end, reading.
+    async fn through(&mut self, world: &mut World) -> anyhow::Result<Case> {
+        self.progress.say("starting workers, clients and probes");
+        let mut workload = Workload::start(self.drill, world, &self.oracle, &self.timeline).await?;
+        self.faults.load_from_ms = self.timeline.clock().now_ms();
+        for (n, step) in self.drill.steps.iter().enumerate() {
+            let label = format!(
+                "step {} of {}: {}",
+                n + 1,
+                self.drill.steps.len(),
+                step.describe()
+            );
+            self.progress.say(&label);
+            if let Err(error) = self.step(world, &step.action, &step.describe()).await {
+                self.judge_step(&step.describe(), false, format!("{error:#}"));
+                break;
+            }
+        }
+        self.faults.load_until_ms = self.timeline.clock().now_ms();
+        self.progress.say("letting everything finish");
+        world.links(world::Mode::Pass);
+        if !workload.wind_down(WIND_DOWN).await {
+            let text = format!("clients still repeat calls after {} s", WIND_DOWN.as_secs());
+            self.judge_step("clients finish what they began", false, text);
+        }
+        let ended = self.settle(world).await?;
+        workload.stop_workers().await;
+        self.oracle.flush()?;
+        Ok(ended)
+    }
+
+    async fn step(
+        &mut self,
+        world: &mut World,
+        action: &Action,
+        label: &str,
+    ) -> anyhow::Result<()> {
+        let from_ms = self.timeline.clock().now_ms();
+        let kind = if action.is_fault() {
+            Kind::Fault
+        } else {
+            Kind::Action
+        };
+        if let Action::Failover { to, .. } = action {
+            self.before_failover(to).await?;
+        }
+        let mut hands = Hands {
+            world,
+            sides: &self.sides,
+            oracle: &self.oracle,
+            timeline: &self.timeline,
+        };
+        let done = hands.act(action).await;
+        if action.is_fault() {
+            // From the fault's own end, so that a slow kill does not count as recovery time.
+            self.faults.struck(self.timeline.clock().now_ms());
+        }
+        if matches!(
+            action,
+            Action::Start { .. } | Action::Heal {} | Action::Thaw { .. }
+        ) {
+            self.faults.mended(from_ms);
+        }
+        self.timeline
+            .span(from_ms, kind, action.clusters().first().copied(), label);
+        if let Done::Expected(held, text) = done? {
+            self.progress.say(&format!("  {text}"));
+            self.judge_step(label, held, text);
+        }
+        Ok(())
+    }
+
+    /// What the new active side lacks at this moment, and what that may excuse later.
+    async fn before_failover(&mut self, to: &str) -> anyhow::Result<()> {
+        let side = self
+            .sides
+            .iter()
+            .find(|s| s.cluster == to)
+            .with_context(|| format!("there is no cluster {to:?}"))?;
+        let old = match world::describe(side.client.connections()).await {
+            Ok(d) => d.replication_config.unwrap_or_default().active_cluster_name,
+            Err(status) => anyhow::bail!("{to} does not answer before the failover: {status}"),
+        };
+        let rpo = self.drill.limits.rpo.unwrap_or(RPO_DEFAULT);
+        let now = self.timeline.clock().now_ms();
+        let fault = self.faults.last_struck().unwrap_or(now);
+        let from_ms =
+            fault.saturating_sub(u64::try_from(rpo.get().as_millis()).unwrap_or(u64::MAX));
+        self.faults.forced(old.clone(), to, fault);
+        let calls = self.oracle.calls();
+        let lacking = measure::lacking(side, &calls, from_ms.saturating_sub(10_000), fault).await;
+        self.faults.rpo = Some(lacking);
+        self.faults.excuses.push(Excuse {
+            from_ms,
+            until_ms: fault,
+            cluster: None,
+            reason: format!(
+                "acknowledged less than {rpo} before the fault, perhaps not replicated"
+            ),
+        });
+        // Its end is set when the old side is seen to know.
+        self.faults.excuses.push(Excuse {
+            from_ms: fault,
+            until_ms: u64::MAX,
+            cluster: Some(old.clone()),
+            reason: format!("acknowledged by {old} before it learned that it is no longer active"),
+        });
+        Ok(())
+    }
+
+    fn judge_step(&mut self, label: &str, held: bool, text: String) {
+        self.judgements.push(Judgement {
+            rule: format!("step: {label}"),
+            passed: held,
+            finding: text.lines().next().unwrap_or_default().to_owned(),
+            evidence: text.lines().skip(1).map(str::to_owned).collect(),
+        });
+    }
+
+    /// Gives open workflows what they wait for, waits until all have ended and both sides are equal.
+    async fn settle(&mut self, world: &World) -> anyhow::Result<Case> {
+        let limit = self.drill.limits.converge.get();
+        self.progress.say("waiting until both sides hold the same");
+        let mut read = reading::converge(&self.sides, &self.oracle.calls(), limit).await;
+        let first_took = read.took;
+        let active = self.active_side(world).await?;
+        if self.finish_open(&read, &active).await > 0 {
+            read = reading::converge(&self.sides, &self.oracle.calls(), limit).await;
+        }
+        self.judgements.extend(within(
+            "both sides become equal in time",
+            first_took
+                .and(read.took)
+                .map(|_| millis(first_took.unwrap_or_default())),
+            Some(self.drill.limits.converge),
+        ));
+        if read.took.is_none() {
+            self.progress
+                .say(&format!("{} runs are still not equal", read.unequal));
+        }
+        self.faults.converge_ms = first_took.map(millis);
+        self.faults.bound_excuses(&self.timeline.entries());
+        Ok(Case {
+            calls: self.oracle.calls(),
+            clusters: read.clusters,
+            active,
+            loss: self.drill.limits.loss,
+            excuses: self.faults.excuses.clone(),
+        })
+    }
+
+    async fn active_side(&self, world: &World) -> anyhow::Result<String> {
+        let first = world.clusters.first().context("a drill has a cluster")?;
+        let described = world::describe(&first.connections()).await?;
+        let named = described
+            .replication_config
+            .unwrap_or_default()
+            .active_cluster_name;
+        Ok(if named.is_empty() {
+            first.name.clone()
+        } else {
+            named
+        })
+    }
+
+    /// Signals what is still open: an order may have lost its signal with the side that took it, which
+    /// is accounted for elsewhere and must not look like a stuck workflow. How many there were.
+    async fn finish_open(&self, read: &Convergence, active: &str) -> usize {
+        let Some(side) = self.sides.iter().find(|s| s.cluster == active) else {
+            return 0;
+        };
+        let Some(held) = read.clusters.iter().find(|c| c.cluster == active) else {
+            return 0;
+        };
+        let open: Vec<_> = held
+            .runs
+            .iter()
+            .filter(|(_, events)| is_open(events))
+            .collect();
+        if open.is_empty() {
+            return 0;
+        }
+        self.progress.say(&format!(
+            "{} workflows are still open; waiting for them",
+            open.len()
+        ));
+        for ((id, _), events) in &open {
+            if !measure::has_signal(events, FINISH) {
+                let begun = std::time::Instant::now();
+                let request = format!("{id}/{FINISH}");
+                let outcome = side.client.signal(id, FINISH, &request).await;
+                let op = Op::Signal {
+                    name: FINISH.to_owned(),
+                };
+                let known = outcome.as_ref().copied();
+                self.oracle
+                    .record(active, op, id, "", begun.elapsed(), known);
+            }
+        }
+        let ends = open
+            .iter()
+            .map(|((id, run), _)| side.client.closing_event(id, run, Whose::Any));
+        let all = futures::future::join_all(ends);
+        if tokio::time::timeout(WIND_DOWN, all).await.is_err() {
+            self.progress.say("some workflows do not end");
+        }
+        open.len()
+    }
+
+    fn report(&mut self, case: Case, short: bool) -> Report {
+        let limits = &self.drill.limits;
+        let lag = self.timeline.lag_samples();
+        let measured = self.faults.measured(&case, &lag);
+        let mut judgements = check::judge(&case);
+        let values = [
+            (
+                "recovery point within the limit",
+                measured.rpo_ms,
+                limits.rpo,
+            ),
+            (
+                "recovery time within the limit",
+                measured.rto_ms,
+                limits.rto,
+            ),
+            (
+                "write pause within the limit",
+                measured.write_pause_ms,
+                limits.write_pause,
+            ),
+            (
+                "timers not later than the limit",
+                measured.timer_lateness_ms,
+                limits.timer_lateness,
+            ),
+        ];
+        for (rule, value, limit) in values {
+            judgements.extend(within(rule, value, limit));
+        }
+        judgements.append(&mut self.judgements);
+        let verdict = if judgements.iter().all(|j| j.passed) {
+            Verdict::Pass
+        } else {
+            Verdict::Fail
+        };
+        Report::new(
+            self.drill,
+            short,
+            verdict,
+            measured,
+            judgements,
+            &case,
+            &self.timeline,
+        )
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An empty folder for this run; what an earlier run left is removed.
+fn folder(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let out = std::path::absolute(out)?;
+    let dir = out.join(name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("empty {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// Databases go; logs, configuration and records stay.
+fn remove_data(dir: &Path, drill: &Drill) {
+    for cluster in &drill.world.clusters {
+        for file in ["meridian.db", "meridian.db-wal", "meridian.db-shm"] {
+            let _ = std::fs::remove_file(dir.join(cluster).join(file));
+        }
+    }
+}

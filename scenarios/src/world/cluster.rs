@@ -1,0 +1,222 @@
+//! One cluster of a drill: its processes, their files and ports, and how clients reach it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use proto_messages::temporal::api::workflowservice::v1::GetSystemInfoRequest;
+use scenarios_load::connect::{Connections, Target, Tls, timed};
+use serde_json::{Value, json};
+
+use super::{
+    certificates::Files,
+    config::{self, ServicePorts},
+    ports::Ports,
+    process::Process,
+};
+use crate::definition;
+
+/// How long a cluster may take until its frontends answer.
+const READY: Duration = Duration::from_secs(60);
+
+/// The services a process runs when it runs all.
+const SERVICES: [&str; 4] = ["frontend", "history", "matching", "worker"];
+
+/// A cluster and its processes.
+pub(crate) struct Cluster {
+    pub(crate) name: String,
+    pub(crate) processes: Vec<Process>,
+    frontend: SocketAddr,
+    connections: Connections,
+}
+
+/// What a cluster is made from.
+pub(super) struct Plan<'a> {
+    pub(super) world: &'a definition::World,
+    pub(super) dir: PathBuf,
+    pub(super) name: &'a str,
+    pub(super) index: usize,
+    /// Its database on a server; a file of its own when absent.
+    pub(super) database: Option<Value>,
+    pub(super) tls: Option<Files>,
+    /// What the drill's own clients show it.
+    pub(super) client_tls: Option<Tls>,
+    pub(super) ports: &'a mut Ports,
+}
+
+impl Cluster {
+    /// Chooses ports and writes the files; nothing runs yet.
+    pub(super) fn prepare(plan: Plan<'_>) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&plan.dir)
+            .with_context(|| format!("create {}", plan.dir.display()))?;
+        let store = plan.database.clone().unwrap_or_else(
+            || json!({ "pluginName": "sqlite", "databaseName": plan.dir.join("meridian.db") }),
+        );
+        let live_settings = (!plan.world.settings.is_empty()).then(|| plan.dir.join("live.yaml"));
+        if let Some(path) = &live_settings {
+            std::fs::write(path, config::live_settings(&plan.world.settings))?;
+        }
+        let layouts: Vec<Vec<String>> = plan.world.processes.iter().map(|p| services(p)).collect();
+        let mut ports_of = Vec::new();
+        for layout in &layouts {
+            let mut ports = Vec::new();
+            for service in layout {
+                ports.push(ServicePorts {
+                    service: service.clone(),
+                    grpc: plan.ports.take()?,
+                    membership: plan.ports.take()?,
+                });
+            }
+            ports_of.push(ports);
+        }
+        let frontends: Vec<SocketAddr> = ports_of
+            .iter()
+            .flatten()
+            .filter(|p| p.service == "frontend")
+            .map(|p| SocketAddr::from(([127, 0, 0, 1], p.grpc)))
+            .collect();
+        let frontend = *frontends
+            .first()
+            .with_context(|| format!("cluster {} has no frontend", plan.name))?;
+        let mut processes = Vec::new();
+        for (n, ports) in ports_of.iter().enumerate() {
+            let whole = ports.len() == SERVICES.len();
+            let stem = if whole {
+                format!("all-{n}")
+            } else {
+                format!("{}-{n}", ports[0].service)
+            };
+            let path = plan.dir.join(format!("{stem}.yaml"));
+            let text = config::text(&config::Settings {
+                cluster: plan.name,
+                index: plan.index,
+                shards: plan.world.shards,
+                store: store.clone(),
+                tls: plan.tls.as_ref(),
+                services: ports,
+                frontend,
+                metrics: SocketAddr::from(([127, 0, 0, 1], plan.ports.take()?)),
+                live_settings: live_settings.as_deref(),
+            });
+            std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+            let services = if whole {
+                Vec::new()
+            } else {
+                ports.iter().map(|p| p.service.clone()).collect()
+            };
+            let log = plan.dir.join(format!("{stem}.log"));
+            processes.push(Process::new(
+                &format!("{} {stem}", plan.name),
+                services,
+                path,
+                log,
+            ));
+        }
+        let connections = Connections::open(Target {
+            addresses: frontends.iter().map(SocketAddr::to_string).collect(),
+            tls: plan.client_tls,
+            connections: 2 * frontends.len(),
+        })?;
+        Ok(Self {
+            name: plan.name.to_owned(),
+            processes,
+            frontend,
+            connections,
+        })
+    }
+
+    /// A frontend's address.
+    pub(crate) fn frontend(&self) -> SocketAddr {
+        self.frontend
+    }
+
+    /// The connections that clients, workers and observers of this cluster share.
+    pub(crate) fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
+    /// Starts every process that is not running.
+    pub(crate) fn start(&mut self, binary: &Path) -> anyhow::Result<()> {
+        for process in &mut self.processes {
+            if !process.running() {
+                process.start(binary)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a frontend answers; an error when a process died instead.
+    pub(crate) async fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < READY {
+            if let Some(dead) = self.processes.iter_mut().find_map(|p| {
+                let running = p.running();
+                (!running).then_some(&*p)
+            }) {
+                anyhow::bail!(
+                    "process {} ended while starting; {}",
+                    dead.name,
+                    dead.last_words()
+                );
+            }
+            let asked = self
+                .connections
+                .api()
+                .get_system_info(timed(GetSystemInfoRequest {}, Duration::from_secs(2)))
+                .await;
+            match asked {
+                Ok(_) => return Ok(()),
+                Err(status) => last = Some(status),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::bail!(
+            "cluster {} did not answer within {READY:?}: {last:?}; {}",
+            self.name,
+            self.processes[0].last_words()
+        )
+    }
+
+    /// kill -9 of some or all processes; the names of those killed.
+    pub(crate) async fn kill(
+        &mut self,
+        service: Option<&str>,
+        count: Option<usize>,
+    ) -> Vec<String> {
+        let mut killed = Vec::new();
+        for process in &mut self.processes {
+            let meant = service.is_none_or(|s| process.serves(s)) && process.running();
+            if meant && count.is_none_or(|n| killed.len() < n) {
+                process.kill().await;
+                killed.push(process.name.clone());
+            }
+        }
+        killed
+    }
+
+    /// Sends a signal to all processes.
+    pub(crate) async fn signal(&self, name: &str) {
+        for process in &self.processes {
+            process.signal(name).await;
+        }
+    }
+
+    /// Drains all processes.
+    pub(crate) async fn stop(&mut self) {
+        for process in &mut self.processes {
+            process.signal("CONT").await;
+            process.stop().await;
+        }
+    }
+}
+
+fn services(process: &str) -> Vec<String> {
+    match process {
+        "all" => SERVICES.map(str::to_owned).to_vec(),
+        some => some.split('+').map(|s| s.trim().to_owned()).collect(),
+    }
+}
