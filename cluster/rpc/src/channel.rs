@@ -42,6 +42,13 @@ pub enum Security {
         /// The name the peer must prove; by default the host of its address.
         server_name: Option<String>,
     },
+    /// By the host of the address, as other clusters may each want another way.
+    ByHost {
+        /// The hosts with a way of their own.
+        hosts: Arc<HashMap<String, Security>>,
+        /// All other hosts.
+        otherwise: Box<Security>,
+    },
 }
 
 /// How connections are kept.
@@ -77,6 +84,17 @@ enum ConnectError {
     Connect(String, #[source] io::Error),
     #[error("TLS handshake with {0}")]
     Handshake(String, #[source] io::Error),
+}
+
+impl Security {
+    /// What secures connections to the host; `None` when they are plain.
+    fn tls_for(&self, host: &str) -> Option<(&ClientTls, Option<&str>)> {
+        match self {
+            Self::Plain => None,
+            Self::Tls { tls, server_name } => Some((tls, server_name.as_deref())),
+            Self::ByHost { hosts, otherwise } => hosts.get(host).unwrap_or(otherwise).tls_for(host),
+        }
+    }
 }
 
 impl ChannelOptions {
@@ -153,27 +171,22 @@ impl Inner {
             .initial_stream_window_size(self.options.window_bytes)
             .initial_connection_window_size(self.options.window_bytes);
         let to = to.to_string();
-        match &self.security {
-            Security::Plain => {
-                let connector = tower::service_fn(move |_: Uri| {
-                    let to = to.clone();
-                    async move { connect(&to).await.map(TokioIo::new) }
-                });
-                Ok(endpoint.connect_with_connector_lazy(connector))
-            }
-            Security::Tls { tls, server_name } => {
-                let origin = Uri::try_from(format!("https://{to}")).map_err(|e| bad(&e))?;
-                let tls = tls.clone();
-                let name = server_name.clone().unwrap_or(host);
-                let connector = tower::service_fn(move |_: Uri| {
-                    let (to, name, tls) = (to.clone(), name.clone(), tls.clone());
-                    async move { secure(&to, name, &tls).await.map(TokioIo::new) }
-                });
-                Ok(endpoint
-                    .origin(origin)
-                    .connect_with_connector_lazy(connector))
-            }
-        }
+        let Some((tls, server_name)) = self.security.tls_for(&host) else {
+            let connector = tower::service_fn(move |_: Uri| {
+                let to = to.clone();
+                async move { connect(&to).await.map(TokioIo::new) }
+            });
+            return Ok(endpoint.connect_with_connector_lazy(connector));
+        };
+        let origin = Uri::try_from(format!("https://{to}")).map_err(|e| bad(&e))?;
+        let (tls, name) = (tls.clone(), server_name.map_or(host, str::to_owned));
+        let connector = tower::service_fn(move |_: Uri| {
+            let (to, name, tls) = (to.clone(), name.clone(), tls.clone());
+            async move { secure(&to, name, &tls).await.map(TokioIo::new) }
+        });
+        Ok(endpoint
+            .origin(origin)
+            .connect_with_connector_lazy(connector))
     }
 }
 

@@ -8,9 +8,11 @@ pub mod history;
 pub mod matching;
 pub mod replication;
 mod route;
+pub mod serve;
 pub mod status;
 
 pub use channel::{ChannelOptions, Channels, INTERNAL_MESSAGE_BYTES_MAX, Security};
 pub use history::HistoryClient;
 pub use matching::MatchingClient;
 pub use replication::ReplicationClient;
+pub use serve::{Listener, PUBLIC_MESSAGE_BYTES_MAX, ServeOptions};

@@ -1,3 +1,4 @@
 //! The crate against itself: real listeners and real channels on port 0.
 
 mod routing;
+mod serving;
