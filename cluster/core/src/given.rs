@@ -34,7 +34,14 @@ impl IdSeed {
         let hex = |range: std::ops::Range<usize>| -> String {
             b[range].iter().map(|x| format!("{x:02x}")).collect()
         };
-        format!("{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
+        format!(
+            "{}-{}-{}-{}-{}",
+            hex(0..4),
+            hex(4..6),
+            hex(6..8),
+            hex(8..10),
+            hex(10..16)
+        )
     }
 }
 

@@ -7,16 +7,30 @@
 //! Laws, each a property test: replay equals live; the same input gives the same bytes; derived tasks are
 //! among the rebuilt ones; event ids are gapless and versions never fall.
 
+pub mod cron;
 pub mod given;
 pub mod outcome;
 pub mod request;
+pub mod retry;
 pub mod state;
 pub mod task;
 pub mod version;
 
+mod apply;
+mod command;
+mod event;
+mod limits;
+mod next_run;
+mod rebuild;
+mod reset;
+mod sync;
+mod turn;
+
 pub use given::{Given, IdSeed, Policy};
-pub use outcome::{Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply};
-pub use request::{Request, Start};
+pub use outcome::{
+    Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply,
+};
+pub use request::{Request, Reset, Start};
 pub use state::Workflow;
 pub use task::{Task, TaskKind};
 pub use version::{BranchToken, VersionHistories, VersionHistory, VersionItem};

@@ -1,5 +1,18 @@
 //! What can be asked of a run. Public messages are carried whole where the rule needs most of them.
 
+mod activity;
+mod cancel;
+mod child;
+mod completion;
+mod external;
+mod fire;
+mod handle;
+mod reapply;
+mod signal;
+mod start;
+mod terminate;
+mod workflow_task;
+
 use std::time::Duration;
 
 use proto_ids::{EventId, RunId, RunKey, Timestamp};
@@ -13,8 +26,12 @@ use proto_messages::temporal::api::{
     failure::v1::Failure,
     history::v1::HistoryEvent,
     taskqueue::v1::TaskQueue,
+    workflow::v1::ResetPoints,
     workflowservice::v1 as api,
 };
+
+pub(crate) use activity::begin_attempt;
+pub(crate) use reapply::deliver_again;
 
 use crate::task::Timeout;
 
@@ -45,6 +62,10 @@ pub struct Start {
     pub first_workflow_task_backoff: Duration,
     /// When the whole chain expires; zero for never.
     pub execution_expiration: Timestamp,
+    /// The root of the tree of workflows, when it is not the parent's to tell.
+    pub root: Option<WorkflowExecution>,
+    /// Points of earlier runs a reset by build id can go back to.
+    pub reset_points: Option<ResetPoints>,
     /// Signal delivered with the start.
     pub signal: Option<Signal>,
     /// Start the first workflow task at once for the caller (eager start was asked for and is allowed).

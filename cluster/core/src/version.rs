@@ -34,6 +34,38 @@ pub struct BranchAncestor {
     pub end: EventId,
 }
 
+impl BranchToken {
+    /// A branch that shares the events before `at` with this one.
+    #[must_use]
+    pub fn fork(&self, branch_id: String, at: EventId) -> Self {
+        let mut ancestors = Vec::with_capacity(self.ancestors.len() + 1);
+        let mut begin = EventId::new(1);
+        for ancestor in &self.ancestors {
+            if ancestor.begin >= at {
+                break;
+            }
+            ancestors.push(BranchAncestor {
+                end: ancestor.end.min(at),
+                ..ancestor.clone()
+            });
+            begin = ancestor.end.min(at);
+        }
+        if begin < at {
+            let branch_id = self.branch_id.clone();
+            ancestors.push(BranchAncestor {
+                branch_id,
+                begin,
+                end: at,
+            });
+        }
+        Self {
+            tree_id: self.tree_id.clone(),
+            branch_id,
+            ancestors,
+        }
+    }
+}
+
 /// One branch of a run's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionHistory {
@@ -59,7 +91,10 @@ impl VersionHistory {
 
     /// The version an event was written under, if the branch holds it.
     pub fn version_of(&self, event_id: EventId) -> Option<FailoverVersion> {
-        self.items.iter().find(|i| event_id <= i.event_id).map(|i| i.version)
+        self.items
+            .iter()
+            .find(|i| event_id <= i.event_id)
+            .map(|i| i.version)
     }
 }
 
@@ -75,7 +110,13 @@ pub struct VersionHistories {
 impl VersionHistories {
     /// A single empty branch.
     pub fn single(branch: BranchToken) -> Self {
-        Self { current: 0, histories: vec![VersionHistory { branch, items: Vec::new() }] }
+        Self {
+            current: 0,
+            histories: vec![VersionHistory {
+                branch,
+                items: Vec::new(),
+            }],
+        }
     }
 
     /// The current branch.

@@ -1,0 +1,63 @@
+//! Events that close a run.
+
+use proto_ids::EventId;
+use proto_messages::temporal::api::{
+    enums::v1::WorkflowExecutionStatus, history::v1::HistoryEvent,
+};
+
+use super::Scope;
+use crate::{
+    Workflow,
+    event::{Attributes, event_time},
+    task::TaskKind,
+};
+
+impl Workflow {
+    /// Closes the run when the event is one that does; any other event has no effect on state.
+    pub(super) fn closed_by(
+        &mut self,
+        event: &HistoryEvent,
+        attributes: &Attributes,
+        scope: &mut Scope<'_>,
+    ) {
+        use Attributes as A;
+        use WorkflowExecutionStatus as S;
+        let (status, new_run_id) = match attributes {
+            A::WorkflowExecutionCompletedEventAttributes(a) => {
+                (S::Completed, a.new_execution_run_id.as_str())
+            }
+            A::WorkflowExecutionFailedEventAttributes(a) => {
+                (S::Failed, a.new_execution_run_id.as_str())
+            }
+            A::WorkflowExecutionTimedOutEventAttributes(a) => {
+                (S::TimedOut, a.new_execution_run_id.as_str())
+            }
+            A::WorkflowExecutionCanceledEventAttributes(_) => (S::Canceled, ""),
+            A::WorkflowExecutionTerminatedEventAttributes(_) => (S::Terminated, ""),
+            A::WorkflowExecutionContinuedAsNewEventAttributes(a) => {
+                (S::ContinuedAsNew, a.new_execution_run_id.as_str())
+            }
+            _ => return,
+        };
+        let at = event_time(event);
+        self.hot.status = status;
+        // Zero means "open", so a close event without a time still closes.
+        self.hot.close_time = if at.is_zero() {
+            proto_ids::Timestamp::from_nanos(1)
+        } else {
+            at
+        };
+        self.hot.close_event_id = EventId::new(event.event_id);
+        self.hot.close_batch_first_event_id = scope.batch_first;
+        self.hot.workflow_task = None;
+        self.hot.sticky = None;
+        self.continued_by(new_run_id);
+        scope.now(event, TaskKind::Close);
+        scope.now(event, TaskKind::Visibility);
+        scope.at(
+            event,
+            self.hot.close_time.plus(scope.policy.retention),
+            TaskKind::Retention,
+        );
+    }
+}

@@ -1,0 +1,368 @@
+//! Commands of a completed workflow task, a file each. Every command is checked against the state that the
+//! commands before it would leave, and only then are events written.
+
+mod cancel_external;
+mod cancel_timer;
+mod cancel_workflow;
+mod complete_workflow;
+mod continue_as_new;
+mod fail_workflow;
+mod modify_properties;
+mod record_marker;
+mod request_cancel_activity;
+mod schedule_activity;
+mod signal_external;
+mod start_child;
+mod start_timer;
+mod upsert_search_attributes;
+
+use std::collections::HashSet;
+
+use proto_ids::EventId;
+use proto_messages::temporal::api::{
+    command::v1::{Command, command::Attributes as C},
+    common::v1::Payloads,
+    enums::v1::{CommandType, WorkflowTaskFailedCause},
+    sdk::v1::{EventGroupMarker, UserMetadata},
+};
+
+use crate::{Given, Refusal, Workflow, event::Attributes, request::begin_attempt, turn::Turn};
+
+/// Why a command is not taken.
+#[derive(Debug)]
+pub(crate) struct Bad {
+    pub(crate) cause: WorkflowTaskFailedCause,
+    /// Empty when the cause says it all.
+    text: String,
+    /// The run ends with it: trying again would send the same bytes.
+    pub(crate) terminate: bool,
+}
+
+impl Bad {
+    fn new(cause: WorkflowTaskFailedCause, text: impl Into<String>) -> Self {
+        Self {
+            cause,
+            text: text.into(),
+            terminate: false,
+        }
+    }
+
+    /// The text clients see.
+    pub(crate) fn message(&self) -> String {
+        let cause = cause_name(self.cause);
+        if self.text.is_empty() {
+            cause
+        } else {
+            format!("{cause}: {}", self.text)
+        }
+    }
+}
+
+/// A cause's name as it stands in messages: `BadStartTimerAttributes`.
+pub(crate) fn cause_name(cause: WorkflowTaskFailedCause) -> String {
+    format!("{cause:?}")
+}
+
+/// What checking a command may look at: the state before, and what earlier commands of the same
+/// completion do to it.
+pub(crate) struct Check<'a> {
+    wf: &'a Workflow,
+    given: &'a Given<'a>,
+    /// Timers started (true) or cancelled (false) by earlier commands.
+    timers: Vec<(&'a str, bool)>,
+    /// Ids of all pending activities; filled when the first one is scheduled.
+    activity_ids: Option<HashSet<&'a str>>,
+    activities_added: usize,
+    activities_cancelled: Vec<i64>,
+    children: Vec<&'a str>,
+    cancels_added: usize,
+    signals_added: usize,
+    /// Buffered timer events that earlier commands take back.
+    buffered_taken: usize,
+}
+
+impl<'a> Check<'a> {
+    fn new(wf: &'a Workflow, given: &'a Given<'a>) -> Self {
+        Self {
+            wf,
+            given,
+            timers: Vec::new(),
+            activity_ids: None,
+            activities_added: 0,
+            activities_cancelled: Vec::new(),
+            children: Vec::new(),
+            cancels_added: 0,
+            signals_added: 0,
+            buffered_taken: 0,
+        }
+    }
+
+    /// Refuses an id or name that is too long.
+    fn length(&self, cause: WorkflowTaskFailedCause, what: &str, value: &str) -> Result<(), Bad> {
+        if value.len() > self.given.policy.id_length {
+            return Err(Bad::new(cause, format!("{what} exceeds length limit.")));
+        }
+        Ok(())
+    }
+
+    /// Ends the run when a payload is too large.
+    fn blob(&self, cause: WorkflowTaskFailedCause, what: &str, bytes: usize) -> Result<(), Bad> {
+        if bytes <= self.given.policy.blob_size_error {
+            return Ok(());
+        }
+        Err(Bad {
+            terminate: true,
+            ..Bad::new(cause, format!("{what} exceeds size limit."))
+        })
+    }
+
+    /// Refuses to close while events wait that the worker has not seen.
+    fn may_close(&self) -> Result<(), Bad> {
+        if self.wf.buffered.len() > self.buffered_taken {
+            return Err(Bad::new(WorkflowTaskFailedCause::UnhandledCommand, ""));
+        }
+        Ok(())
+    }
+
+    /// Refuses one pending thing too many.
+    fn room(&self, cause: WorkflowTaskFailedCause, what: &str, pending: usize) -> Result<(), Bad> {
+        let limit = self.given.policy.pending_limit;
+        if pending < limit {
+            return Ok(());
+        }
+        Err(Bad::new(
+            cause,
+            format!(
+                "the number of pending {what}, {pending}, has reached the per-workflow limit of {limit}"
+            ),
+        ))
+    }
+
+    /// Refuses a namespace other than the run's own.
+    fn own_namespace(&self, cause: WorkflowTaskFailedCause, namespace: &str) -> Result<(), Bad> {
+        if namespace.is_empty() || namespace == self.given.policy.namespace {
+            return Ok(());
+        }
+        Err(Bad::new(
+            cause,
+            format!(
+                "Cross-namespace commands are not allowed: from {} to {namespace}.",
+                self.given.policy.namespace
+            ),
+        ))
+    }
+}
+
+/// The bytes of optional payloads.
+fn size(payloads: &Option<Payloads>) -> usize {
+    payloads.as_ref().map_or(0, prost::Message::encoded_len)
+}
+
+/// Refuses a completion in which something follows the command that closes the run.
+pub(crate) fn check_sequence(commands: &[Command]) -> Result<(), Refusal> {
+    let Some((_, before)) = commands.split_last() else {
+        return Ok(());
+    };
+    let Some(closing) = before.iter().find(|c| closes(c)) else {
+        return Ok(());
+    };
+    let all: Vec<String> = commands
+        .iter()
+        .map(|c| format!("{:?}", c.command_type()))
+        .collect();
+    Err(Refusal::Invalid(format!(
+        "invalid command sequence: [{}], command {:?} must be the last command.",
+        all.join(", "),
+        closing.command_type()
+    )))
+}
+
+fn closes(command: &Command) -> bool {
+    matches!(
+        command.command_type(),
+        CommandType::CompleteWorkflowExecution
+            | CommandType::FailWorkflowExecution
+            | CommandType::CancelWorkflowExecution
+            | CommandType::ContinueAsNewWorkflowExecution
+    )
+}
+
+/// Checks all commands.
+pub(crate) fn check(wf: &Workflow, commands: &[Command], given: &Given<'_>) -> Result<(), Bad> {
+    let mut cx = Check::new(wf, given);
+    for command in commands {
+        check_one(command, &mut cx)?;
+    }
+    Ok(())
+}
+
+fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), Bad> {
+    use WorkflowTaskFailedCause as Cause;
+    let Some(attributes) = &command.attributes else {
+        let text = format!(
+            "attributes are not set on {:?}Command.",
+            command.command_type()
+        );
+        return Err(Bad::new(unset_cause(command.command_type()), text));
+    };
+    match attributes {
+        C::ScheduleActivityTaskCommandAttributes(a) => schedule_activity::check(a, cx),
+        C::RequestCancelActivityTaskCommandAttributes(a) => request_cancel_activity::check(a, cx),
+        C::StartTimerCommandAttributes(a) => start_timer::check(a, cx),
+        C::CancelTimerCommandAttributes(a) => cancel_timer::check(a, cx),
+        C::RecordMarkerCommandAttributes(a) => record_marker::check(a, cx),
+        C::CompleteWorkflowExecutionCommandAttributes(a) => complete_workflow::check(a, cx),
+        C::FailWorkflowExecutionCommandAttributes(a) => fail_workflow::check(a, cx),
+        C::CancelWorkflowExecutionCommandAttributes(a) => cancel_workflow::check(a, cx),
+        C::ContinueAsNewWorkflowExecutionCommandAttributes(a) => continue_as_new::check(a, cx),
+        C::StartChildWorkflowExecutionCommandAttributes(a) => start_child::check(a, cx),
+        C::SignalExternalWorkflowExecutionCommandAttributes(a) => signal_external::check(a, cx),
+        C::RequestCancelExternalWorkflowExecutionCommandAttributes(a) => {
+            cancel_external::check(a, cx)
+        }
+        C::UpsertWorkflowSearchAttributesCommandAttributes(a) => {
+            upsert_search_attributes::check(a, cx)
+        }
+        C::ModifyWorkflowPropertiesCommandAttributes(a) => modify_properties::check(a, cx),
+        C::ProtocolMessageCommandAttributes(_) => Err(Bad::new(
+            Cause::BadUpdateWorkflowExecutionMessage,
+            "Workflow updates are not supported by this server.",
+        )),
+        C::ScheduleNexusOperationCommandAttributes(_) => Err(Bad::new(
+            Cause::FeatureDisabled,
+            "Nexus operations are not supported by this server.",
+        )),
+        C::RequestCancelNexusOperationCommandAttributes(_) => Err(Bad::new(
+            Cause::FeatureDisabled,
+            "Nexus operations are not supported by this server.",
+        )),
+    }
+}
+
+/// The cause for a command of the given type that says nothing.
+fn unset_cause(command_type: CommandType) -> WorkflowTaskFailedCause {
+    use CommandType as T;
+    use WorkflowTaskFailedCause as Cause;
+    match command_type {
+        T::ScheduleActivityTask => Cause::BadScheduleActivityAttributes,
+        T::RequestCancelActivityTask => Cause::BadRequestCancelActivityAttributes,
+        T::StartTimer => Cause::BadStartTimerAttributes,
+        T::CompleteWorkflowExecution => Cause::BadCompleteWorkflowExecutionAttributes,
+        T::FailWorkflowExecution => Cause::BadFailWorkflowExecutionAttributes,
+        T::CancelTimer => Cause::BadCancelTimerAttributes,
+        T::CancelWorkflowExecution => Cause::BadCancelWorkflowExecutionAttributes,
+        T::RequestCancelExternalWorkflowExecution => {
+            Cause::BadRequestCancelExternalWorkflowExecutionAttributes
+        }
+        T::RecordMarker => Cause::BadRecordMarkerAttributes,
+        T::ContinueAsNewWorkflowExecution => Cause::BadContinueAsNewAttributes,
+        T::StartChildWorkflowExecution => Cause::BadStartChildExecutionAttributes,
+        T::SignalExternalWorkflowExecution => Cause::BadSignalWorkflowExecutionAttributes,
+        T::UpsertWorkflowSearchAttributes => Cause::BadSearchAttributes,
+        T::ProtocolMessage => Cause::BadUpdateWorkflowExecutionMessage,
+        T::ModifyWorkflowProperties => Cause::BadModifyWorkflowPropertiesAttributes,
+        T::ScheduleNexusOperation => Cause::BadScheduleNexusOperationAttributes,
+        T::RequestCancelNexusOperation => Cause::BadRequestCancelNexusOperationAttributes,
+        T::Unspecified => Cause::UnhandledCommand,
+    }
+}
+
+/// What the commands led to, beside events.
+#[derive(Default)]
+pub(crate) struct Done {
+    /// Something happened that the worker has to be told.
+    pub(crate) needs_workflow_task: bool,
+    /// Activities the worker asked to be handed directly.
+    pub(crate) eager: Vec<EventId>,
+}
+
+/// What writing a command's events may use.
+pub(crate) struct Write<'t, 'a> {
+    turn: &'t mut Turn<'a>,
+    /// The completed event all of them refer to.
+    completed: i64,
+    user_metadata: Option<UserMetadata>,
+    markers: Vec<EventGroupMarker>,
+    done: Done,
+}
+
+impl Write<'_, '_> {
+    /// Writes the command's event, with what the worker attached to the command.
+    fn write(&mut self, attributes: Attributes) -> Result<EventId, Refusal> {
+        let mut event = self.turn.event(attributes);
+        event.user_metadata = self.user_metadata.take();
+        event.event_group_markers = std::mem::take(&mut self.markers);
+        self.turn.write_event(event)
+    }
+}
+
+/// Writes the events of commands that were all found good.
+pub(crate) fn write(
+    turn: &mut Turn<'_>,
+    commands: Vec<Command>,
+    completed: i64,
+) -> Result<Done, Refusal> {
+    let mut cx = Write {
+        turn,
+        completed,
+        user_metadata: None,
+        markers: Vec::new(),
+        done: Done::default(),
+    };
+    for command in commands {
+        cx.user_metadata = command.user_metadata;
+        cx.markers = command.event_group_markers;
+        let Some(attributes) = command.attributes else {
+            continue;
+        };
+        match attributes {
+            C::ScheduleActivityTaskCommandAttributes(a) => schedule_activity::write(a, &mut cx)?,
+            C::RequestCancelActivityTaskCommandAttributes(a) => {
+                request_cancel_activity::write(a, &mut cx)?
+            }
+            C::StartTimerCommandAttributes(a) => start_timer::write(a, &mut cx)?,
+            C::CancelTimerCommandAttributes(a) => cancel_timer::write(a, &mut cx)?,
+            C::RecordMarkerCommandAttributes(a) => record_marker::write(a, &mut cx)?,
+            C::CompleteWorkflowExecutionCommandAttributes(a) => {
+                complete_workflow::write(a, &mut cx)?
+            }
+            C::FailWorkflowExecutionCommandAttributes(a) => fail_workflow::write(a, &mut cx)?,
+            C::CancelWorkflowExecutionCommandAttributes(a) => cancel_workflow::write(a, &mut cx)?,
+            C::ContinueAsNewWorkflowExecutionCommandAttributes(a) => {
+                continue_as_new::write(a, &mut cx)?
+            }
+            C::StartChildWorkflowExecutionCommandAttributes(a) => start_child::write(a, &mut cx)?,
+            C::SignalExternalWorkflowExecutionCommandAttributes(a) => {
+                signal_external::write(a, &mut cx)?
+            }
+            C::RequestCancelExternalWorkflowExecutionCommandAttributes(a) => {
+                cancel_external::write(a, &mut cx)?
+            }
+            C::UpsertWorkflowSearchAttributesCommandAttributes(a) => {
+                upsert_search_attributes::write(a, &mut cx)?
+            }
+            C::ModifyWorkflowPropertiesCommandAttributes(a) => {
+                modify_properties::write(a, &mut cx)?
+            }
+            // Refused by the check.
+            C::ProtocolMessageCommandAttributes(_)
+            | C::ScheduleNexusOperationCommandAttributes(_)
+            | C::RequestCancelNexusOperationCommandAttributes(_) => {}
+        }
+    }
+    Ok(cx.done)
+}
+
+/// Starts the activities that go back with the answer; what closed meanwhile is left out.
+pub(crate) fn start_eager(
+    turn: &mut Turn<'_>,
+    done: &mut Done,
+    identity: &str,
+) -> Result<(), Refusal> {
+    done.eager.retain(|id| turn.wf.activities.contains_key(id));
+    for id in &done.eager {
+        let request_id = turn.uuid();
+        begin_attempt(turn, *id, request_id, identity.to_owned())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! RequestCancelExternalWorkflowExecution.
+
+use proto_messages::temporal::api::{
+    command::v1::RequestCancelExternalWorkflowExecutionCommandAttributes,
+    common::v1::WorkflowExecution, enums::v1::WorkflowTaskFailedCause as Cause,
+    history::v1::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes,
+};
+
+use super::{Bad, Check, Write};
+use crate::{Refusal, event::Attributes};
+
+const BAD: Cause = Cause::BadRequestCancelExternalWorkflowExecutionAttributes;
+
+#[expect(deprecated, reason = "SDKs still name the namespace")]
+pub(super) fn check<'a>(
+    a: &'a RequestCancelExternalWorkflowExecutionCommandAttributes,
+    cx: &mut Check<'a>,
+) -> Result<(), Bad> {
+    if a.workflow_id.is_empty() {
+        return Err(Bad::new(
+            BAD,
+            "WorkflowId is not set on RequestCancelExternalWorkflowExecutionCommand.",
+        ));
+    }
+    cx.own_namespace(BAD, &a.namespace)?;
+    cx.length(BAD, "WorkflowId", &a.workflow_id)?;
+    if cx.children.contains(&a.workflow_id.as_str()) {
+        let text =
+            "Start and RequestCancel for child workflow is not allowed in same workflow task.";
+        return Err(Bad::new(BAD, text));
+    }
+    let pending = cx.wf.external_cancels.len() + cx.cancels_added;
+    cx.room(
+        Cause::PendingRequestCancelLimitExceeded,
+        "requests to cancel external workflows",
+        pending,
+    )?;
+    cx.cancels_added += 1;
+    Ok(())
+}
+
+#[expect(deprecated, reason = "older SDKs match events by the control field")]
+pub(super) fn write(
+    a: RequestCancelExternalWorkflowExecutionCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    cx.write(
+        Attributes::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(
+            RequestCancelExternalWorkflowExecutionInitiatedEventAttributes {
+                workflow_task_completed_event_id: cx.completed,
+                namespace: cx.turn.given.policy.namespace.clone(),
+                namespace_id: cx.turn.wf.key.namespace_id.as_str().to_owned(),
+                workflow_execution: Some(WorkflowExecution {
+                    workflow_id: a.workflow_id,
+                    run_id: a.run_id,
+                }),
+                control: a.control,
+                child_workflow_only: a.child_workflow_only,
+                reason: a.reason,
+            },
+        ),
+    )
+    .map(|_| ())
+}

@@ -1,0 +1,139 @@
+//! ContinueAsNewWorkflowExecution: what the command leaves empty is inherited.
+
+use proto_messages::{
+    temporal::api::{
+        command::v1::ContinueAsNewWorkflowExecutionCommandAttributes,
+        enums::v1::{ContinueAsNewInitiator, WorkflowTaskFailedCause as Cause},
+        history::v1::WorkflowExecutionContinuedAsNewEventAttributes,
+    },
+    time::{duration_from_proto, duration_to_proto},
+};
+
+use super::{Bad, Check, Write, size};
+use crate::{
+    Refusal,
+    event::Attributes,
+    next_run::{self, Next},
+    retry,
+};
+
+const BAD: Cause = Cause::BadContinueAsNewAttributes;
+
+pub(super) fn check<'a>(
+    a: &'a ContinueAsNewWorkflowExecutionCommandAttributes,
+    cx: &mut Check<'a>,
+) -> Result<(), Bad> {
+    cx.may_close()?;
+    let name = a.workflow_type.as_ref().map_or("", |t| t.name.as_str());
+    cx.length(BAD, "WorkflowType", name)?;
+    let queue = a.task_queue.as_ref().map_or("", |q| q.name.as_str());
+    cx.length(BAD, "TaskQueue", queue)?;
+    if queue.starts_with("/_sys/") {
+        return Err(Bad::new(
+            BAD,
+            "task queue name cannot start with reserved prefix /_sys/",
+        ));
+    }
+    let negative = [
+        &a.workflow_run_timeout,
+        &a.workflow_task_timeout,
+        &a.backoff_start_interval,
+    ]
+    .into_iter()
+    .flatten()
+    .any(|d| d.seconds < 0 || d.nanos < 0);
+    if negative {
+        let text = "Invalid timeout on ContinueAsNewWorkflowExecutionCommand: negative duration.";
+        return Err(Bad::new(BAD, text));
+    }
+    if let Some(policy) = &a.retry_policy {
+        retry::validate(policy).map_err(|text| Bad::new(BAD, text))?;
+    }
+    if !a.cron_schedule.is_empty() && crate::cron::validate(&a.cron_schedule).is_err() {
+        return Err(Bad::new(BAD, "invalid CronSchedule."));
+    }
+    cx.blob(
+        BAD,
+        "ContinueAsNewWorkflowExecutionCommandAttributes. Input",
+        size(&a.input),
+    )
+}
+
+pub(super) fn write(
+    a: ContinueAsNewWorkflowExecutionCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    let policy = cx.turn.given.policy;
+    let start = &cx.turn.wf.start;
+    let lived = cx.turn.now().since(start.start_time);
+    let mut backoff = duration_from_proto(a.backoff_start_interval.as_ref());
+    if lived + backoff < policy.continue_as_new_min_interval {
+        backoff = policy.continue_as_new_min_interval - lived;
+    }
+    let mut next = Next::like(cx.turn, ContinueAsNewInitiator::Workflow, backoff);
+    let request = &mut next.start.request;
+    if let Some(t) = a.workflow_type.filter(|t| !t.name.is_empty()) {
+        request.workflow_type = Some(t);
+    }
+    if let Some(q) = a.task_queue.filter(|q| !q.name.is_empty()) {
+        request.task_queue = Some(q);
+    }
+    request.input = a.input;
+    request.header = a.header;
+    let given = |d: &Option<prost_types::Duration>| !duration_from_proto(d.as_ref()).is_zero();
+    if given(&a.workflow_run_timeout) {
+        request.workflow_run_timeout = a.workflow_run_timeout;
+    }
+    if given(&a.workflow_task_timeout) {
+        request.workflow_task_timeout = a.workflow_task_timeout;
+    }
+    if a.retry_policy.is_some() {
+        request.retry_policy = a.retry_policy;
+    }
+    if !a.cron_schedule.is_empty() {
+        request.cron_schedule = a.cron_schedule;
+    }
+    if a.memo.is_some() {
+        request.memo = a.memo;
+    }
+    if a.search_attributes.is_some() {
+        request.search_attributes = a.search_attributes;
+    }
+    if a.last_completion_result.is_some() {
+        next.start.last_completion_result = a.last_completion_result;
+    }
+    if a.failure.is_some() {
+        next.start.continued_failure = a.failure;
+    }
+    let attributes = continued(&next, cx.completed);
+    cx.write(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(
+        attributes,
+    ))?;
+    next_run::start(cx.turn, Some(next))
+}
+
+#[expect(
+    deprecated,
+    reason = "replayed by clusters and SDKs that still read the failure here"
+)]
+fn continued(next: &Next, completed: i64) -> WorkflowExecutionContinuedAsNewEventAttributes {
+    let request = &next.start.request;
+    let backoff = next.start.first_workflow_task_backoff;
+    WorkflowExecutionContinuedAsNewEventAttributes {
+        new_execution_run_id: next.start.key.run_id.as_str().to_owned(),
+        workflow_type: request.workflow_type.clone(),
+        task_queue: request.task_queue.clone(),
+        input: request.input.clone(),
+        workflow_run_timeout: request.workflow_run_timeout,
+        workflow_task_timeout: request.workflow_task_timeout,
+        workflow_task_completed_event_id: completed,
+        backoff_start_interval: (!backoff.is_zero()).then(|| duration_to_proto(backoff)),
+        initiator: ContinueAsNewInitiator::Workflow.into(),
+        failure: next.start.continued_failure.clone(),
+        last_completion_result: next.start.last_completion_result.clone(),
+        header: request.header.clone(),
+        memo: request.memo.clone(),
+        search_attributes: request.search_attributes.clone(),
+        ..Default::default()
+    }
+}

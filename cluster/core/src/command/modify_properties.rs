@@ -1,0 +1,46 @@
+//! ModifyWorkflowProperties: the memo.
+
+use proto_messages::temporal::api::{
+    command::v1::ModifyWorkflowPropertiesCommandAttributes,
+    enums::v1::WorkflowTaskFailedCause as Cause,
+    history::v1::WorkflowPropertiesModifiedEventAttributes,
+};
+
+use super::{Bad, Check, Write};
+use crate::{Refusal, event::Attributes};
+
+const BAD: Cause = Cause::BadModifyWorkflowPropertiesAttributes;
+
+pub(super) fn check<'a>(
+    a: &'a ModifyWorkflowPropertiesCommandAttributes,
+    cx: &mut Check<'a>,
+) -> Result<(), Bad> {
+    let Some(memo) = &a.upserted_memo else {
+        return Err(Bad::new(
+            BAD,
+            "UpsertedMemo is not set on ModifyWorkflowPropertiesCommand.",
+        ));
+    };
+    let bytes = prost::Message::encoded_len(memo);
+    if bytes <= cx.given.policy.memo_size_error {
+        return Ok(());
+    }
+    let text = "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit.";
+    Err(Bad {
+        terminate: true,
+        ..Bad::new(BAD, text)
+    })
+}
+
+pub(super) fn write(
+    a: ModifyWorkflowPropertiesCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    cx.write(Attributes::WorkflowPropertiesModifiedEventAttributes(
+        WorkflowPropertiesModifiedEventAttributes {
+            workflow_task_completed_event_id: cx.completed,
+            upserted_memo: a.upserted_memo,
+        },
+    ))
+    .map(|_| ())
+}

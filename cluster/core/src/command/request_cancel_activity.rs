@@ -1,0 +1,94 @@
+//! RequestCancelActivityTask: an activity nobody started is cancelled at once.
+
+use proto_ids::EventId;
+use proto_messages::temporal::api::{
+    command::v1::RequestCancelActivityTaskCommandAttributes,
+    enums::v1::WorkflowTaskFailedCause as Cause,
+    history::v1::{
+        ActivityTaskCancelRequestedEventAttributes, ActivityTaskCanceledEventAttributes,
+        HistoryEvent,
+    },
+};
+
+use super::{Bad, Check, Write};
+use crate::{
+    Refusal,
+    event::{Attributes, is_late_result},
+};
+
+const BAD: Cause = Cause::BadRequestCancelActivityAttributes;
+
+pub(super) fn check<'a>(
+    a: &'a RequestCancelActivityTaskCommandAttributes,
+    cx: &mut Check<'a>,
+) -> Result<(), Bad> {
+    let id = a.scheduled_event_id;
+    if id <= 0 {
+        return Err(Bad::new(
+            BAD,
+            "ScheduledEventId is not set on RequestCancelActivityTaskCommand.",
+        ));
+    }
+    let known = match cx.wf.activities.get(&EventId::new(id)) {
+        Some(activity) => activity.cancel_requested_event_id == EventId::default(),
+        // Its result may wait in the buffer. Ids this completion hands out cannot be named by it.
+        None => cx.wf.buffered.iter().any(|e| is_result_of(e, id)),
+    };
+    if !known || cx.activities_cancelled.contains(&id) {
+        let text =
+            format!("activity with scheduled event ID {id} is not pending or already canceled.");
+        return Err(Bad::new(BAD, text));
+    }
+    cx.activities_cancelled.push(id);
+    Ok(())
+}
+
+fn is_result_of(event: &HistoryEvent, scheduled_event_id: i64) -> bool {
+    use Attributes as A;
+    is_late_result(event)
+        && match &event.attributes {
+            Some(A::ActivityTaskCompletedEventAttributes(a)) => {
+                a.scheduled_event_id == scheduled_event_id
+            }
+            Some(A::ActivityTaskFailedEventAttributes(a)) => {
+                a.scheduled_event_id == scheduled_event_id
+            }
+            Some(A::ActivityTaskTimedOutEventAttributes(a)) => {
+                a.scheduled_event_id == scheduled_event_id
+            }
+            Some(A::ActivityTaskCanceledEventAttributes(a)) => {
+                a.scheduled_event_id == scheduled_event_id
+            }
+            _ => false,
+        }
+}
+
+pub(super) fn write(
+    a: RequestCancelActivityTaskCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    let requested = cx.write(Attributes::ActivityTaskCancelRequestedEventAttributes(
+        ActivityTaskCancelRequestedEventAttributes {
+            scheduled_event_id: a.scheduled_event_id,
+            workflow_task_completed_event_id: cx.completed,
+        },
+    ))?;
+    let waits = cx
+        .turn
+        .wf
+        .activities
+        .get(&EventId::new(a.scheduled_event_id))
+        .is_some_and(|activity| !activity.is_started());
+    if !waits {
+        return Ok(());
+    }
+    cx.write(Attributes::ActivityTaskCanceledEventAttributes(
+        ActivityTaskCanceledEventAttributes {
+            latest_cancel_requested_event_id: requested.get(),
+            scheduled_event_id: a.scheduled_event_id,
+            ..Default::default()
+        },
+    ))?;
+    cx.done.needs_workflow_task = true;
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! ScheduleActivityTask: missing timeouts are deduced, and none outlives the run.
+
+use std::time::Duration;
+
+use proto_messages::{
+    temporal::api::{
+        command::v1::ScheduleActivityTaskCommandAttributes,
+        enums::v1::WorkflowTaskFailedCause as Cause,
+        history::v1::ActivityTaskScheduledEventAttributes,
+    },
+    time::{duration_from_proto, duration_to_proto},
+};
+
+use super::{Bad, Check, Write, size};
+use crate::{Refusal, event::Attributes, retry};
+
+const BAD: Cause = Cause::BadScheduleActivityAttributes;
+
+pub(super) fn check<'a>(
+    a: &'a ScheduleActivityTaskCommandAttributes,
+    cx: &mut Check<'a>,
+) -> Result<(), Bad> {
+    let activity_type = a.activity_type.as_ref().map_or("", |t| t.name.as_str());
+    let about =
+        format_args!("ActivityId={} ActivityType={activity_type}", a.activity_id).to_string();
+    let unset = |what: &str| {
+        Err(Bad::new(
+            BAD,
+            format!("{what} is not set on ScheduleActivityTaskCommand. {about}"),
+        ))
+    };
+    if a.activity_id.is_empty() {
+        return unset("ActivityId");
+    }
+    if activity_type.is_empty() {
+        return unset("ActivityType");
+    }
+    let task_queue = a.task_queue.as_ref().map_or("", |q| q.name.as_str());
+    if task_queue.is_empty() {
+        return Err(Bad::new(
+            BAD,
+            format!(
+                "invalid TaskQueue on ScheduleActivityTaskCommand: missing task queue name. {about}"
+            ),
+        ));
+    }
+    if task_queue.starts_with("/_sys/") {
+        return Err(Bad::new(
+            BAD,
+            "task queue name cannot start with reserved prefix /_sys/",
+        ));
+    }
+    cx.length(BAD, "ActivityId", &a.activity_id)?;
+    cx.length(BAD, "ActivityType", activity_type)?;
+    cx.length(BAD, "TaskQueue", task_queue)?;
+    let negative = [
+        ("ScheduleToCloseTimeout", &a.schedule_to_close_timeout),
+        ("ScheduleToStartTimeout", &a.schedule_to_start_timeout),
+        ("StartToCloseTimeout", &a.start_to_close_timeout),
+        ("HeartbeatTimeout", &a.heartbeat_timeout),
+    ]
+    .into_iter()
+    .find(|(_, d)| d.as_ref().is_some_and(|d| d.seconds < 0 || d.nanos < 0));
+    if let Some((name, _)) = negative {
+        let text =
+            format!("Invalid {name} for ScheduleActivityTaskCommand: negative duration. {about}");
+        return Err(Bad::new(BAD, text));
+    }
+    if duration_from_proto(a.schedule_to_close_timeout.as_ref()).is_zero()
+        && duration_from_proto(a.start_to_close_timeout.as_ref()).is_zero()
+    {
+        return unset("A valid StartToClose or ScheduleToCloseTimeout");
+    }
+    if let Some(policy) = &a.retry_policy {
+        retry::validate(policy).map_err(|text| {
+            Bad::new(
+                BAD,
+                format!(
+                    "Invalid ActivityRetryPolicy for SchedulingActivityTaskCommand. {about}: {text}"
+                ),
+            )
+        })?;
+    }
+    cx.blob(
+        BAD,
+        "ScheduleActivityTaskCommandAttributes.Input",
+        size(&a.input),
+    )?;
+    let pending = cx.wf.activities.len() + cx.activities_added;
+    cx.room(Cause::PendingActivitiesLimitExceeded, "activities", pending)?;
+    let wf = cx.wf;
+    let ids = cx.activity_ids.get_or_insert_with(|| {
+        wf.activities
+            .values()
+            .map(|a| a.activity_id.as_str())
+            .collect()
+    });
+    if !ids.insert(&a.activity_id) {
+        return Err(Bad::new(Cause::ScheduleActivityDuplicateId, ""));
+    }
+    cx.activities_added += 1;
+    Ok(())
+}
+
+pub(super) fn write(
+    a: ScheduleActivityTaskCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    let policy = cx.turn.given.policy;
+    let timeouts = Timeouts::deduce(&a, cx.turn.wf.start.run_timeout);
+    let mut retry_policy = a.retry_policy.unwrap_or_default();
+    retry::fill_defaults(&mut retry_policy, &policy.default_activity_retry);
+    let eager = a.request_eager_execution && policy.eager_activities;
+    let set = |d: Duration| Some(duration_to_proto(d));
+    let id = cx.write(Attributes::ActivityTaskScheduledEventAttributes(
+        ActivityTaskScheduledEventAttributes {
+            activity_id: a.activity_id,
+            activity_type: a.activity_type,
+            task_queue: a.task_queue,
+            header: a.header,
+            input: a.input,
+            schedule_to_close_timeout: set(timeouts.schedule_to_close),
+            schedule_to_start_timeout: set(timeouts.schedule_to_start),
+            start_to_close_timeout: set(timeouts.start_to_close),
+            heartbeat_timeout: set(timeouts.heartbeat),
+            workflow_task_completed_event_id: cx.completed,
+            retry_policy: Some(retry_policy),
+            priority: a.priority,
+            ..Default::default()
+        },
+    ))?;
+    if eager {
+        if let Some(activity) = cx.turn.wf.activities.get_mut(&id) {
+            activity.eager = true;
+        }
+        cx.done.eager.push(id);
+    }
+    Ok(())
+}
+
+struct Timeouts {
+    schedule_to_close: Duration,
+    schedule_to_start: Duration,
+    start_to_close: Duration,
+    heartbeat: Duration,
+}
+
+impl Timeouts {
+    /// Zero means unset on the way in, and no limit on the way out.
+    fn deduce(a: &ScheduleActivityTaskCommandAttributes, run: Duration) -> Self {
+        let given = |d: &Option<prost_types::Duration>| duration_from_proto(d.as_ref());
+        let or = |d: Duration, other: Duration| if d.is_zero() { other } else { d };
+        let cap = |d: Duration, most: Duration| {
+            if most.is_zero() {
+                d
+            } else {
+                or(d, most).min(most)
+            }
+        };
+        let asked_close = given(&a.schedule_to_close_timeout);
+        let schedule_to_close = cap(asked_close, run);
+        let schedule_to_start = cap(given(&a.schedule_to_start_timeout), schedule_to_close);
+        let start_to_close = cap(
+            or(given(&a.start_to_close_timeout), asked_close),
+            schedule_to_close,
+        );
+        let heartbeat = given(&a.heartbeat_timeout);
+        let heartbeat = if heartbeat.is_zero() || start_to_close.is_zero() {
+            heartbeat
+        } else {
+            heartbeat.min(start_to_close)
+        };
+        Self {
+            schedule_to_close,
+            schedule_to_start,
+            start_to_close,
+            heartbeat,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! SignalExternalWorkflowExecution.
+
+use proto_messages::temporal::api::{
+    command::v1::SignalExternalWorkflowExecutionCommandAttributes,
+    enums::v1::WorkflowTaskFailedCause as Cause,
+    history::v1::SignalExternalWorkflowExecutionInitiatedEventAttributes,
+};
+
+use super::{Bad, Check, Write, size};
+use crate::{Refusal, event::Attributes};
+
+const BAD: Cause = Cause::BadSignalWorkflowExecutionAttributes;
+
+#[expect(deprecated, reason = "SDKs still name the namespace")]
+pub(super) fn check<'a>(
+    a: &'a SignalExternalWorkflowExecutionCommandAttributes,
+    cx: &mut Check<'a>,
+) -> Result<(), Bad> {
+    let Some(execution) = &a.execution else {
+        return Err(Bad::new(
+            BAD,
+            "Execution is not set on SignalExternalWorkflowExecutionCommand.",
+        ));
+    };
+    if execution.workflow_id.is_empty() {
+        return Err(Bad::new(
+            BAD,
+            "WorkflowId is not set on SignalExternalWorkflowExecutionCommand.",
+        ));
+    }
+    if a.signal_name.is_empty() {
+        return Err(Bad::new(
+            BAD,
+            "SignalName is not set on SignalExternalWorkflowExecutionCommand.",
+        ));
+    }
+    cx.own_namespace(BAD, &a.namespace)?;
+    cx.length(BAD, "WorkflowId", &execution.workflow_id)?;
+    cx.length(BAD, "SignalName", &a.signal_name)?;
+    cx.blob(
+        Cause::BadSignalInputSize,
+        "SignalExternalWorkflowExecutionCommandAttributes. Input",
+        size(&a.input),
+    )?;
+    let pending = cx.wf.external_signals.len() + cx.signals_added;
+    cx.room(
+        Cause::PendingSignalsLimitExceeded,
+        "signals to external workflows",
+        pending,
+    )?;
+    cx.signals_added += 1;
+    Ok(())
+}
+
+#[expect(deprecated, reason = "older SDKs match events by the control field")]
+pub(super) fn write(
+    a: SignalExternalWorkflowExecutionCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    cx.write(
+        Attributes::SignalExternalWorkflowExecutionInitiatedEventAttributes(
+            SignalExternalWorkflowExecutionInitiatedEventAttributes {
+                workflow_task_completed_event_id: cx.completed,
+                namespace: cx.turn.given.policy.namespace.clone(),
+                namespace_id: cx.turn.wf.key.namespace_id.as_str().to_owned(),
+                workflow_execution: a.execution,
+                signal_name: a.signal_name,
+                input: a.input,
+                control: a.control,
+                child_workflow_only: a.child_workflow_only,
+                header: a.header,
+            },
+        ),
+    )
+    .map(|_| ())
+}

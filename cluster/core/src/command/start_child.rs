@@ -1,0 +1,140 @@
+//! StartChildWorkflowExecution: what the command leaves empty is taken from the parent.
+
+use proto_messages::{
+    temporal::api::{
+        command::v1::StartChildWorkflowExecutionCommandAttributes,
+        enums::v1::{ParentClosePolicy, WorkflowIdReusePolicy, WorkflowTaskFailedCause as Cause},
+        history::v1::StartChildWorkflowExecutionInitiatedEventAttributes,
+        taskqueue::v1::TaskQueue,
+    },
+    time::{duration_from_proto, duration_to_proto},
+};
+
+use super::{Bad, Check, Write, size};
+use crate::{Refusal, event::Attributes, retry};
+
+const BAD: Cause = Cause::BadStartChildExecutionAttributes;
+
+#[expect(deprecated, reason = "SDKs still name the namespace")]
+pub(super) fn check<'a>(
+    a: &'a StartChildWorkflowExecutionCommandAttributes,
+    cx: &mut Check<'a>,
+) -> Result<(), Bad> {
+    let workflow_type = a.workflow_type.as_ref().map_or("", |t| t.name.as_str());
+    if a.workflow_id.is_empty() {
+        return Err(Bad::new(
+            BAD,
+            "Required field WorkflowId is not set on StartChildWorkflowExecutionCommand.",
+        ));
+    }
+    if workflow_type.is_empty() {
+        return Err(Bad::new(
+            BAD,
+            "Required field WorkflowType is not set on StartChildWorkflowExecutionCommand.",
+        ));
+    }
+    cx.own_namespace(BAD, &a.namespace)?;
+    cx.length(BAD, "WorkflowId", &a.workflow_id)?;
+    cx.length(BAD, "WorkflowType", workflow_type)?;
+    let queue = a.task_queue.as_ref().map_or("", |q| q.name.as_str());
+    cx.length(BAD, "TaskQueue", queue)?;
+    if queue.starts_with("/_sys/") {
+        return Err(Bad::new(
+            BAD,
+            "task queue name cannot start with reserved prefix /_sys/",
+        ));
+    }
+    let negative = [
+        &a.workflow_execution_timeout,
+        &a.workflow_run_timeout,
+        &a.workflow_task_timeout,
+    ]
+    .into_iter()
+    .flatten()
+    .any(|d| d.seconds < 0 || d.nanos < 0);
+    if negative {
+        let text = "Invalid timeout on StartChildWorkflowExecutionCommand: negative duration.";
+        return Err(Bad::new(BAD, text));
+    }
+    if let Some(policy) = &a.retry_policy {
+        retry::validate(policy).map_err(|text| Bad::new(BAD, text))?;
+    }
+    if !a.cron_schedule.is_empty() && crate::cron::validate(&a.cron_schedule).is_err() {
+        return Err(Bad::new(BAD, "Invalid CronSchedule."));
+    }
+    cx.blob(
+        BAD,
+        "StartChildWorkflowExecutionCommandAttributes. Input",
+        size(&a.input),
+    )?;
+    let pending = cx.wf.children.len() + cx.children.len();
+    cx.room(
+        Cause::PendingChildWorkflowsLimitExceeded,
+        "child workflow executions",
+        pending,
+    )?;
+    cx.children.push(&a.workflow_id);
+    Ok(())
+}
+
+#[expect(deprecated, reason = "older SDKs match events by the control field")]
+pub(super) fn write(
+    a: StartChildWorkflowExecutionCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    let wf = &*cx.turn.wf;
+    let unset = |d: &Option<prost_types::Duration>| duration_from_proto(d.as_ref()).is_zero();
+    let task_queue = a
+        .task_queue
+        .clone()
+        .filter(|q| !q.name.is_empty())
+        .unwrap_or_else(|| TaskQueue {
+            name: wf.start.task_queue.clone(),
+            ..TaskQueue::default()
+        });
+    let parent_close_policy = match a.parent_close_policy() {
+        ParentClosePolicy::Unspecified => ParentClosePolicy::Terminate,
+        policy => policy,
+    };
+    let reuse_policy = match a.workflow_id_reuse_policy() {
+        WorkflowIdReusePolicy::Unspecified => WorkflowIdReusePolicy::AllowDuplicate,
+        policy => policy,
+    };
+    let mut retry_policy = a.retry_policy;
+    if let Some(policy) = &mut retry_policy {
+        retry::fill_defaults(policy, &cx.turn.given.policy.default_workflow_retry);
+    }
+    let inherit = |asked: Option<prost_types::Duration>, own: std::time::Duration| {
+        if unset(&asked) {
+            Some(duration_to_proto(own))
+        } else {
+            asked
+        }
+    };
+    let attributes = StartChildWorkflowExecutionInitiatedEventAttributes {
+        namespace: cx.turn.given.policy.namespace.clone(),
+        namespace_id: wf.key.namespace_id.as_str().to_owned(),
+        workflow_id: a.workflow_id,
+        workflow_type: a.workflow_type,
+        task_queue: Some(task_queue),
+        input: a.input,
+        workflow_execution_timeout: a.workflow_execution_timeout,
+        workflow_run_timeout: inherit(a.workflow_run_timeout, wf.start.run_timeout),
+        workflow_task_timeout: inherit(a.workflow_task_timeout, wf.start.task_timeout),
+        parent_close_policy: parent_close_policy.into(),
+        control: a.control,
+        workflow_task_completed_event_id: cx.completed,
+        workflow_id_reuse_policy: reuse_policy.into(),
+        retry_policy,
+        cron_schedule: a.cron_schedule,
+        header: a.header,
+        memo: a.memo,
+        search_attributes: a.search_attributes,
+        inherit_build_id: a.inherit_build_id,
+        priority: a.priority,
+        versioning_override: a.versioning_override,
+        ..Default::default()
+    };
+    cx.write(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(attributes))
+        .map(|_| ())
+}

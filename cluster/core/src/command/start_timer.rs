@@ -1,0 +1,54 @@
+//! StartTimer.
+
+use proto_messages::{
+    temporal::api::{
+        command::v1::StartTimerCommandAttributes, enums::v1::WorkflowTaskFailedCause as Cause,
+        history::v1::TimerStartedEventAttributes,
+    },
+    time::duration_from_proto,
+};
+
+use super::{Bad, Check, Write};
+use crate::{Refusal, event::Attributes};
+
+const BAD: Cause = Cause::BadStartTimerAttributes;
+
+pub(super) fn check<'a>(a: &'a StartTimerCommandAttributes, cx: &mut Check<'a>) -> Result<(), Bad> {
+    if a.timer_id.is_empty() {
+        return Err(Bad::new(BAD, "TimerId is not set on StartTimerCommand."));
+    }
+    cx.length(BAD, "TimerId", &a.timer_id)?;
+    if duration_from_proto(a.start_to_fire_timeout.as_ref()).is_zero() {
+        let text = format!(
+            "A valid StartToFireTimeout is not set on StartTimerCommand. TimerId={}",
+            a.timer_id
+        );
+        return Err(Bad::new(BAD, text));
+    }
+    if cx.has_timer(&a.timer_id) {
+        return Err(Bad::new(Cause::StartTimerDuplicateId, ""));
+    }
+    cx.timers.push((&a.timer_id, true));
+    Ok(())
+}
+
+impl Check<'_> {
+    /// Whether a timer runs, after the commands so far.
+    pub(super) fn has_timer(&self, timer_id: &str) -> bool {
+        match self.timers.iter().rev().find(|(id, _)| *id == timer_id) {
+            Some((_, running)) => *running,
+            None => self.wf.timers.contains_key(timer_id),
+        }
+    }
+}
+
+pub(super) fn write(a: StartTimerCommandAttributes, cx: &mut Write<'_, '_>) -> Result<(), Refusal> {
+    cx.write(Attributes::TimerStartedEventAttributes(
+        TimerStartedEventAttributes {
+            timer_id: a.timer_id,
+            start_to_fire_timeout: a.start_to_fire_timeout,
+            workflow_task_completed_event_id: cx.completed,
+        },
+    ))
+    .map(|_| ())
+}

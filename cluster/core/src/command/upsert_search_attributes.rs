@@ -1,0 +1,37 @@
+//! UpsertWorkflowSearchAttributes. Whether names and types are known is checked at the edge.
+
+use proto_messages::temporal::api::{
+    command::v1::UpsertWorkflowSearchAttributesCommandAttributes,
+    enums::v1::WorkflowTaskFailedCause as Cause,
+    history::v1::UpsertWorkflowSearchAttributesEventAttributes,
+};
+
+use super::{Bad, Check, Write};
+use crate::{Refusal, event::Attributes};
+
+pub(super) fn check<'a>(
+    a: &'a UpsertWorkflowSearchAttributesCommandAttributes,
+    _: &mut Check<'a>,
+) -> Result<(), Bad> {
+    let bad = |text| Err(Bad::new(Cause::BadSearchAttributes, text));
+    match &a.search_attributes {
+        None => bad("SearchAttributes is not set on UpsertWorkflowSearchAttributesCommand."),
+        Some(s) if s.indexed_fields.is_empty() => {
+            bad("IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+pub(super) fn write(
+    a: UpsertWorkflowSearchAttributesCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    cx.write(Attributes::UpsertWorkflowSearchAttributesEventAttributes(
+        UpsertWorkflowSearchAttributesEventAttributes {
+            workflow_task_completed_event_id: cx.completed,
+            search_attributes: a.search_attributes,
+        },
+    ))
+    .map(|_| ())
+}

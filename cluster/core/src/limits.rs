@@ -1,0 +1,57 @@
+//! Limits of a run, with the texts clients compare.
+
+use proto_messages::temporal::api::{
+    enums::v1::SuggestContinueAsNewReason,
+    failure::v1::{Failure, ServerFailureInfo, failure::FailureInfo},
+};
+use smallvec::SmallVec;
+
+use crate::{Policy, Refusal, Workflow};
+
+/// The identity of decisions nobody asked for.
+pub(crate) const SERVER: &str = "history-service";
+
+const COUNT: &str = "Workflow history count exceeds limit.";
+const SIZE: &str = "Workflow history size exceeds limit.";
+
+impl Workflow {
+    /// Refuses to grow a history that is at its limit; the caller terminates the run.
+    pub(crate) fn check_room(&self, policy: &Policy) -> Result<(), Refusal> {
+        let count = self.hot.next_event_id.get() - 1 + self.buffered.len() as i64;
+        let text = if count >= policy.history_count_error {
+            COUNT
+        } else if self.hot.history_size >= policy.history_size_error {
+            SIZE
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::Outgrown(Box::new(server_failure(
+            text.to_owned(),
+            true,
+        ))))
+    }
+
+    /// Why the worker should continue the run as new, if it should.
+    pub(crate) fn suggests_continue_as_new(&self, policy: &Policy) -> SmallVec<[i32; 4]> {
+        let mut reasons = SmallVec::new();
+        if self.hot.history_size >= policy.history_size_suggest_continue_as_new {
+            reasons.push(SuggestContinueAsNewReason::HistorySizeTooLarge.into());
+        }
+        if self.hot.next_event_id.get() > policy.history_count_suggest_continue_as_new {
+            reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents.into());
+        }
+        reasons
+    }
+}
+
+/// A failure the server itself states.
+pub(crate) fn server_failure(message: String, non_retryable: bool) -> Failure {
+    Failure {
+        message,
+        source: "Server".to_owned(),
+        failure_info: Some(FailureInfo::ServerFailureInfo(ServerFailureInfo {
+            non_retryable,
+        })),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,165 @@
+//! The run that follows: continue-as-new, retry, cron. The close event names it, so its id is chosen before
+//! the event is written, and its own first event after.
+
+use std::time::Duration;
+
+use proto_ids::{RunId, RunKey};
+use proto_messages::{
+    temporal::api::{
+        common::v1::Payloads,
+        enums::v1::{ContinueAsNewInitiator, RetryState},
+        failure::v1::Failure,
+        taskqueue::v1::TaskQueue,
+        workflowservice::v1::StartWorkflowExecutionRequest,
+    },
+    time::duration_to_proto,
+};
+
+use crate::{Given, IdSeed, Refusal, Start, Workflow, cron, outcome::NewRun, retry, turn::Turn};
+
+/// A run to be made.
+pub(crate) struct Next {
+    pub(crate) start: Start,
+}
+
+impl Next {
+    /// A run that repeats the current one.
+    pub(crate) fn like(
+        turn: &mut Turn<'_>,
+        initiator: ContinueAsNewInitiator,
+        backoff: Duration,
+    ) -> Self {
+        let run_id = turn.uuid();
+        let request_id = turn.uuid();
+        let wf = &*turn.wf;
+        let set = |d: Duration| (!d.is_zero()).then(|| duration_to_proto(d));
+        let request = StartWorkflowExecutionRequest {
+            namespace: turn.given.policy.namespace.clone(),
+            workflow_id: wf.key.workflow_id.as_str().to_owned(),
+            workflow_type: Some(wf.start.workflow_type.clone()),
+            task_queue: Some(TaskQueue {
+                name: wf.start.task_queue.clone(),
+                ..TaskQueue::default()
+            }),
+            input: wf.start.input.clone(),
+            workflow_execution_timeout: set(wf.start.execution_timeout),
+            workflow_run_timeout: set(wf.start.run_timeout),
+            workflow_task_timeout: set(wf.start.task_timeout),
+            request_id,
+            retry_policy: wf.start.retry_policy.clone(),
+            cron_schedule: wf.start.cron_schedule.clone(),
+            memo: wf.hot.memo.clone(),
+            search_attributes: wf.hot.search_attributes.clone(),
+            header: wf.start.header.clone(),
+            user_metadata: wf.start.user_metadata.clone(),
+            priority: wf.start.priority.clone(),
+            ..Default::default()
+        };
+        let start = Start {
+            key: RunKey {
+                run_id: RunId::new(run_id),
+                ..wf.key.clone()
+            },
+            request: Box::new(request),
+            parent: wf.start.parent.clone(),
+            root: wf.start.root.clone(),
+            first_run_id: wf.start.first_run_id.clone(),
+            original_run_id: RunId::default(),
+            attempt: 1,
+            continued_run_id: wf.key.run_id.clone(),
+            initiator: Some(initiator),
+            continued_failure: None,
+            last_completion_result: wf.start.last_completion_result.clone(),
+            first_workflow_task_backoff: backoff,
+            execution_expiration: wf.start.execution_expiration,
+            reset_points: wf.hot.reset_points.clone(),
+            signal: None,
+            eager: false,
+        };
+        Self { start }
+    }
+}
+
+/// The next run's id, for the close event; empty for none.
+pub(crate) fn run_id_of(next: Option<&Next>) -> String {
+    next.map(|n| n.start.key.run_id.as_str().to_owned())
+        .unwrap_or_default()
+}
+
+/// What follows a run that completed: the next one of its cron schedule.
+pub(crate) fn after_success(turn: &mut Turn<'_>, result: &Option<Payloads>) -> Option<Next> {
+    let backoff = cron_backoff(turn)?;
+    let mut next = Next::like(turn, ContinueAsNewInitiator::CronSchedule, backoff);
+    next.start.last_completion_result = result.clone();
+    Some(next)
+}
+
+/// What follows a run that failed or timed out: another attempt, else the next one of its cron schedule.
+pub(crate) fn after_failure(turn: &mut Turn<'_>, failure: &Failure) -> (RetryState, Option<Next>) {
+    let state = match retry_backoff(turn, failure) {
+        Ok(backoff) => {
+            let mut next = Next::like(turn, ContinueAsNewInitiator::Retry, backoff);
+            next.start.attempt = turn.wf.start.attempt + 1;
+            next.start.continued_failure = Some(failure.clone());
+            return (RetryState::InProgress, Some(next));
+        }
+        Err(state) => state,
+    };
+    let next = cron_backoff(turn).map(|backoff| {
+        let mut next = Next::like(turn, ContinueAsNewInitiator::CronSchedule, backoff);
+        next.start.continued_failure = Some(failure.clone());
+        next
+    });
+    (state, next)
+}
+
+fn retry_backoff(turn: &Turn<'_>, failure: &Failure) -> Result<Duration, RetryState> {
+    let start = &turn.wf.start;
+    let Some(policy) = &start.retry_policy else {
+        return Err(RetryState::RetryPolicyNotSet);
+    };
+    if !retry::is_retryable(Some(failure), &policy.non_retryable_error_types) {
+        return Err(RetryState::NonRetryableFailure);
+    }
+    let asked = retry::asked_delay(Some(failure));
+    retry::next_backoff(
+        policy,
+        start.attempt,
+        turn.now(),
+        start.retry_expiration,
+        asked,
+    )
+}
+
+fn cron_backoff(turn: &Turn<'_>) -> Option<Duration> {
+    let start = &turn.wf.start;
+    if start.cron_schedule.is_empty() {
+        return None;
+    }
+    let backoff = cron::backoff(&start.cron_schedule, start.execution_time, turn.now())?;
+    let chain_ends = start.execution_expiration;
+    (chain_ends.is_zero() || turn.now().plus(backoff) < chain_ends).then_some(backoff)
+}
+
+/// Makes the next run, to be stored with the close of this one.
+pub(crate) fn start(turn: &mut Turn<'_>, next: Option<Next>) -> Result<(), Refusal> {
+    let Some(next) = next else { return Ok(()) };
+    let given = Given {
+        seed: derived(turn.given.seed),
+        version: turn.version(),
+        ..*turn.given
+    };
+    let (workflow, outcome) = Workflow::start(next.start, &given)?;
+    turn.new_run = Some(Box::new(NewRun {
+        workflow,
+        events: outcome.events,
+        tasks: outcome.tasks,
+    }));
+    Ok(())
+}
+
+/// A seed whose ids differ from those of `seed`.
+fn derived(mut seed: IdSeed) -> IdSeed {
+    seed.0[0] ^= 0x5a;
+    seed
+}

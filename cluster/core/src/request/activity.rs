@@ -1,0 +1,330 @@
+//! Activities: attempts, heartbeats, results.
+
+use proto_ids::{EventId, Timestamp};
+use proto_messages::temporal::api::{
+    common::v1::Payloads,
+    enums::v1::RetryState,
+    failure::v1::Failure,
+    history::v1::{
+        ActivityTaskCanceledEventAttributes, ActivityTaskCompletedEventAttributes,
+        ActivityTaskFailedEventAttributes, ActivityTaskStartedEventAttributes,
+    },
+};
+
+use super::ActivityRef;
+use crate::{
+    Durability, Refusal, Reply, Workflow,
+    event::{Attributes, new_event},
+    outcome::ItemKey,
+    retry,
+    state::Activity,
+    task::TaskKind,
+    turn::Turn,
+};
+
+/// The activity a caller means. By token it must be the attempt that runs; by id any pending one.
+fn find<'a>(wf: &'a Workflow, activity: &ActivityRef) -> Result<&'a Activity, Refusal> {
+    let found = match activity {
+        ActivityRef::Token {
+            scheduled_event_id,
+            attempt,
+        } => wf
+            .activities
+            .get(scheduled_event_id)
+            .filter(|a| a.is_started() && a.attempt == *attempt),
+        ActivityRef::Id(id) => wf.activities.values().find(|a| a.activity_id == *id),
+    };
+    found.ok_or(Refusal::ActivityNotFound)
+}
+
+pub(super) fn start(
+    turn: &mut Turn<'_>,
+    scheduled_event_id: EventId,
+    attempt: i32,
+    request_id: String,
+    identity: String,
+) -> Result<(), Refusal> {
+    let Some(activity) = turn.wf.activities.get(&scheduled_event_id) else {
+        return Err(Refusal::ActivityNotFound);
+    };
+    if attempt != 0 && activity.attempt != attempt {
+        return Err(Refusal::ActivityNotFound);
+    }
+    turn.reply = Reply::ActivityStarted;
+    if activity.is_started() {
+        return if activity.request_id == request_id {
+            Ok(())
+        } else {
+            Err(Refusal::AlreadyStarted)
+        };
+    }
+    // An only attempt must not run twice, so nobody may run it before "started" is safe.
+    let once = activity
+        .retry_policy
+        .as_ref()
+        .is_none_or(|p| p.maximum_attempts == 1);
+    turn.durability = if once {
+        Durability::Durable
+    } else {
+        Durability::Behind
+    };
+    begin_attempt(turn, scheduled_event_id, request_id, identity)
+}
+
+/// Marks the attempt as started. With retries its event is written when the activity closes.
+pub(crate) fn begin_attempt(
+    turn: &mut Turn<'_>,
+    id: EventId,
+    request_id: String,
+    identity: String,
+) -> Result<(), Refusal> {
+    let (now, version) = (turn.now(), turn.version());
+    let Some(activity) = turn.wf.activities.get_mut(&id) else {
+        return Err(Refusal::ActivityNotFound);
+    };
+    if activity.retry_policy.is_none() {
+        let attributes = ActivityTaskStartedEventAttributes {
+            scheduled_event_id: id.get(),
+            identity,
+            request_id,
+            attempt: activity.attempt,
+            ..Default::default()
+        };
+        return turn.record(Attributes::ActivityTaskStartedEventAttributes(attributes));
+    }
+    activity.version = version;
+    activity.started_time = now;
+    activity.request_id = request_id;
+    activity.identity = identity;
+    let armed = activity.arm();
+    if let Some((at, kind)) = armed {
+        turn.owe(Some(at), kind);
+    }
+    changed(turn, id);
+    Ok(())
+}
+
+/// Notes a change that no event stands for: other clusters are told the activity's state.
+fn changed(turn: &mut Turn<'_>, id: EventId) {
+    turn.touch(ItemKey::Activity(id));
+    if turn.given.policy.replicated {
+        turn.owe(
+            None,
+            TaskKind::SyncActivity {
+                scheduled_event_id: id,
+            },
+        );
+    }
+}
+
+pub(super) fn heartbeat(
+    turn: &mut Turn<'_>,
+    activity: &ActivityRef,
+    details: Option<Payloads>,
+    identity: String,
+) -> Result<(), Refusal> {
+    let found = find(turn.wf, activity)?;
+    if !found.is_started() {
+        return Err(Refusal::ActivityNotFound);
+    }
+    let id = found.scheduled_event_id;
+    let (now, version) = (turn.now(), turn.version());
+    let Some(activity) = turn.wf.activities.get_mut(&id) else {
+        return Err(Refusal::ActivityNotFound);
+    };
+    activity.version = version;
+    activity.last_heartbeat_time = now;
+    activity.heartbeat_details = details;
+    if activity.identity.is_empty() {
+        activity.identity = identity;
+    }
+    turn.reply = Reply::Heartbeat {
+        cancel_requested: activity.cancel_requested_event_id != EventId::default(),
+        paused: false,
+    };
+    turn.durability = Durability::Behind;
+    changed(turn, id);
+    Ok(())
+}
+
+pub(super) fn complete(
+    turn: &mut Turn<'_>,
+    activity: &ActivityRef,
+    result: Option<Payloads>,
+    identity: String,
+) -> Result<(), Refusal> {
+    let id = find(turn.wf, activity)?.scheduled_event_id;
+    turn.wf.check_room(turn.given.policy)?;
+    let started_event_id = write_started(turn, id, &identity)?;
+    turn.record(Attributes::ActivityTaskCompletedEventAttributes(
+        ActivityTaskCompletedEventAttributes {
+            result,
+            scheduled_event_id: id.get(),
+            started_event_id,
+            identity,
+            ..Default::default()
+        },
+    ))?;
+    turn.schedule()
+}
+
+pub(super) fn fail(
+    turn: &mut Turn<'_>,
+    activity: &ActivityRef,
+    failure: Option<Failure>,
+    last_heartbeat_details: Option<Payloads>,
+    identity: String,
+) -> Result<(), Refusal> {
+    let id = find(turn.wf, activity)?.scheduled_event_id;
+    turn.wf.check_room(turn.given.policy)?;
+    let retry_state = match retry(turn, id, failure.as_ref(), last_heartbeat_details) {
+        Ok(()) => return Ok(()),
+        Err(state) => state,
+    };
+    let started_event_id = write_started(turn, id, &identity)?;
+    turn.record(Attributes::ActivityTaskFailedEventAttributes(
+        ActivityTaskFailedEventAttributes {
+            failure,
+            scheduled_event_id: id.get(),
+            started_event_id,
+            identity,
+            retry_state: retry_state.into(),
+            ..Default::default()
+        },
+    ))?;
+    turn.schedule()
+}
+
+pub(super) fn cancel(
+    turn: &mut Turn<'_>,
+    activity: &ActivityRef,
+    details: Option<Payloads>,
+    identity: String,
+) -> Result<(), Refusal> {
+    let found = find(turn.wf, activity)?;
+    let (id, requested) = (found.scheduled_event_id, found.cancel_requested_event_id);
+    if requested == EventId::default() {
+        let text =
+            "unable to mark activity as canceled without activity being request canceled first";
+        return Err(Refusal::Invalid(text.into()));
+    }
+    let started_event_id = write_started(turn, id, &identity)?;
+    turn.record(Attributes::ActivityTaskCanceledEventAttributes(
+        ActivityTaskCanceledEventAttributes {
+            details,
+            latest_cancel_requested_event_id: requested.get(),
+            scheduled_event_id: id.get(),
+            started_event_id,
+            identity,
+            ..Default::default()
+        },
+    ))?;
+    turn.schedule()
+}
+
+/// Writes the started event that was held back while the attempt might still have been retried. An
+/// activity nobody started is taken to have been started by whoever ends it.
+pub(super) fn write_started(
+    turn: &mut Turn<'_>,
+    id: EventId,
+    identity: &str,
+) -> Result<i64, Refusal> {
+    let Some(activity) = turn.wf.activities.get(&id) else {
+        return Err(Refusal::ActivityNotFound);
+    };
+    if activity.started_event_id != EventId::default() {
+        return Ok(activity.started_event_id.get());
+    }
+    let started = activity.is_started();
+    let attributes = ActivityTaskStartedEventAttributes {
+        scheduled_event_id: id.get(),
+        identity: if started {
+            activity.identity.clone()
+        } else {
+            identity.to_owned()
+        },
+        request_id: activity.request_id.clone(),
+        attempt: activity.attempt,
+        last_failure: activity.last_failure.clone(),
+        ..Default::default()
+    };
+    let at = if started {
+        activity.started_time
+    } else {
+        turn.now()
+    };
+    let attributes = Attributes::ActivityTaskStartedEventAttributes(attributes);
+    turn.record_event(new_event(attributes, at, turn.version()))?;
+    let written = turn
+        .wf
+        .activities
+        .get(&id)
+        .map(|a| a.started_event_id)
+        .unwrap_or_default();
+    Ok(written.get())
+}
+
+/// Moves the activity on to its next attempt, or says why there is none.
+pub(super) fn retry(
+    turn: &mut Turn<'_>,
+    id: EventId,
+    failure: Option<&Failure>,
+    last_heartbeat_details: Option<Payloads>,
+) -> Result<(), RetryState> {
+    let (now, version) = (turn.now(), turn.version());
+    let Some(activity) = turn.wf.activities.get_mut(&id) else {
+        return Err(RetryState::InternalServerError);
+    };
+    let backoff = may_retry(activity, failure, now)?;
+    let due = now.plus(backoff);
+    activity.version = version;
+    activity.attempt += 1;
+    activity.attempt_scheduled_time = due;
+    activity.started_time = Timestamp::ZERO;
+    activity.request_id.clear();
+    activity.last_worker_identity = std::mem::take(&mut activity.identity);
+    activity.last_attempt_complete_time = now;
+    activity.last_failure = failure.cloned();
+    if last_heartbeat_details.is_some() {
+        activity.heartbeat_details = last_heartbeat_details;
+    }
+    activity.disarm_attempt();
+    let attempt = activity.attempt;
+    let armed = activity.arm();
+    turn.owe(
+        Some(due),
+        TaskKind::ActivityRetry {
+            scheduled_event_id: id,
+            attempt,
+        },
+    );
+    if let Some((at, kind)) = armed {
+        turn.owe(Some(at), kind);
+    }
+    changed(turn, id);
+    Ok(())
+}
+
+fn may_retry(
+    activity: &Activity,
+    failure: Option<&Failure>,
+    now: Timestamp,
+) -> Result<std::time::Duration, RetryState> {
+    if activity.cancel_requested_event_id != EventId::default() {
+        return Err(RetryState::CancelRequested);
+    }
+    let Some(policy) = &activity.retry_policy else {
+        return Err(RetryState::RetryPolicyNotSet);
+    };
+    if !retry::is_retryable(failure, &policy.non_retryable_error_types) {
+        return Err(RetryState::NonRetryableFailure);
+    }
+    let asked = retry::asked_delay(failure);
+    retry::next_backoff(
+        policy,
+        activity.attempt,
+        now,
+        activity.retry_expiration,
+        asked,
+    )
+}

@@ -1,0 +1,55 @@
+//! Cancellation is asked for.
+
+use proto_ids::EventId;
+use proto_messages::temporal::api::{
+    common::v1::WorkflowExecution, history::v1::WorkflowExecutionCancelRequestedEventAttributes,
+};
+
+use crate::{Refusal, Reply, Workflow, event::Attributes, turn::Turn};
+
+/// A request to cancel.
+pub(super) struct Cancel {
+    pub(super) reason: String,
+    pub(super) identity: String,
+    pub(super) request_id: String,
+    pub(super) external: Option<(WorkflowExecution, EventId)>,
+    pub(super) child_only: bool,
+}
+
+pub(super) fn cancel(turn: &mut Turn<'_>, cancel: Cancel) -> Result<(), Refusal> {
+    if cancel.child_only
+        && !cancel
+            .external
+            .as_ref()
+            .is_some_and(|(parent, _)| is_parent(turn.wf, parent))
+    {
+        return Err(Refusal::NotChild);
+    }
+    if let Some(earlier) = &turn.wf.hot.cancel_request {
+        if !cancel.request_id.is_empty() && *earlier == cancel.request_id {
+            turn.reply = Reply::Duplicate;
+            return Ok(());
+        }
+        return Err(Refusal::CancelAlreadyRequested);
+    }
+    turn.wf.check_room(turn.given.policy)?;
+    let (external_workflow_execution, initiated) = cancel.external.unzip();
+    turn.record(Attributes::WorkflowExecutionCancelRequestedEventAttributes(
+        WorkflowExecutionCancelRequestedEventAttributes {
+            cause: cancel.reason,
+            external_initiated_event_id: initiated.unwrap_or_default().get(),
+            external_workflow_execution,
+            identity: cancel.identity,
+        },
+    ))?;
+    turn.wf.hot.cancel_request = Some(cancel.request_id);
+    turn.schedule()
+}
+
+/// Whether `execution` is the run's parent. A caller that names no run means the one recorded.
+pub(super) fn is_parent(wf: &Workflow, execution: &WorkflowExecution) -> bool {
+    wf.start.parent.as_ref().is_some_and(|parent| {
+        parent.key.workflow_id.as_str() == execution.workflow_id
+            && (execution.run_id.is_empty() || parent.key.run_id.as_str() == execution.run_id)
+    })
+}

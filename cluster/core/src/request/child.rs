@@ -1,0 +1,176 @@
+//! News about children.
+
+use proto_ids::{EventId, RunId};
+use proto_messages::temporal::api::{
+    common::v1::WorkflowExecution,
+    enums::v1::StartChildWorkflowExecutionFailedCause,
+    history::v1::{
+        ChildWorkflowExecutionCanceledEventAttributes,
+        ChildWorkflowExecutionCompletedEventAttributes,
+        ChildWorkflowExecutionFailedEventAttributes, ChildWorkflowExecutionStartedEventAttributes,
+        ChildWorkflowExecutionTerminatedEventAttributes,
+        ChildWorkflowExecutionTimedOutEventAttributes, HistoryEvent,
+        StartChildWorkflowExecutionFailedEventAttributes,
+    },
+};
+
+use crate::{Refusal, Reply, event::Attributes, state::Child, turn::Turn};
+
+pub(super) fn started(
+    turn: &mut Turn<'_>,
+    initiated: EventId,
+    result: Result<RunId, StartChildWorkflowExecutionFailedCause>,
+) -> Result<(), Refusal> {
+    let Some(child) = turn.wf.children.get(&initiated) else {
+        turn.reply = Reply::Duplicate;
+        return Ok(());
+    };
+    if child.started_event_id != EventId::default() {
+        turn.reply = Reply::Duplicate;
+        return Ok(());
+    }
+    let attributes = match result {
+        Ok(run_id) => child_started(child, run_id.as_str()),
+        Err(cause) => Attributes::StartChildWorkflowExecutionFailedEventAttributes(
+            StartChildWorkflowExecutionFailedEventAttributes {
+                namespace: child.namespace.clone(),
+                namespace_id: child.namespace_id.clone(),
+                workflow_id: child.workflow_id.clone(),
+                workflow_type: Some(child.workflow_type.clone()),
+                cause: cause.into(),
+                initiated_event_id: initiated.get(),
+                ..Default::default()
+            },
+        ),
+    };
+    turn.record(attributes)?;
+    turn.schedule()
+}
+
+fn child_started(child: &Child, run_id: &str) -> Attributes {
+    Attributes::ChildWorkflowExecutionStartedEventAttributes(
+        ChildWorkflowExecutionStartedEventAttributes {
+            namespace: child.namespace.clone(),
+            namespace_id: child.namespace_id.clone(),
+            initiated_event_id: child.initiated_event_id.get(),
+            workflow_execution: Some(WorkflowExecution {
+                workflow_id: child.workflow_id.clone(),
+                run_id: run_id.to_owned(),
+            }),
+            workflow_type: Some(child.workflow_type.clone()),
+            header: None,
+        },
+    )
+}
+
+pub(super) fn closed(
+    turn: &mut Turn<'_>,
+    initiated: EventId,
+    execution: WorkflowExecution,
+    event: HistoryEvent,
+) -> Result<(), Refusal> {
+    let Some(child) = turn.wf.children.get(&initiated) else {
+        turn.reply = Reply::Duplicate;
+        return Ok(());
+    };
+    if child.workflow_id != execution.workflow_id {
+        return Err(Refusal::NotChild);
+    }
+    if child.started_event_id == EventId::default() {
+        // The news of its start was lost or is still under way; the end proves it.
+        let attributes = child_started(child, &execution.run_id);
+        turn.record(attributes)?;
+    }
+    let Some(child) = turn.wf.children.get(&initiated) else {
+        return Ok(());
+    };
+    let Some(attributes) = child_closed(child, execution, event) else {
+        return Err(Refusal::Invalid(
+            "the child's last event does not close it".into(),
+        ));
+    };
+    turn.record(attributes)?;
+    turn.schedule()
+}
+
+fn child_closed(
+    child: &Child,
+    execution: WorkflowExecution,
+    event: HistoryEvent,
+) -> Option<Attributes> {
+    use Attributes as A;
+    let namespace = child.namespace.clone();
+    let namespace_id = child.namespace_id.clone();
+    let workflow_type = Some(child.workflow_type.clone());
+    let workflow_execution = Some(execution);
+    let initiated_event_id = child.initiated_event_id.get();
+    let started_event_id = child.started_event_id.get();
+    Some(match event.attributes? {
+        A::WorkflowExecutionCompletedEventAttributes(a) => {
+            A::ChildWorkflowExecutionCompletedEventAttributes(
+                ChildWorkflowExecutionCompletedEventAttributes {
+                    result: a.result,
+                    namespace,
+                    namespace_id,
+                    workflow_execution,
+                    workflow_type,
+                    initiated_event_id,
+                    started_event_id,
+                },
+            )
+        }
+        A::WorkflowExecutionFailedEventAttributes(a) => {
+            A::ChildWorkflowExecutionFailedEventAttributes(
+                ChildWorkflowExecutionFailedEventAttributes {
+                    failure: a.failure,
+                    namespace,
+                    namespace_id,
+                    workflow_execution,
+                    workflow_type,
+                    initiated_event_id,
+                    started_event_id,
+                    retry_state: a.retry_state,
+                },
+            )
+        }
+        A::WorkflowExecutionCanceledEventAttributes(a) => {
+            A::ChildWorkflowExecutionCanceledEventAttributes(
+                ChildWorkflowExecutionCanceledEventAttributes {
+                    details: a.details,
+                    namespace,
+                    namespace_id,
+                    workflow_execution,
+                    workflow_type,
+                    initiated_event_id,
+                    started_event_id,
+                },
+            )
+        }
+        A::WorkflowExecutionTimedOutEventAttributes(a) => {
+            A::ChildWorkflowExecutionTimedOutEventAttributes(
+                ChildWorkflowExecutionTimedOutEventAttributes {
+                    namespace,
+                    namespace_id,
+                    workflow_execution,
+                    workflow_type,
+                    initiated_event_id,
+                    started_event_id,
+                    retry_state: a.retry_state,
+                },
+            )
+        }
+        A::WorkflowExecutionTerminatedEventAttributes(_) => {
+            A::ChildWorkflowExecutionTerminatedEventAttributes(
+                ChildWorkflowExecutionTerminatedEventAttributes {
+                    namespace,
+                    namespace_id,
+                    workflow_execution,
+                    workflow_type,
+                    initiated_event_id,
+                    started_event_id,
+                },
+            )
+        }
+        _ => return None,
+    })
+}

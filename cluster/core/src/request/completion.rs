@@ -1,0 +1,193 @@
+//! A worker completes a workflow task. All commands are checked before the first event is written, so a
+//! bad one costs nothing but the workflow task.
+
+use proto_messages::temporal::api::{
+    deployment::v1::WorkerDeploymentVersion,
+    enums::v1::{TimeoutType, WorkerVersioningMode, WorkflowTaskFailedCause},
+    history::v1::WorkflowTaskCompletedEventAttributes,
+    workflowservice::v1::RespondWorkflowTaskCompletedRequest,
+};
+
+use super::{
+    terminate,
+    workflow_task::{self, Failed, Token},
+};
+use crate::{
+    Refusal, Reply,
+    command::{self, Bad},
+    event::Attributes,
+    limits::{SERVER, server_failure},
+    state::Sticky,
+    turn::Turn,
+};
+
+/// Request id of a workflow task that is started with the answer to a completion.
+const INLINE_START: &str = "request-from-RespondWorkflowTaskCompleted";
+
+pub(super) fn complete(
+    turn: &mut Turn<'_>,
+    token: Token,
+    mut request: RespondWorkflowTaskCompletedRequest,
+    queries_pending: bool,
+) -> Result<(), Refusal> {
+    let task = token.check(turn.wf)?;
+    let original_scheduled_time = task.original_scheduled_time;
+    command::check_sequence(&request.commands)?;
+    if let Err(bad) = command::check(turn.wf, &request.commands, turn.given) {
+        return refuse(turn, bad, &request);
+    }
+    turn.wf.check_room(turn.given.policy)?;
+    let only_heartbeats = request.force_create_new_workflow_task
+        && request.commands.is_empty()
+        && request.messages.is_empty()
+        && !queries_pending;
+    let limit = turn.given.policy.workflow_task_heartbeat_timeout;
+    if only_heartbeats && turn.now() > original_scheduled_time.plus(limit) {
+        return end_heartbeats(turn);
+    }
+    write_transient(turn)?;
+    let commands = std::mem::take(&mut request.commands);
+    let completed = write_completed(turn, &mut request)?;
+    let mut done = command::write(turn, commands, completed)?;
+    let buffered = turn.flush();
+    if !turn.wf.is_running() {
+        turn.reply = Reply::WorkflowTaskCompleted {
+            eager_activities: Vec::new(),
+            new_task_started: false,
+            failed: None,
+        };
+        return Ok(());
+    }
+    command::start_eager(turn, &mut done, &request.identity)?;
+    let mut new_task_started = false;
+    if buffered || done.needs_workflow_task || request.force_create_new_workflow_task {
+        turn.schedule()?;
+        if let Some(task) = turn
+            .wf
+            .hot
+            .workflow_task
+            .as_mut()
+            .filter(|_| only_heartbeats)
+        {
+            task.original_scheduled_time = original_scheduled_time;
+        }
+        if request.return_new_workflow_task && turn.wf.hot.workflow_task.is_some() {
+            turn.start_workflow_task(INLINE_START, &request.identity)?;
+            new_task_started = true;
+        }
+    }
+    turn.reply = Reply::WorkflowTaskCompleted {
+        eager_activities: done.eager,
+        new_task_started,
+        failed: None,
+    };
+    Ok(())
+}
+
+/// Writes the two events of an attempt after the first, which completed and so becomes history.
+fn write_transient(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    let Some(task) = turn.wf.hot.workflow_task.clone().filter(|t| t.attempt > 1) else {
+        return Ok(());
+    };
+    let mut scheduled = task.scheduled_event(&turn.wf.start.task_queue);
+    scheduled.version = turn.version().get();
+    let id = turn.write_event(scheduled)?;
+    let mut started = task.started_event(id);
+    started.version = turn.version().get();
+    turn.write_event(started)?;
+    Ok(())
+}
+
+#[expect(
+    deprecated,
+    reason = "older SDKs tell their build only in these fields"
+)]
+fn write_completed(
+    turn: &mut Turn<'_>,
+    request: &mut RespondWorkflowTaskCompletedRequest,
+) -> Result<i64, Refusal> {
+    let Some(task) = &turn.wf.hot.workflow_task else {
+        return Err(Refusal::WorkflowTaskNotFound);
+    };
+    let versioned = request
+        .deployment_options
+        .take()
+        .filter(|o| o.worker_versioning_mode() == WorkerVersioningMode::Versioned);
+    let attributes = WorkflowTaskCompletedEventAttributes {
+        scheduled_event_id: task.scheduled_event_id.get(),
+        started_event_id: task.started_event_id.get(),
+        identity: request.identity.clone(),
+        binary_checksum: std::mem::take(&mut request.binary_checksum),
+        worker_version: request.worker_version_stamp.take(),
+        sdk_metadata: request.sdk_metadata.take(),
+        metering_metadata: request.metering_metadata.take(),
+        versioning_behavior: request.versioning_behavior,
+        worker_deployment_name: versioned
+            .as_ref()
+            .map(|o| o.deployment_name.clone())
+            .unwrap_or_default(),
+        deployment_version: versioned.map(|o| WorkerDeploymentVersion {
+            build_id: o.build_id,
+            deployment_name: o.deployment_name,
+        }),
+        ..Default::default()
+    };
+    let id = turn.write(Attributes::WorkflowTaskCompletedEventAttributes(attributes))?;
+    turn.wf.hot.sticky = request.sticky_attributes.take().and_then(|s| {
+        let timeout =
+            proto_messages::time::duration_from_proto(s.schedule_to_start_timeout.as_ref());
+        let name = s.worker_task_queue?.name;
+        (!name.is_empty()).then_some(Sticky {
+            task_queue: name,
+            schedule_to_start_timeout: timeout,
+        })
+    });
+    Ok(id.get())
+}
+
+/// A bad command: the workflow task fails instead of completing.
+fn refuse(
+    turn: &mut Turn<'_>,
+    bad: Bad,
+    request: &RespondWorkflowTaskCompletedRequest,
+) -> Result<(), Refusal> {
+    let text = bad.message();
+    let attempt = turn.wf.hot.workflow_task.as_ref().map_or(1, |t| t.attempt);
+    let again = bad.cause == WorkflowTaskFailedCause::UnhandledCommand || bad.terminate;
+    if attempt > 1 && !again {
+        // The worker keeps making the same mistake: let the task time out, which slows it down.
+        return Err(Refusal::Invalid(text));
+    }
+    #[expect(
+        deprecated,
+        reason = "workers without versioning tell their build only here"
+    )]
+    let failed = Failed {
+        cause: bad.cause,
+        failure: Some(server_failure(text.clone(), true)),
+        identity: request.identity.clone(),
+        binary_checksum: request.binary_checksum.clone(),
+    };
+    if bad.terminate {
+        workflow_task::end_attempt(turn, failed)?;
+        turn.flush();
+        terminate::terminate(turn, text.clone(), None, SERVER.to_owned())?;
+    } else {
+        workflow_task::fail(turn, failed)?;
+    }
+    turn.reply = Reply::WorkflowTaskCompleted {
+        eager_activities: Vec::new(),
+        new_task_started: false,
+        failed: Some((bad.cause, text)),
+    };
+    Ok(())
+}
+
+/// A worker that only keeps its task alive for too long loses it.
+fn end_heartbeats(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    write_transient(turn)?;
+    workflow_task::write_timed_out(turn, TimeoutType::StartToClose)?;
+    turn.flush_and_reschedule()?;
+    turn.reply = Reply::WorkflowTaskHeartbeatTimedOut;
+    Ok(())
+}

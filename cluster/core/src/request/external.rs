@@ -1,0 +1,104 @@
+//! What became of signals and cancel requests to other runs.
+
+use proto_ids::EventId;
+use proto_messages::temporal::api::{
+    common::v1::WorkflowExecution,
+    enums::v1::{
+        CancelExternalWorkflowExecutionFailedCause, SignalExternalWorkflowExecutionFailedCause,
+    },
+    history::v1::{
+        ExternalWorkflowExecutionCancelRequestedEventAttributes,
+        ExternalWorkflowExecutionSignaledEventAttributes,
+        RequestCancelExternalWorkflowExecutionFailedEventAttributes,
+        SignalExternalWorkflowExecutionFailedEventAttributes,
+    },
+};
+
+use crate::{Refusal, Reply, event::Attributes, turn::Turn};
+
+/// The other run, as the initiated event named it.
+struct Target {
+    namespace: String,
+    namespace_id: String,
+    execution: WorkflowExecution,
+}
+
+pub(super) fn signaled(
+    turn: &mut Turn<'_>,
+    initiated: EventId,
+    result: Result<(), SignalExternalWorkflowExecutionFailedCause>,
+) -> Result<(), Refusal> {
+    let Some(signal) = turn.wf.external_signals.get(&initiated) else {
+        turn.reply = Reply::Duplicate;
+        return Ok(());
+    };
+    let target = Target {
+        namespace: signal.namespace.clone(),
+        namespace_id: signal.namespace_id.clone(),
+        execution: signal.target.clone(),
+    };
+    let initiated_event_id = initiated.get();
+    let control = signal.control.clone();
+    #[expect(deprecated, reason = "echoed for SDKs that still match by it")]
+    let attributes = match result {
+        Ok(()) => Attributes::ExternalWorkflowExecutionSignaledEventAttributes(
+            ExternalWorkflowExecutionSignaledEventAttributes {
+                initiated_event_id,
+                namespace: target.namespace,
+                namespace_id: target.namespace_id,
+                workflow_execution: Some(target.execution),
+                control,
+            },
+        ),
+        Err(cause) => Attributes::SignalExternalWorkflowExecutionFailedEventAttributes(
+            SignalExternalWorkflowExecutionFailedEventAttributes {
+                cause: cause.into(),
+                workflow_task_completed_event_id: 0,
+                namespace: target.namespace,
+                namespace_id: target.namespace_id,
+                workflow_execution: Some(target.execution),
+                initiated_event_id,
+                control,
+            },
+        ),
+    };
+    turn.record(attributes)?;
+    turn.schedule()
+}
+
+pub(super) fn canceled(
+    turn: &mut Turn<'_>,
+    initiated: EventId,
+    result: Result<(), CancelExternalWorkflowExecutionFailedCause>,
+) -> Result<(), Refusal> {
+    let Some(cancel) = turn.wf.external_cancels.get(&initiated) else {
+        turn.reply = Reply::Duplicate;
+        return Ok(());
+    };
+    let namespace = cancel.namespace.clone();
+    let namespace_id = cancel.namespace_id.clone();
+    let workflow_execution = Some(cancel.target.clone());
+    let initiated_event_id = initiated.get();
+    let attributes = match result {
+        Ok(()) => Attributes::ExternalWorkflowExecutionCancelRequestedEventAttributes(
+            ExternalWorkflowExecutionCancelRequestedEventAttributes {
+                initiated_event_id,
+                namespace,
+                namespace_id,
+                workflow_execution,
+            },
+        ),
+        Err(cause) => Attributes::RequestCancelExternalWorkflowExecutionFailedEventAttributes(
+            RequestCancelExternalWorkflowExecutionFailedEventAttributes {
+                cause: cause.into(),
+                namespace,
+                namespace_id,
+                workflow_execution,
+                initiated_event_id,
+                ..Default::default()
+            },
+        ),
+    };
+    turn.record(attributes)?;
+    turn.schedule()
+}

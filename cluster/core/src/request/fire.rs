@@ -1,0 +1,200 @@
+//! Timer tasks that are due. Each checks state again: what no longer applies changes nothing.
+
+use proto_ids::{EventId, Timestamp};
+use proto_messages::temporal::api::{
+    enums::v1::{RetryState, TimeoutType, WorkflowTaskFailedCause},
+    failure::v1::{Failure, TimeoutFailureInfo, failure::FailureInfo},
+    history::v1::{
+        ActivityTaskTimedOutEventAttributes, TimerFiredEventAttributes,
+        WorkflowExecutionTimedOutEventAttributes,
+    },
+};
+
+use super::{Fire, activity, workflow_task};
+use crate::{
+    Refusal,
+    event::Attributes,
+    next_run,
+    outcome::ItemKey,
+    retry::timeout_name,
+    task::{TaskKind, Timeout},
+    turn::Turn,
+};
+
+pub(super) fn fire(turn: &mut Turn<'_>, fire: Fire) -> Result<(), Refusal> {
+    match fire {
+        Fire::UserTimers => user_timers(turn),
+        Fire::ActivityTimeouts => activity_timeouts(turn),
+        Fire::ActivityRetry {
+            scheduled_event_id,
+            attempt,
+        } => {
+            activity_retry(turn, scheduled_event_id, attempt);
+            Ok(())
+        }
+        Fire::WorkflowTaskTimeout {
+            scheduled_event_id,
+            attempt,
+            timeout,
+        } => workflow_task::time_out(turn, scheduled_event_id, attempt, timeout),
+        Fire::WorkflowBackoff => workflow_task::end_backoff(turn),
+        Fire::RunTimeout | Fire::ExecutionTimeout => run_timeout(turn),
+    }
+}
+
+fn user_timers(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    let now = turn.now();
+    let mut due: Vec<(Timestamp, EventId, String)> = turn
+        .wf
+        .timers
+        .values()
+        .filter(|t| t.expiry <= now)
+        .map(|t| (t.expiry, t.started_event_id, t.timer_id.clone()))
+        .collect();
+    due.sort_unstable();
+    if due.is_empty() {
+        return Ok(());
+    }
+    for (_, started, timer_id) in due {
+        turn.record(Attributes::TimerFiredEventAttributes(
+            TimerFiredEventAttributes {
+                timer_id,
+                started_event_id: started.get(),
+            },
+        ))?;
+    }
+    turn.schedule()
+}
+
+fn activity_retry(turn: &mut Turn<'_>, scheduled_event_id: EventId, attempt: i32) {
+    let kind = TaskKind::Activity {
+        scheduled_event_id,
+        attempt,
+    };
+    if turn.wf.owes(&kind) {
+        turn.owe(None, kind);
+    }
+}
+
+fn activity_timeouts(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    let now = turn.now();
+    let mut due: Vec<(Timestamp, EventId, Timeout)> = Vec::new();
+    let mut rearm: Vec<EventId> = Vec::new();
+    for activity in turn.wf.activities.values() {
+        match activity.deadlines().first() {
+            Some((at, timeout)) if *at <= now => {
+                due.push((*at, activity.scheduled_event_id, *timeout));
+            }
+            Some(_) if activity.armed.heartbeat && activity.armed.heartbeat_at <= now => {
+                rearm.push(activity.scheduled_event_id);
+            }
+            _ => {}
+        }
+    }
+    for id in rearm {
+        let Some(activity) = turn.wf.activities.get_mut(&id) else {
+            continue;
+        };
+        activity.armed.clear_fired(now);
+        if let Some((at, kind)) = activity.arm() {
+            turn.owe(Some(at), kind);
+        }
+        turn.touch(ItemKey::Activity(id));
+    }
+    due.sort_unstable();
+    let mut ended = false;
+    for (_, id, timeout) in due {
+        ended |= activity_timed_out(turn, id, timeout)?;
+    }
+    if ended { turn.schedule() } else { Ok(()) }
+}
+
+/// Retries the activity, or writes that it timed out and returns true.
+fn activity_timed_out(turn: &mut Turn<'_>, id: EventId, timeout: Timeout) -> Result<bool, Refusal> {
+    let mut failure = timeout_failure(timeout_type(timeout));
+    let mut retry_state = match timeout {
+        // These end all attempts.
+        Timeout::ScheduleToClose => RetryState::Timeout,
+        Timeout::ScheduleToStart => RetryState::NonRetryableFailure,
+        Timeout::StartToClose | Timeout::Heartbeat => {
+            match activity::retry(turn, id, Some(&failure), None) {
+                Ok(()) => return Ok(false),
+                Err(state) => state,
+            }
+        }
+    };
+    let Some(activity) = turn.wf.activities.get(&id) else {
+        return Ok(false);
+    };
+    if retry_state == RetryState::Timeout && timeout != Timeout::ScheduleToClose {
+        // There is no room for another attempt: it is the deadline over all attempts that ends it.
+        failure = timeout_failure(TimeoutType::ScheduleToClose);
+        retry_state = RetryState::Timeout;
+    }
+    if let Some(FailureInfo::TimeoutFailureInfo(info)) = &mut failure.failure_info {
+        info.last_heartbeat_details = activity.heartbeat_details.clone();
+    }
+    failure.cause = activity.last_failure.clone().map(Box::new);
+    let started_event_id = if activity.is_started() {
+        activity::write_started(turn, id, "")?
+    } else {
+        0
+    };
+    turn.record(Attributes::ActivityTaskTimedOutEventAttributes(
+        ActivityTaskTimedOutEventAttributes {
+            failure: Some(failure),
+            scheduled_event_id: id.get(),
+            started_event_id,
+            retry_state: retry_state.into(),
+        },
+    ))?;
+    Ok(true)
+}
+
+fn timeout_type(timeout: Timeout) -> TimeoutType {
+    match timeout {
+        Timeout::ScheduleToStart => TimeoutType::ScheduleToStart,
+        Timeout::StartToClose => TimeoutType::StartToClose,
+        Timeout::ScheduleToClose => TimeoutType::ScheduleToClose,
+        Timeout::Heartbeat => TimeoutType::Heartbeat,
+    }
+}
+
+fn timeout_failure(kind: TimeoutType) -> Failure {
+    Failure {
+        message: format!("activity {} timeout", timeout_name(kind)),
+        source: "Server".to_owned(),
+        failure_info: Some(FailureInfo::TimeoutFailureInfo(TimeoutFailureInfo {
+            timeout_type: kind.into(),
+            last_heartbeat_details: None,
+        })),
+        ..Default::default()
+    }
+}
+
+/// The run, or the whole chain of runs, took too long.
+fn run_timeout(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    if turn.wf.run_deadline().is_none_or(|(at, _)| at > turn.now()) {
+        return Ok(());
+    }
+    workflow_task::fail_in_flight(turn, WorkflowTaskFailedCause::ForceCloseCommand)?;
+    turn.flush();
+    let failure = Failure {
+        message: "workflow timeout".to_owned(),
+        source: "Server".to_owned(),
+        failure_info: Some(FailureInfo::TimeoutFailureInfo(TimeoutFailureInfo {
+            timeout_type: TimeoutType::StartToClose.into(),
+            last_heartbeat_details: None,
+        })),
+        ..Default::default()
+    };
+    let (retry_state, next) = next_run::after_failure(turn, &failure);
+    let new_execution_run_id = next_run::run_id_of(next.as_ref());
+    turn.write(Attributes::WorkflowExecutionTimedOutEventAttributes(
+        WorkflowExecutionTimedOutEventAttributes {
+            retry_state: retry_state.into(),
+            new_execution_run_id,
+        },
+    ))?;
+    next_run::start(turn, next)
+}

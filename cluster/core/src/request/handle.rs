@@ -1,0 +1,182 @@
+//! The way in: which rule answers which request, and what happens first when the run's owner changed.
+
+use proto_messages::temporal::api::enums::v1::WorkflowTaskFailedCause;
+
+use super::{
+    Request, activity, cancel, child, completion, external, fire, reapply, signal, terminate,
+    workflow_task,
+};
+use crate::{Given, Outcome, Refusal, Workflow, turn::Turn};
+
+impl Workflow {
+    /// Decides one request. On `Err` the run is unchanged, except after [`Refusal::Corrupt`], which says that
+    /// this copy of it must not be used any more.
+    pub fn handle(&mut self, request: Request, given: &Given<'_>) -> Result<Outcome, Refusal> {
+        if !self.is_running() || self.hot.zombie {
+            return match request {
+                Request::Fire(_) => Ok(Turn::new(self, given).finish()),
+                _ => Err(Refusal::Closed(self.hot.status)),
+            };
+        }
+        if given.version < self.last_version() {
+            return Err(Refusal::NotReady(
+                "the run was written under a later version".into(),
+            ));
+        }
+        if !self.was_taken_over(given) {
+            return decide(Turn::new(self, given), request);
+        }
+        // What the old owner left in flight is settled first. The request may still be refused, so this is
+        // done on a copy; it happens once per run and failover.
+        let mut copy = self.clone();
+        let mut turn = Turn::new(&mut copy, given);
+        workflow_task::fail_in_flight(&mut turn, WorkflowTaskFailedCause::FailoverCloseCommand)?;
+        turn.flush();
+        turn.wf.hot.workflow_task = None;
+        turn.schedule()?;
+        let outcome = decide(turn, request)?;
+        *self = copy;
+        Ok(outcome)
+    }
+
+    /// Whether a worker still holds a workflow task of an earlier version.
+    fn was_taken_over(&self, given: &Given<'_>) -> bool {
+        let last = self.last_version();
+        self.hot.workflow_task.as_ref().is_some_and(|task| {
+            task.started_event_id.get() != 0
+                && task.version < given.version
+                // A run that was local until now stays local until its task ends.
+                && last.get() != 0
+        })
+    }
+}
+
+fn decide(mut turn: Turn<'_>, request: Request) -> Result<Outcome, Refusal> {
+    let t = &mut turn;
+    match request {
+        Request::Signal {
+            signal,
+            only_from_parent,
+        } => signal::signal(t, signal, only_from_parent.as_ref())?,
+        Request::Cancel {
+            reason,
+            identity,
+            request_id,
+            external,
+            child_only,
+        } => {
+            let cancel = cancel::Cancel {
+                reason,
+                identity,
+                request_id,
+                external,
+                child_only,
+            };
+            cancel::cancel(t, cancel)?
+        }
+        Request::Terminate {
+            reason,
+            details,
+            identity,
+            only_from_parent,
+            first_execution_run_id,
+        } => {
+            terminate::allowed(t.wf, only_from_parent.as_ref(), &first_execution_run_id)?;
+            terminate::terminate(t, reason, details, identity)?
+        }
+        Request::StartWorkflowTask {
+            scheduled_event_id,
+            attempt,
+            request_id,
+            identity,
+            ..
+        } => workflow_task::start(t, scheduled_event_id, attempt, &request_id, &identity)?,
+        Request::CompleteWorkflowTask {
+            scheduled_event_id,
+            started_event_id,
+            attempt,
+            request,
+            queries_pending,
+        } => {
+            let token = workflow_task::Token {
+                scheduled_event_id,
+                started_event_id,
+                attempt,
+            };
+            completion::complete(t, token, *request, queries_pending)?
+        }
+        Request::FailWorkflowTask {
+            scheduled_event_id,
+            started_event_id,
+            attempt,
+            cause,
+            failure,
+            identity,
+            binary_checksum,
+        } => {
+            let token = workflow_task::Token {
+                scheduled_event_id,
+                started_event_id,
+                attempt,
+            };
+            token.check(t.wf)?;
+            let failed = workflow_task::Failed {
+                cause,
+                failure,
+                identity,
+                binary_checksum,
+            };
+            workflow_task::fail(t, failed)?
+        }
+        Request::ResetSticky => workflow_task::reset_sticky(t),
+        Request::ScheduleFirstWorkflowTask => workflow_task::schedule_first(t)?,
+        Request::StartActivity {
+            scheduled_event_id,
+            attempt,
+            request_id,
+            identity,
+        } => activity::start(t, scheduled_event_id, attempt, request_id, identity)?,
+        Request::Heartbeat {
+            activity,
+            details,
+            identity,
+        } => activity::heartbeat(t, &activity, details, identity)?,
+        Request::CompleteActivity {
+            activity,
+            result,
+            identity,
+        } => activity::complete(t, &activity, result, identity)?,
+        Request::FailActivity {
+            activity,
+            failure,
+            last_heartbeat_details,
+            identity,
+        } => activity::fail(t, &activity, failure, last_heartbeat_details, identity)?,
+        Request::CancelActivity {
+            activity,
+            details,
+            identity,
+        } => activity::cancel(t, &activity, details, identity)?,
+        Request::Fire(fire) => fire::fire(t, fire)?,
+        Request::ChildStarted {
+            initiated_event_id,
+            result,
+        } => child::started(t, initiated_event_id, result)?,
+        Request::ChildClosed {
+            initiated_event_id,
+            child,
+            event,
+        } => child::closed(t, initiated_event_id, child, *event)?,
+        Request::ExternalSignaled {
+            initiated_event_id,
+            result,
+        } => external::signaled(t, initiated_event_id, result)?,
+        Request::ExternalCanceled {
+            initiated_event_id,
+            result,
+        } => external::canceled(t, initiated_event_id, result)?,
+        Request::Reapply { run_id, events } => reapply::reapply(t, &run_id, events)?,
+    }
+    workflow_task::limit_buffer(t)?;
+    Ok(turn.finish())
+}

@@ -1,0 +1,45 @@
+//! A signal arrives.
+
+use proto_messages::temporal::api::{
+    common::v1::WorkflowExecution, history::v1::WorkflowExecutionSignaledEventAttributes,
+};
+
+use super::{Signal, cancel::is_parent};
+use crate::{Refusal, Reply, event::Attributes, turn::Turn};
+
+pub(super) fn signal(
+    turn: &mut Turn<'_>,
+    signal: Signal,
+    only_from_parent: Option<&WorkflowExecution>,
+) -> Result<(), Refusal> {
+    if only_from_parent.is_some_and(|parent| !is_parent(turn.wf, parent)) {
+        return Err(Refusal::NotChild);
+    }
+    if !signal.request_id.is_empty() && turn.wf.signal_request_ids.contains(&signal.request_id) {
+        turn.reply = Reply::Duplicate;
+        return Ok(());
+    }
+    if turn.wf.hot.signal_count >= turn.given.policy.signals_limit {
+        let text = "exceeded workflow execution limit for signal events";
+        return Err(Refusal::Invalid(text.into()));
+    }
+    turn.wf.check_room(turn.given.policy)?;
+    let skip = signal.skip_workflow_task;
+    turn.record(signaled(signal))?;
+    if skip { Ok(()) } else { turn.schedule() }
+}
+
+/// The attributes of a signal's event.
+pub(super) fn signaled(signal: Signal) -> Attributes {
+    #[expect(deprecated, reason = "replayed by clusters that still read it")]
+    let attributes = WorkflowExecutionSignaledEventAttributes {
+        signal_name: signal.name,
+        input: signal.input,
+        identity: signal.identity,
+        header: signal.header,
+        skip_generate_workflow_task: signal.skip_workflow_task,
+        external_workflow_execution: signal.external,
+        request_id: signal.request_id,
+    };
+    Attributes::WorkflowExecutionSignaledEventAttributes(attributes)
+}

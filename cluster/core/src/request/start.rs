@@ -1,0 +1,212 @@
+//! The start of a run.
+
+use std::time::Duration;
+
+use proto_ids::{EventId, RunId};
+use proto_messages::{
+    temporal::api::{
+        common::v1::WorkflowExecution, history::v1::WorkflowExecutionStartedEventAttributes,
+        workflowservice::v1::StartWorkflowExecutionRequest,
+    },
+    time::{duration_from_proto, duration_to_proto, to_proto},
+};
+
+use super::{Start, signal::signaled};
+use crate::{
+    Given, Outcome, Refusal, Reply, Workflow, apply::is_null, cron, event::Attributes, retry,
+    turn::Turn, version::BranchToken,
+};
+
+impl Workflow {
+    /// Makes a run. What is wrong with the request itself was refused at the edge; only what rules need is
+    /// checked here.
+    pub fn start(start: Start, given: &Given<'_>) -> Result<(Workflow, Outcome), Refusal> {
+        let branch = BranchToken {
+            tree_id: start.key.run_id.as_str().to_owned(),
+            branch_id: given.seed.uuid(0),
+            ancestors: Vec::new(),
+        };
+        let mut workflow = Workflow::empty(start.key.clone(), branch);
+        let outcome = first_events(&mut workflow, start, given)?;
+        Ok((workflow, outcome))
+    }
+}
+
+fn first_events(
+    workflow: &mut Workflow,
+    mut start: Start,
+    given: &Given<'_>,
+) -> Result<Outcome, Refusal> {
+    let backoff = first_backoff(&start, given)?;
+    let signal = start.signal.take();
+    // A child waits until its parent knows it; a run that continues another one is known already.
+    let held = start.parent.is_some() && start.continued_run_id.is_empty();
+    let eager = start.eager && backoff.is_zero() && !held;
+    let request_id = std::mem::take(&mut start.request.request_id);
+    let identity = start.request.identity.clone();
+    let mut turn = Turn::new(workflow, given);
+    let mut event = turn.event(Attributes::WorkflowExecutionStartedEventAttributes(
+        Default::default(),
+    ));
+    event.user_metadata = start.request.user_metadata.take();
+    event.links = std::mem::take(&mut start.request.links);
+    let attributes = started(start, given, backoff, eager)?;
+    event.attributes = Some(Attributes::WorkflowExecutionStartedEventAttributes(
+        attributes,
+    ));
+    turn.write_event(event)?;
+    turn.wf.start.request_id = request_id;
+    if let Some(signal) = signal {
+        turn.write(signaled(signal))?;
+    }
+    if backoff.is_zero() && !held {
+        turn.schedule_now()?;
+    }
+    if eager {
+        let request_id = turn.wf.start.request_id.clone();
+        turn.start_workflow_task(&request_id, &identity)?;
+    }
+    turn.reply = Reply::Started { eager };
+    Ok(turn.finish())
+}
+
+/// How long the first workflow task waits: as told, else by the start delay or the cron schedule.
+fn first_backoff(start: &Start, given: &Given<'_>) -> Result<Duration, Refusal> {
+    let schedule = &start.request.cron_schedule;
+    if !schedule.is_empty() {
+        cron::validate(schedule).map_err(|_| Refusal::Invalid("Invalid CronSchedule.".into()))?;
+    }
+    if !start.first_workflow_task_backoff.is_zero() || start.initiator.is_some() {
+        return Ok(start.first_workflow_task_backoff);
+    }
+    let delay = duration_from_proto(start.request.workflow_start_delay.as_ref());
+    if !delay.is_zero() || schedule.is_empty() {
+        return Ok(delay);
+    }
+    Ok(cron::backoff(schedule, given.now, given.now).unwrap_or_default())
+}
+
+fn started(
+    start: Start,
+    given: &Given<'_>,
+    backoff: Duration,
+    eager: bool,
+) -> Result<WorkflowExecutionStartedEventAttributes, Refusal> {
+    let own = start.key.run_id.clone();
+    let or_own = |id: RunId| if id.is_empty() { own.clone() } else { id };
+    let mut request = *start.request;
+    let timeouts = Timeouts::of(&request, given);
+    let expiration = match (start.execution_expiration, timeouts.execution) {
+        (at, _) if !at.is_zero() => Some(at),
+        (_, Duration::ZERO) => None,
+        (_, length) => Some(given.now.plus(backoff).plus(length)),
+    };
+    drop_nulls(&mut request);
+    if let Some(policy) = &mut request.retry_policy {
+        retry::validate(policy).map_err(Refusal::Invalid)?;
+        retry::fill_defaults(policy, &given.policy.default_workflow_retry);
+    }
+    let root = start
+        .root
+        .or_else(|| start.parent.as_ref().and_then(|p| p.root.clone()));
+    let parent = start.parent;
+    let text = |id: RunId| -> String { id.into() };
+    Ok(WorkflowExecutionStartedEventAttributes {
+        workflow_type: request.workflow_type,
+        parent_workflow_namespace: parent
+            .as_ref()
+            .map(|p| p.namespace.clone())
+            .unwrap_or_default(),
+        parent_workflow_namespace_id: parent
+            .as_ref()
+            .map(|p| p.key.namespace_id.as_str().to_owned())
+            .unwrap_or_default(),
+        parent_workflow_execution: parent.as_ref().map(|p| WorkflowExecution {
+            workflow_id: p.key.workflow_id.as_str().to_owned(),
+            run_id: p.key.run_id.as_str().to_owned(),
+        }),
+        parent_initiated_event_id: parent
+            .as_ref()
+            .map_or(EventId::default(), |p| p.initiated_event_id)
+            .get(),
+        parent_initiated_event_version: parent.map_or(0, |p| p.initiated_event_version),
+        task_queue: request.task_queue,
+        input: request.input,
+        workflow_execution_timeout: Some(duration_to_proto(timeouts.execution)),
+        workflow_run_timeout: Some(duration_to_proto(timeouts.run)),
+        workflow_task_timeout: Some(duration_to_proto(timeouts.task)),
+        continued_execution_run_id: text(start.continued_run_id),
+        initiator: start.initiator.unwrap_or_default().into(),
+        continued_failure: start.continued_failure.or(request.continued_failure),
+        last_completion_result: start
+            .last_completion_result
+            .or(request.last_completion_result),
+        original_execution_run_id: text(or_own(start.original_run_id)),
+        identity: request.identity,
+        first_execution_run_id: text(or_own(start.first_run_id)),
+        retry_policy: request.retry_policy,
+        attempt: start.attempt.max(1),
+        workflow_execution_expiration_time: expiration.map(to_proto),
+        cron_schedule: request.cron_schedule,
+        first_workflow_task_backoff: Some(duration_to_proto(backoff)),
+        memo: request.memo,
+        search_attributes: request.search_attributes,
+        prev_auto_reset_points: start.reset_points,
+        header: request.header,
+        workflow_id: start.key.workflow_id.into(),
+        completion_callbacks: request.completion_callbacks,
+        root_workflow_execution: root,
+        versioning_override: request.versioning_override,
+        priority: request.priority,
+        eager_execution_accepted: eager,
+        ..Default::default()
+    })
+}
+
+/// A null value stands for no value.
+fn drop_nulls(request: &mut StartWorkflowExecutionRequest) {
+    if let Some(memo) = &mut request.memo {
+        memo.fields.retain(|_, value| !is_null(value));
+    }
+    request.memo.take_if(|m| m.fields.is_empty());
+    if let Some(attributes) = &mut request.search_attributes {
+        attributes.indexed_fields.retain(|_, value| !is_null(value));
+    }
+    request
+        .search_attributes
+        .take_if(|s| s.indexed_fields.is_empty());
+}
+
+struct Timeouts {
+    execution: Duration,
+    run: Duration,
+    task: Duration,
+}
+
+impl Timeouts {
+    fn of(request: &StartWorkflowExecutionRequest, given: &Given<'_>) -> Self {
+        let policy = given.policy;
+        let execution = duration_from_proto(request.workflow_execution_timeout.as_ref());
+        let mut run = duration_from_proto(request.workflow_run_timeout.as_ref());
+        if !execution.is_zero() {
+            run = if run.is_zero() {
+                execution
+            } else {
+                run.min(execution)
+            };
+        }
+        let mut task = duration_from_proto(request.workflow_task_timeout.as_ref());
+        if task.is_zero() {
+            task = policy.default_workflow_task_timeout;
+        }
+        task = task.min(policy.max_workflow_task_timeout);
+        if !run.is_zero() {
+            task = task.min(run);
+        }
+        Self {
+            execution,
+            run,
+            task,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Termination: no worker is asked.
+
+use proto_ids::RunId;
+use proto_messages::temporal::api::{
+    common::v1::{Payloads, WorkflowExecution},
+    enums::v1::WorkflowTaskFailedCause,
+    history::v1::WorkflowExecutionTerminatedEventAttributes,
+};
+
+use super::{cancel::is_parent, workflow_task};
+use crate::{Refusal, Workflow, event::Attributes, turn::Turn};
+
+/// Refuses a caller that means another run.
+pub(super) fn allowed(
+    wf: &Workflow,
+    only_from_parent: Option<&WorkflowExecution>,
+    first_execution_run_id: &RunId,
+) -> Result<(), Refusal> {
+    if only_from_parent.is_some_and(|parent| !is_parent(wf, parent)) {
+        return Err(Refusal::NotChild);
+    }
+    if !first_execution_run_id.is_empty() && *first_execution_run_id != wf.start.first_run_id {
+        // The chain that was meant is over.
+        return Err(Refusal::Closed(Default::default()));
+    }
+    Ok(())
+}
+
+/// Closes the run: the workflow task in flight fails, what waited is written, then the end.
+pub(super) fn terminate(
+    turn: &mut Turn<'_>,
+    reason: String,
+    details: Option<Payloads>,
+    identity: String,
+) -> Result<(), Refusal> {
+    workflow_task::fail_in_flight(turn, WorkflowTaskFailedCause::ForceCloseCommand)?;
+    turn.flush();
+    turn.write(Attributes::WorkflowExecutionTerminatedEventAttributes(
+        WorkflowExecutionTerminatedEventAttributes {
+            reason,
+            details,
+            identity,
+        },
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! Workflow tasks are started, fail and time out. Completion has a module of its own.
+
+use proto_ids::EventId;
+use proto_messages::temporal::api::{
+    enums::v1::{TimeoutType, WorkflowTaskFailedCause},
+    failure::v1::Failure,
+    history::v1::{WorkflowTaskFailedEventAttributes, WorkflowTaskTimedOutEventAttributes},
+};
+
+use super::terminate;
+use crate::{
+    Refusal, Reply, Workflow,
+    event::Attributes,
+    limits::SERVER,
+    state::WorkflowTask,
+    task::{TaskKind, Timeout},
+    turn::Turn,
+};
+
+/// Which attempt of which workflow task a worker holds.
+#[derive(Clone, Copy)]
+pub(super) struct Token {
+    pub(super) scheduled_event_id: EventId,
+    pub(super) started_event_id: EventId,
+    pub(super) attempt: i32,
+}
+
+impl Token {
+    /// The task, while the worker still holds it.
+    pub(super) fn check<'a>(&self, wf: &'a Workflow) -> Result<&'a WorkflowTask, Refusal> {
+        wf.hot
+            .workflow_task
+            .as_ref()
+            .filter(|t| {
+                t.started_event_id != EventId::default()
+                    && t.scheduled_event_id == self.scheduled_event_id
+                    && t.started_event_id == self.started_event_id
+                    && t.attempt == self.attempt
+            })
+            .ok_or(Refusal::WorkflowTaskNotFound)
+    }
+}
+
+/// Why and by whom a workflow task failed.
+pub(super) struct Failed {
+    pub(super) cause: WorkflowTaskFailedCause,
+    pub(super) failure: Option<Failure>,
+    pub(super) identity: String,
+    pub(super) binary_checksum: String,
+}
+
+impl Failed {
+    /// The server fails it.
+    pub(super) fn by_server(cause: WorkflowTaskFailedCause) -> Self {
+        Self {
+            cause,
+            failure: None,
+            identity: SERVER.to_owned(),
+            binary_checksum: String::new(),
+        }
+    }
+}
+
+pub(super) fn start(
+    turn: &mut Turn<'_>,
+    scheduled_event_id: EventId,
+    attempt: i32,
+    request_id: &str,
+    identity: &str,
+) -> Result<(), Refusal> {
+    let Some(task) = &turn.wf.hot.workflow_task else {
+        return Err(Refusal::WorkflowTaskNotFound);
+    };
+    if task.scheduled_event_id != scheduled_event_id || (attempt != 0 && task.attempt != attempt) {
+        return Err(Refusal::WorkflowTaskNotFound);
+    }
+    if task.started_event_id != EventId::default() {
+        if task.request_id != request_id {
+            return Err(Refusal::AlreadyStarted);
+        }
+        turn.reply = Reply::WorkflowTaskStarted {
+            transient: turn.wf.transient_events(),
+        };
+        return Ok(());
+    }
+    if task.attempt > 1 && task.scheduled_event_id != turn.wf.hot.next_event_id {
+        // Events came after the failure, so this is not the same task tried again.
+        turn.schedule_now()?;
+    }
+    if turn
+        .wf
+        .hot
+        .workflow_task
+        .as_ref()
+        .is_some_and(|t| t.attempt > 1)
+    {
+        start_transient(turn, request_id, identity);
+    } else {
+        turn.start_workflow_task(request_id, identity)?;
+    }
+    turn.durability = crate::Durability::Behind;
+    turn.reply = Reply::WorkflowTaskStarted {
+        transient: turn.wf.transient_events(),
+    };
+    Ok(())
+}
+
+/// Starts an attempt that history does not hold.
+fn start_transient(turn: &mut Turn<'_>, request_id: &str, identity: &str) {
+    let now = turn.now();
+    let version = turn.version();
+    let suggest = !turn
+        .wf
+        .suggests_continue_as_new(turn.given.policy)
+        .is_empty();
+    let hot = &mut turn.wf.hot;
+    let Some(task) = hot.workflow_task.as_mut() else {
+        return;
+    };
+    task.version = version;
+    task.started_event_id = task.scheduled_event_id.next();
+    task.started_time = now;
+    task.request_id = request_id.to_owned();
+    task.identity = identity.to_owned();
+    task.suggest_continue_as_new = suggest;
+    task.history_size = hot.history_size;
+    let kind = TaskKind::WorkflowTaskTimeout {
+        scheduled_event_id: task.scheduled_event_id,
+        attempt: task.attempt,
+        timeout: Timeout::StartToClose,
+    };
+    let at = now.plus(task.timeout);
+    turn.owe(Some(at), kind);
+    turn.change();
+}
+
+/// A worker or the server gives the started workflow task up.
+pub(super) fn fail(turn: &mut Turn<'_>, failed: Failed) -> Result<(), Refusal> {
+    let cause = failed.cause;
+    if cause == WorkflowTaskFailedCause::GrpcMessageTooLarge {
+        // Trying again would send the same message.
+        end_attempt(turn, failed)?;
+        turn.flush();
+        let reason = "GrpcMessageTooLarge".to_owned();
+        return terminate::terminate(turn, reason, None, SERVER.to_owned());
+    }
+    end_attempt(turn, failed)?;
+    turn.flush_and_reschedule()
+}
+
+/// Ends the started attempt with a failure: an event for the first attempt, state alone for later ones.
+pub(super) fn end_attempt(turn: &mut Turn<'_>, failed: Failed) -> Result<(), Refusal> {
+    let Some(task) = &turn.wf.hot.workflow_task else {
+        return Ok(());
+    };
+    if task.attempt > 1 {
+        next_transient(turn, failed.cause);
+        return Ok(());
+    }
+    #[expect(
+        deprecated,
+        reason = "workers without versioning tell their build only here"
+    )]
+    let attributes = WorkflowTaskFailedEventAttributes {
+        scheduled_event_id: task.scheduled_event_id.get(),
+        started_event_id: task.started_event_id.get(),
+        cause: failed.cause.into(),
+        failure: failed.failure,
+        identity: failed.identity,
+        binary_checksum: failed.binary_checksum,
+        ..Default::default()
+    };
+    turn.write(Attributes::WorkflowTaskFailedEventAttributes(attributes))
+        .map(|_| ())
+}
+
+/// Moves on to another attempt without an event.
+fn next_transient(turn: &mut Turn<'_>, cause: WorkflowTaskFailedCause) {
+    let next = turn.wf.hot.next_event_id;
+    let (now, version, policy) = (turn.now(), turn.version(), turn.given.policy);
+    if cause == WorkflowTaskFailedCause::FailoverCloseCommand {
+        turn.wf.hot.workflow_task = None;
+        turn.wf.hot.workflow_task_attempt = 1;
+        turn.wf.hot.sticky = None;
+    } else {
+        turn.wf
+            .next_workflow_task_attempt(next, now, version, policy);
+        turn.owe_workflow_task();
+    }
+    turn.wf.hot.workflow_task_heartbeat_since = Default::default();
+    turn.change();
+}
+
+/// The server takes a started workflow task away from its worker; one that nobody started is left.
+pub(super) fn fail_in_flight(
+    turn: &mut Turn<'_>,
+    cause: WorkflowTaskFailedCause,
+) -> Result<(), Refusal> {
+    if turn.wf.has_started_workflow_task() {
+        end_attempt(turn, Failed::by_server(cause))?;
+    }
+    Ok(())
+}
+
+/// A started workflow task took too long, or nobody took it from the sticky queue.
+pub(super) fn time_out(
+    turn: &mut Turn<'_>,
+    scheduled_event_id: EventId,
+    attempt: i32,
+    timeout: Timeout,
+) -> Result<(), Refusal> {
+    let kind = TaskKind::WorkflowTaskTimeout {
+        scheduled_event_id,
+        attempt,
+        timeout,
+    };
+    if !turn.wf.owes(&kind) {
+        return Ok(());
+    }
+    let Some(task) = &turn.wf.hot.workflow_task else {
+        return Ok(());
+    };
+    let timeout_type = match timeout {
+        Timeout::StartToClose if task.started_time.plus(task.timeout) > turn.now() => {
+            return Ok(());
+        }
+        Timeout::StartToClose => TimeoutType::StartToClose,
+        // Only a sticky queue is given up for the normal one.
+        Timeout::ScheduleToStart if task.sticky => TimeoutType::ScheduleToStart,
+        _ => return Ok(()),
+    };
+    if task.attempt > 1 {
+        next_transient(turn, WorkflowTaskFailedCause::Unspecified);
+    } else {
+        write_timed_out(turn, timeout_type)?;
+    }
+    turn.flush_and_reschedule()
+}
+
+/// Writes that the first attempt timed out.
+pub(super) fn write_timed_out(
+    turn: &mut Turn<'_>,
+    timeout_type: TimeoutType,
+) -> Result<(), Refusal> {
+    let Some(task) = &turn.wf.hot.workflow_task else {
+        return Ok(());
+    };
+    let attributes = WorkflowTaskTimedOutEventAttributes {
+        scheduled_event_id: task.scheduled_event_id.get(),
+        started_event_id: task.started_event_id.get(),
+        timeout_type: timeout_type.into(),
+    };
+    turn.write(Attributes::WorkflowTaskTimedOutEventAttributes(attributes))
+        .map(|_| ())
+}
+
+/// Forgets the sticky queue. A task already scheduled there stays there.
+pub(super) fn reset_sticky(turn: &mut Turn<'_>) {
+    let waits_there = turn.wf.hot.workflow_task.as_ref().is_some_and(|t| t.sticky);
+    if turn.wf.hot.sticky.is_some() && !waits_there {
+        turn.wf.hot.sticky = None;
+        turn.change();
+    }
+}
+
+/// Releases the first workflow task of a child whose parent has recorded its start.
+pub(super) fn schedule_first(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    let wf = &turn.wf;
+    let waits_for_time = wf.start.execution_time > wf.start.start_time;
+    if wf.hot.first_workflow_task_scheduled || waits_for_time {
+        return Ok(());
+    }
+    turn.schedule_now().map(|_| ())
+}
+
+/// The delay before the first workflow task is over.
+pub(super) fn end_backoff(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    if turn.wf.hot.first_workflow_task_scheduled || turn.wf.start.execution_time > turn.now() {
+        return Ok(());
+    }
+    turn.schedule_now().map(|_| ())
+}
+
+/// A buffer over its limit is written to history, at the price of the workflow task in flight.
+pub(super) fn limit_buffer(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    if turn.wf.buffered.len() <= turn.given.policy.buffered_events_limit {
+        return Ok(());
+    }
+    fail_in_flight(turn, WorkflowTaskFailedCause::ForceCloseCommand)?;
+    turn.flush_and_reschedule()
+}

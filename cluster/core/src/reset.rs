@@ -1,0 +1,230 @@
+//! Reset: a new run that shares its beginning with another one and goes on differently.
+
+use proto_ids::{EventId, RunKey};
+use proto_messages::temporal::api::{
+    enums::v1::{ResetReapplyExcludeType, RetryState, WorkflowTaskFailedCause},
+    failure::v1::{Failure, ResetWorkflowFailureInfo, failure::FailureInfo},
+    history::v1::{
+        ActivityTaskFailedEventAttributes, HistoryEvent, WorkflowTaskFailedEventAttributes,
+    },
+};
+
+use crate::{
+    Given, Refusal, Workflow,
+    event::Attributes,
+    limits::SERVER,
+    outcome::{EventBatch, NewRun},
+    request::{Reset, deliver_again},
+    turn::Turn,
+};
+
+/// Request id of the start of a workflow task that is only started to be failed.
+const STARTED_TO_FAIL: &str = "reset-workflow";
+
+impl Workflow {
+    /// Makes the run that takes the place of `base`. `kept` are the batches before the reset point; `later`
+    /// are the events from there on, of `base` and of the runs that continued it, of which those are
+    /// delivered again that came from outside. Terminating the current run is the caller's.
+    pub fn reset(
+        base: &Workflow,
+        kept: Vec<EventBatch>,
+        later: Vec<HistoryEvent>,
+        reset: &Reset,
+        given: &Given<'_>,
+    ) -> Result<NewRun, Refusal> {
+        let mut workflow = fork(base, &kept, reset, given)?;
+        let Some(task) = workflow
+            .hot
+            .workflow_task
+            .as_ref()
+            .filter(|_| workflow.is_running())
+        else {
+            return Err(Refusal::Invalid(
+                "the reset point must lie right after a workflow task was scheduled or started"
+                    .into(),
+            ));
+        };
+        let started = task.started_event_id != EventId::default();
+        let mut turn = Turn::new(&mut workflow, given);
+        if !started {
+            turn.start_workflow_task(STARTED_TO_FAIL, SERVER)?;
+        }
+        fail_task(&mut turn, base, reset)?;
+        fail_started_activities(&mut turn, &reset.reason)?;
+        if !reset.reapply_nothing {
+            let buffered = base.buffered.iter().cloned();
+            for event in later.into_iter().chain(buffered) {
+                reapply(&mut turn, event, &reset.exclude)?;
+            }
+        }
+        turn.schedule_now()?;
+        let outcome = turn.finish();
+        workflow.start.request_id = reset.request_id.clone();
+        let mut tasks = workflow.rebuild_tasks(given.policy);
+        if given.policy.replicated {
+            for batch in &outcome.events {
+                tasks.push(workflow.replicate(batch, batch.version().get()));
+            }
+        }
+        Ok(NewRun {
+            workflow,
+            events: outcome.events,
+            tasks,
+        })
+    }
+}
+
+/// The state at the reset point, on a branch of its own.
+fn fork(
+    base: &Workflow,
+    kept: &[EventBatch],
+    reset: &Reset,
+    given: &Given<'_>,
+) -> Result<Workflow, Refusal> {
+    let next = kept
+        .last()
+        .map_or(EventId::new(1), EventBatch::next_event_id);
+    let branch = base
+        .versions
+        .current()
+        .branch
+        .fork(given.seed.uuid(0), next);
+    let key = RunKey {
+        run_id: reset.new_run_id.clone(),
+        ..base.key.clone()
+    };
+    let mut workflow = Workflow::empty(key, branch);
+    for batch in kept {
+        workflow
+            .apply(batch, given.policy)
+            .map_err(Refusal::Corrupt)?;
+    }
+    Ok(workflow)
+}
+
+fn fail_task(turn: &mut Turn<'_>, base: &Workflow, reset: &Reset) -> Result<(), Refusal> {
+    let fork_event_version = turn.wf.last_version().get();
+    let (scheduled, started) = match &turn.wf.hot.workflow_task {
+        Some(task) => (task.scheduled_event_id.get(), task.started_event_id.get()),
+        None => (0, 0),
+    };
+    turn.write(Attributes::WorkflowTaskFailedEventAttributes(
+        WorkflowTaskFailedEventAttributes {
+            scheduled_event_id: scheduled,
+            started_event_id: started,
+            cause: WorkflowTaskFailedCause::ResetWorkflow.into(),
+            failure: Some(reset_failure(&reset.reason, None)),
+            identity: reset.identity.clone(),
+            base_run_id: base.key.run_id.as_str().to_owned(),
+            new_run_id: reset.new_run_id.as_str().to_owned(),
+            fork_event_version,
+            ..Default::default()
+        },
+    ))
+    .map(|_| ())
+}
+
+/// Activities whose started event is in history cannot be told apart from lost ones, so they fail. All others
+/// are dispatched again.
+fn fail_started_activities(turn: &mut Turn<'_>, reason: &str) -> Result<(), Refusal> {
+    let started: Vec<_> = turn
+        .wf
+        .activities
+        .values()
+        .filter(|a| a.started_event_id != EventId::default())
+        .map(|a| {
+            (
+                a.scheduled_event_id,
+                a.started_event_id,
+                a.heartbeat_details.clone(),
+            )
+        })
+        .collect();
+    for (scheduled, started, details) in started {
+        turn.write(Attributes::ActivityTaskFailedEventAttributes(
+            ActivityTaskFailedEventAttributes {
+                failure: Some(reset_failure(reason, details)),
+                scheduled_event_id: scheduled.get(),
+                started_event_id: started.get(),
+                identity: SERVER.to_owned(),
+                retry_state: RetryState::InProgress.into(),
+                ..Default::default()
+            },
+        ))?;
+    }
+    Ok(())
+}
+
+fn reset_failure(
+    reason: &str,
+    last_heartbeat_details: Option<proto_messages::temporal::api::common::v1::Payloads>,
+) -> Failure {
+    Failure {
+        message: reason.to_owned(),
+        source: "Server".to_owned(),
+        failure_info: Some(FailureInfo::ResetWorkflowFailureInfo(
+            ResetWorkflowFailureInfo {
+                last_heartbeat_details,
+            },
+        )),
+        ..Default::default()
+    }
+}
+
+/// Delivers again what came from outside: signals, and news about children that are still pending here.
+fn reapply(
+    turn: &mut Turn<'_>,
+    event: HistoryEvent,
+    exclude: &[ResetReapplyExcludeType],
+) -> Result<(), Refusal> {
+    use Attributes as A;
+    match &event.attributes {
+        Some(A::WorkflowExecutionSignaledEventAttributes(_)) => {
+            if !exclude.contains(&ResetReapplyExcludeType::Signal) {
+                deliver_again(turn, event)?;
+            }
+            Ok(())
+        }
+        Some(_) => reapply_child(turn, event),
+        None => Ok(()),
+    }
+}
+
+fn reapply_child(turn: &mut Turn<'_>, event: HistoryEvent) -> Result<(), Refusal> {
+    use Attributes as A;
+    let Some(mut attributes) = event.attributes else {
+        return Ok(());
+    };
+    let (initiated, started) = match &mut attributes {
+        A::ChildWorkflowExecutionStartedEventAttributes(a) => (a.initiated_event_id, None),
+        A::StartChildWorkflowExecutionFailedEventAttributes(a) => (a.initiated_event_id, None),
+        A::ChildWorkflowExecutionCompletedEventAttributes(a) => {
+            (a.initiated_event_id, Some(&mut a.started_event_id))
+        }
+        A::ChildWorkflowExecutionFailedEventAttributes(a) => {
+            (a.initiated_event_id, Some(&mut a.started_event_id))
+        }
+        A::ChildWorkflowExecutionCanceledEventAttributes(a) => {
+            (a.initiated_event_id, Some(&mut a.started_event_id))
+        }
+        A::ChildWorkflowExecutionTimedOutEventAttributes(a) => {
+            (a.initiated_event_id, Some(&mut a.started_event_id))
+        }
+        A::ChildWorkflowExecutionTerminatedEventAttributes(a) => {
+            (a.initiated_event_id, Some(&mut a.started_event_id))
+        }
+        _ => return Ok(()),
+    };
+    let Some(child) = turn.wf.children.get(&EventId::new(initiated)) else {
+        return Ok(());
+    };
+    let known = child.started_event_id != EventId::default();
+    match started {
+        // Its start is not part of this history any more, nor was it delivered again.
+        Some(_) if !known => return Ok(()),
+        Some(id) => *id = child.started_event_id.get(),
+        None if known => return Ok(()),
+        None => {}
+    }
+    turn.write(attributes).map(|_| ())
+}
