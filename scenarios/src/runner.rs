@@ -239,18 +239,26 @@ impl Course<'_> {
         })
     }
 
+    /// The active cluster by the newest record any cluster has.
     async fn active_side(&self, world: &World) -> anyhow::Result<String> {
-        let first = world.clusters.first().context("a drill has a cluster")?;
-        let described = world::describe(&first.connections()).await?;
-        let named = described
-            .replication_config
-            .unwrap_or_default()
-            .active_cluster_name;
-        Ok(if named.is_empty() {
-            first.name.clone()
-        } else {
-            named
-        })
+        let mut newest = None;
+        for cluster in &world.clusters {
+            let described = world::describe(&cluster.connections())
+                .await
+                .with_context(|| format!("ask {} who is active", cluster.name))?;
+            let named = described
+                .replication_config
+                .unwrap_or_default()
+                .active_cluster_name;
+            // A namespace of one cluster may name nobody.
+            let named = if named.is_empty() {
+                cluster.name.clone()
+            } else {
+                named
+            };
+            newest = newest.max(Some((described.failover_version, named)));
+        }
+        Ok(newest.context("a drill has a cluster")?.1)
     }
 
     /// Signals what is still open: an order may have lost its signal with the side that took it, which

@@ -46,13 +46,13 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn target(args: &BenchArgs, addresses: &[String]) -> Target {
-    let tls = args.tls || args.tls_ca.is_some() || args.tls_cert.is_some();
+    let tls = args.tls || args.tls_ca_path.is_some() || args.tls_cert_path.is_some();
     Target {
         addresses: addresses.to_vec(),
         tls: tls.then(|| Tls {
-            ca: args.tls_ca.clone(),
-            cert: args.tls_cert.clone(),
-            key: args.tls_key.clone(),
+            ca: args.tls_ca_path.clone(),
+            cert: args.tls_cert_path.clone(),
+            key: args.tls_key_path.clone(),
             server_name: args.tls_server_name.clone(),
         }),
         connections: args.connections,

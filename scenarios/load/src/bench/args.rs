@@ -93,16 +93,16 @@ pub struct BenchArgs {
     #[arg(long)]
     pub tls: bool,
     /// Authorities to trust, a PEM file.
-    #[arg(long)]
-    pub tls_ca: Option<PathBuf>,
+    #[arg(long, env = "TEMPORAL_TLS_SERVER_CA_CERT_PATH")]
+    pub tls_ca_path: Option<PathBuf>,
     /// Client certificate, a PEM file.
-    #[arg(long, requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
+    #[arg(long, env = "TEMPORAL_TLS_CLIENT_CERT_PATH")]
+    pub tls_cert_path: Option<PathBuf>,
     /// Key of the client certificate, a PEM file.
-    #[arg(long, requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    #[arg(long, env = "TEMPORAL_TLS_CLIENT_KEY_PATH")]
+    pub tls_key_path: Option<PathBuf>,
     /// Name expected in the server's certificate.
-    #[arg(long)]
+    #[arg(long, env = "TEMPORAL_TLS_SERVER_NAME")]
     pub tls_server_name: Option<String>,
     /// How to print the result.
     #[arg(long, short, value_enum, default_value = "table")]
