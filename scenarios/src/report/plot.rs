@@ -105,7 +105,7 @@ fn draw_calls(svg: &mut String, axis: &Axis, report: &Report, top: f64) {
     let most = report
         .throughput
         .iter()
-        .flat_map(|s| s.acknowledged.values().copied().chain([s.failed]))
+        .flat_map(|s| s.acknowledged.values().copied())
         .max()
         .unwrap_or(0)
         .max(1);
@@ -141,11 +141,16 @@ fn draw_calls(svg: &mut String, axis: &Axis, report: &Report, top: f64) {
             escape(cluster)
         );
     }
-    let failed = report.throughput.iter().map(|s| s.failed).collect();
+    // Repeated calls against a dead side can outnumber all others; the others keep the scale.
+    let failed = report
+        .throughput
+        .iter()
+        .map(|s| s.failed.min(most))
+        .collect();
     polyline(svg, &line(failed), BAD, " stroke-dasharray=\"4 3\"");
     let _ = write!(
         svg,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"{BAD}\">failed (dashed)</text>",
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"{BAD}\">failed (dashed, cut off at the top)</text>",
         WIDTH - RIGHT,
         top - 5.0
     );
@@ -214,11 +219,9 @@ fn draw_roles(svg: &mut String, axis: &Axis, report: &Report, top: f64) {
         for (n, view) in views.iter().enumerate() {
             let until = views.get(n + 1).map_or(axis.end_ms, |next| next.at_ms);
             let active = view.what.split(' ').next().unwrap_or_default();
-            let colour = report
-                .clusters
-                .iter()
-                .position(|c| c == active)
-                .map_or("#c9ced8", |n| COLOURS[n % COLOURS.len()]);
+            let known = report.clusters.iter().position(|c| c == active);
+            let (colour, ink) =
+                known.map_or(("#d8dde6", QUIET), |n| (COLOURS[n % COLOURS.len()], "#fff"));
             let (x, end) = (axis.x(view.at_ms), axis.x(until));
             let _ = write!(
                 svg,
@@ -231,7 +234,7 @@ fn draw_roles(svg: &mut String, axis: &Axis, report: &Report, top: f64) {
             if end - x > 90.0 {
                 let _ = write!(
                     svg,
-                    "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#fff\">{}</text>",
+                    "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{ink}\">{}</text>",
                     x + 5.0,
                     y + 12.5,
                     escape(view.what.split(',').next().unwrap_or_default())
