@@ -45,6 +45,9 @@ pub struct Namespace {
     pub notification_version: i64,
     /// Whether writes are held back for a planned failover.
     pub handover: bool,
+    /// When a hand-over that was not finished is undone; unset while there is none. Ending it takes a write,
+    /// so that of finishing and undoing exactly one happens.
+    pub handover_until: Timestamp,
     /// The last failovers, oldest first.
     pub failover_history: Vec<(Timestamp, FailoverVersion)>,
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use proto_ids::{ClusterName, FailoverVersion};
+use proto_ids::{ClusterName, FailoverVersion, Timestamp};
 use proto_messages::{
     temporal::api::namespace::v1::{BadBinaries, NamespaceConfig, NamespaceInfo},
     time,
@@ -43,6 +43,9 @@ struct Row {
     handover: bool,
     #[prost(message, repeated, tag = "10")]
     failover_history: Vec<Failover>,
+    /// Nanoseconds since the epoch.
+    #[prost(int64, tag = "11")]
+    handover_until: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -118,6 +121,7 @@ impl Namespace {
             config_version: self.config_version,
             failover_notification_version: self.failover_notification_version,
             handover: self.handover,
+            handover_until: self.handover_until.nanos(),
             failover_history: self
                 .failover_history
                 .iter()
@@ -150,6 +154,7 @@ impl Namespace {
             failover_notification_version: row.failover_notification_version,
             notification_version: record.notification_version,
             handover: row.handover,
+            handover_until: Timestamp::from_nanos(row.handover_until),
             failover_history: row
                 .failover_history
                 .iter()
@@ -171,8 +176,6 @@ impl Namespace {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use proto_ids::Timestamp;
 
     use super::*;
 
@@ -201,6 +204,7 @@ mod tests {
             failover_notification_version: 7,
             notification_version: 9,
             handover: true,
+            handover_until: Timestamp::from_millis(5),
             failover_history: vec![(Timestamp::from_millis(1_234), FailoverVersion::new(102))],
         };
         let read = Namespace::from_record(&namespace.to_record()).unwrap();

@@ -15,7 +15,7 @@ pub use change::{Change, Stamp};
 pub use directory::{OwnCluster, Topology, boot, check_directory, check_remote, check_removal};
 pub use merge::{Merge, merge};
 pub use register::{Registration, register};
-pub use update::{ReplicationChange, Update, deprecate, update};
+pub use update::{HANDOVER_MAX, ReplicationChange, Update, deprecate, update};
 pub use version::{next_version, same_cluster};
 
 #[cfg(test)]

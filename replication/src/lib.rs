@@ -5,7 +5,7 @@
 //! worker hosts: [`puller`] opens streams to other clusters, keeps order per workflow ([`inbox`]), has tasks
 //! applied, and acknowledges by [`watermark`]; what cannot be applied goes to [`dead_letters`]. [`route`]
 //! maps shards of one cluster to those of another, [`wire`] takes messages apart, [`remotes`] calls other
-//! clusters. [`namespaces`] pulls the queue of namespace changes.
+//! clusters. [`namespaces`] pulls the queue of namespace changes. [`switchover`] moves a namespace without loss.
 //! [`range`] finds the events that a caller of the raw history means, [`digest`] compares histories.
 
 pub mod dead_letters;
@@ -17,5 +17,6 @@ pub mod range;
 pub mod remotes;
 pub mod route;
 pub mod sender;
+pub mod switchover;
 pub mod watermark;
 pub mod wire;

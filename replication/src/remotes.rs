@@ -46,7 +46,7 @@ impl Remotes {
 
     /// The admin service of a cluster.
     pub fn admin(&self, cluster: &ClusterName) -> Result<AdminServiceClient<Channel>, Status> {
-        Ok(AdminServiceClient::new(self.channel(cluster)?)
+        Ok(AdminServiceClient::new(self.channel_to(cluster)?)
             .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX))
     }
 
@@ -56,12 +56,13 @@ impl Remotes {
         cluster: &ClusterName,
     ) -> Result<ReplicationExtensionServiceClient<Channel>, Status> {
         Ok(
-            ReplicationExtensionServiceClient::new(self.channel(cluster)?)
+            ReplicationExtensionServiceClient::new(self.channel_to(cluster)?)
                 .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX),
         )
     }
 
-    fn channel(&self, cluster: &ClusterName) -> Result<Channel, Status> {
+    /// A connection to a cluster's frontend.
+    pub fn channel_to(&self, cluster: &ClusterName) -> Result<Channel, Status> {
         let known = self.clusters.get(cluster).filter(|c| c.connection_enabled);
         let known = known.ok_or_else(|| {
             Status::unavailable(format!("there is no connection to a cluster {cluster}"))

@@ -1,6 +1,6 @@
 //! Making another cluster the active one.
 
-use proto_ids::ClusterName;
+use proto_ids::{ClusterName, Timestamp};
 
 use crate::{
     error::Refusal,
@@ -22,6 +22,7 @@ pub(super) fn fail_over(
     let moved = namespace.active_cluster != *to;
     namespace.active_cluster = to.clone();
     namespace.handover = false;
+    namespace.handover_until = Timestamp::ZERO;
     raise(topology, namespace, stamp)?;
     if moved {
         remember(namespace, stamp);

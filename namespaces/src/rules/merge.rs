@@ -2,7 +2,7 @@
 //! halves, each with a version of its own, and the higher version wins: whatever order messages come in,
 //! all clusters end with the same namespace.
 
-use proto_ids::{ClusterName, FailoverVersion, NamespaceId};
+use proto_ids::{ClusterName, FailoverVersion, NamespaceId, Timestamp};
 use proto_messages::{
     temporal::{
         api::{
@@ -147,6 +147,9 @@ impl<'a> Message<'a> {
     fn apply_failover(&self, namespace: &mut Namespace) {
         namespace.active_cluster = self.replication.active_cluster_name.as_str().into();
         namespace.handover = self.replication.state() == ReplicationState::Handover;
+        if !namespace.handover {
+            namespace.handover_until = Timestamp::ZERO;
+        }
         namespace.failover_version = FailoverVersion::new(self.task.failover_version);
         namespace.failover_history = self
             .task

@@ -1,8 +1,8 @@
 //! Changing a namespace: its description, settings, clusters and active cluster.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use proto_ids::ClusterName;
+use proto_ids::{ClusterName, Timestamp};
 use proto_messages::{
     temporal::api::{
         enums::v1::NamespaceState,
@@ -56,7 +56,14 @@ pub struct ReplicationChange {
     pub clusters: Vec<ClusterName>,
     /// Whether writes are held back; `None` leaves it.
     pub handover: Option<bool>,
+    /// How long they are held back at most; by default [`HANDOVER_MAX`].
+    pub hold_for: Option<Duration>,
+    /// Refuse when the row was written since it had this `notification_version`.
+    pub expected_version: Option<i64>,
 }
+
+/// How long a hand-over may last when its caller names nothing shorter, as Temporal's own does.
+pub const HANDOVER_MAX: Duration = Duration::from_secs(30);
 
 /// The namespace after the update; `None` when nothing would change.
 pub fn update(
@@ -65,6 +72,14 @@ pub fn update(
     wanted: Update,
     stamp: Stamp,
 ) -> Result<Option<Change>, Refusal> {
+    if let Some(expected) = wanted.replication.expected_version
+        && expected != before.notification_version
+    {
+        return Err(Refusal::Precondition(format!(
+            "namespace {} was changed meanwhile",
+            before.name
+        )));
+    }
     let mut after = before.clone();
     let fails_over = !wanted.replication.active_cluster.is_empty();
     let promotes = wanted.promote && !before.is_global;
@@ -98,6 +113,11 @@ pub fn update(
             handover::check(&after)?;
         }
         after.handover = hold;
+        let hold_for = wanted.replication.hold_for.unwrap_or(HANDOVER_MAX);
+        after.handover_until = match hold {
+            true => stamp.now.plus(hold_for.min(HANDOVER_MAX)),
+            false => Timestamp::ZERO,
+        };
     }
     if before.is_global && fails_over && differs(before, &after) {
         return Err(Refusal::invalid(
