@@ -1,1 +1,65 @@
-//! schema-sql
+//! The stores over SQL databases: SQLite (embedded, the default) and PostgreSQL 13 or newer, with their
+//! migrations. The one crate that knows sqlx. What a store means is said by `schema-store` and its conformance
+//! suite; here is only how each database is made to do it fast: a commit batch is one call on both.
+//!
+//! Statements that both databases read alike are written once, in `plain`, and compiled once per driver;
+//! everything that is hot or locks is written out per database.
+
+mod migrate;
+mod options;
+mod place;
+mod pointers;
+mod sqlite;
+mod stats;
+mod visibility_sql;
+
+use schema_store::{Store, StoreError, memory::MemoryStore};
+
+pub use migrate::{SchemaStatus, latest};
+pub use options::{Options, Plugin, Postgres, Sqlite};
+pub use stats::Stats;
+
+/// Opens the store. An embedded database is set up or upgraded on the way; a PostgreSQL one only if
+/// `auto_setup` says so, and is otherwise refused unless its schema is the one this program knows.
+pub async fn open(options: Options) -> Result<Store, StoreError> {
+    match &options.plugin {
+        Plugin::Sqlite(sqlite) if sqlite.ephemeral => Ok(MemoryStore::new().store()),
+        Plugin::Sqlite(sqlite) => sqlite::open(sqlite, options.stats.clone()).await,
+        Plugin::Postgres(_) => Err(StoreError::Invalid(
+            "PostgreSQL is not built yet".to_owned(),
+        )),
+    }
+}
+
+/// Creates the schema in an empty database. `Conflict` when there is one already.
+pub async fn schema_setup(options: &Options) -> Result<Vec<SchemaStatus>, StoreError> {
+    let before = schema_status(options).await?;
+    if let Some(set_up) = before.iter().find(|status| status.version > 0) {
+        return Err(StoreError::Conflict(format!(
+            "{} has a schema already, version {}: upgrade it",
+            set_up.database, set_up.version
+        )));
+    }
+    schema_upgrade(options).await
+}
+
+/// Brings the schema, or an empty database, to the newest version. Does nothing when it is there.
+pub async fn schema_upgrade(options: &Options) -> Result<Vec<SchemaStatus>, StoreError> {
+    match &options.plugin {
+        Plugin::Sqlite(sqlite) => sqlite::schema(sqlite, migrate::Wish::Upgrade).await,
+        Plugin::Postgres(_) => Err(StoreError::Invalid(
+            "PostgreSQL is not built yet".to_owned(),
+        )),
+    }
+}
+
+/// Which version the schema has, for each database of the store. Changes nothing; a missing database is an
+/// empty one.
+pub async fn schema_status(options: &Options) -> Result<Vec<SchemaStatus>, StoreError> {
+    match &options.plugin {
+        Plugin::Sqlite(sqlite) => sqlite::schema(sqlite, migrate::Wish::Look).await,
+        Plugin::Postgres(_) => Err(StoreError::Invalid(
+            "PostgreSQL is not built yet".to_owned(),
+        )),
+    }
+}

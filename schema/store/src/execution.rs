@@ -247,7 +247,8 @@ impl CommitBatch {
                 RowWrite::Keep => matches!(update.expected, Expected::Version(_)),
                 RowWrite::Delete => false,
             };
-            if !row_is_there && !(update.items.is_empty() && !update.items_replaced) {
+            let writes_items = update.items_replaced || !update.items.is_empty();
+            if writes_items && !row_is_there {
                 return refuse(format!("run {} has items but no row", update.key));
             }
         }

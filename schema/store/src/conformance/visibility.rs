@@ -70,8 +70,8 @@ pub(super) async fn newer_versions_win(store: Store) {
     let mut closed = record("a", 10, 20);
     closed.version = 3;
     closed.parent_workflow_id = "parent".to_owned();
-    write(&store, &[closed.clone()]).await;
-    write(&store, &[open.clone()]).await;
+    write(&store, std::slice::from_ref(&closed)).await;
+    write(&store, &[open]).await;
     let get = async || {
         store
             .visibility
@@ -86,7 +86,7 @@ pub(super) async fn newer_versions_win(store: Store) {
     );
     let mut same = closed.clone();
     same.status = 5;
-    write(&store, &[same.clone()]).await;
+    write(&store, std::slice::from_ref(&same)).await;
     assert_eq!(get().await, Some(closed));
     same.version = 4;
     write(&store, &[same.clone(), record("b", 1, 0)]).await;

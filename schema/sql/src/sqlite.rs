@@ -1,0 +1,231 @@
+//! The embedded store: one file for the commit lane, one beside it for visibility, so that a list being
+//! written never stalls a commit. Each file has one writing connection (SQLite allows one writer anyway, and
+//! waiting for it here is fair) and a few reading ones. Every commit is synced (`synchronous = FULL`).
+//!
+//! sqlx hands each call to the connection's thread, and on an idle machine that hand-over costs more than the
+//! statements: a commit batch is therefore one call of one text that never changes, see [`commit`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto_ids::{NamespaceId, RunKey, ShardId, TaskId, Timestamp, WorkflowId};
+use schema_store::{
+    CommitError, Store, StoreError,
+    execution::{CommitBatch, CurrentRecord, ExecutionStore, OutboxRow, RunRecord, TimerRow},
+};
+
+use crate::{
+    migrate::{self, SchemaStatus, Wish},
+    options::Sqlite as Options,
+    stats::Stats,
+};
+
+mod append;
+#[path = "plain/cluster.rs"]
+mod cluster;
+mod commit;
+mod database;
+#[path = "plain/execution.rs"]
+mod execution;
+#[path = "plain/history.rs"]
+mod history;
+mod lock;
+#[path = "plain/namespace.rs"]
+mod namespace;
+#[path = "plain/queue.rs"]
+mod queue;
+mod rows;
+#[path = "plain/shard.rs"]
+mod shard;
+#[path = "plain/task_queue.rs"]
+mod task_queue;
+#[path = "plain/visibility.rs"]
+mod visibility;
+mod visibility_write;
+
+use database::{Database, Tuning};
+use lock::FileLock;
+
+/// The driver, under the names that the shared statements use.
+type Driver = sqlx::Sqlite;
+type DriverRow = sqlx::sqlite::SqliteRow;
+type Connection = sqlx::SqliteConnection;
+
+/// Everything but visibility.
+struct Backend {
+    db: Database,
+    stats: Arc<Stats>,
+    /// Held as long as anything uses the files.
+    _lock: Arc<FileLock>,
+}
+
+/// Visibility.
+struct Visibility {
+    db: Database,
+    _lock: Arc<FileLock>,
+}
+
+/// Opens both files, bringing their schemas up to date.
+pub(crate) async fn open(options: &Options, stats: Arc<Stats>) -> Result<Store, StoreError> {
+    let lock = Arc::new(FileLock::take(&options.path)?);
+    let (main, beside) = databases(options);
+    let db = Database::open(&main, &stats).await?;
+    db.migrate(migrate::SQLITE, Wish::Upgrade).await?;
+    let visibility = Database::open(&beside, &stats).await?;
+    visibility
+        .migrate(migrate::SQLITE_VISIBILITY, Wish::Upgrade)
+        .await?;
+    // Lanes are named per process start, and no other process has the file: nobody asks for these any more.
+    let mut tx = db.begin().await?;
+    sqlx::query("DELETE FROM lane_commit")
+        .execute(tx.conn())
+        .await
+        .map_err(fail)?;
+    tx.commit().await?;
+    let backend = Arc::new(Backend {
+        db,
+        stats,
+        _lock: lock.clone(),
+    });
+    Ok(Store {
+        execution: backend.clone(),
+        history: backend.clone(),
+        shard: backend.clone(),
+        task_queue: backend.clone(),
+        namespace: backend.clone(),
+        cluster: backend.clone(),
+        queue: backend,
+        visibility: Arc::new(Visibility {
+            db: visibility,
+            _lock: lock,
+        }),
+    })
+}
+
+/// Looks at the schemas, or upgrades them.
+pub(crate) async fn schema(options: &Options, wish: Wish) -> Result<Vec<SchemaStatus>, StoreError> {
+    let (main, beside) = databases(options);
+    let mut found = Vec::new();
+    let _lock = match wish {
+        Wish::Upgrade => Some(FileLock::take(&options.path)?),
+        Wish::Look => None,
+    };
+    for (tuning, known) in [
+        (main, migrate::SQLITE),
+        (beside, migrate::SQLITE_VISIBILITY),
+    ] {
+        if wish == Wish::Look && !tuning.path.exists() {
+            found.push(SchemaStatus {
+                database: tuning.path.display().to_string(),
+                version: 0,
+                latest: migrate::newest(known),
+            });
+            continue;
+        }
+        let database = Database::open(&tuning, &Arc::default()).await?;
+        found.push(database.migrate(known, wish).await?);
+    }
+    Ok(found)
+}
+
+fn databases(options: &Options) -> (Tuning, Tuning) {
+    let mut beside = options.path.clone().into_os_string();
+    beside.push("-visibility");
+    let main = Tuning {
+        path: options.path.clone(),
+        readers: options.readers.max(1),
+        checkpoint_pages: 4000,
+        cache_kib: 8192,
+    };
+    let visibility = Tuning {
+        path: beside.into(),
+        readers: options.readers.max(1),
+        checkpoint_pages: 1000,
+        cache_kib: 2048,
+    };
+    (main, visibility)
+}
+
+#[async_trait]
+impl ExecutionStore for Backend {
+    async fn commit(&self, batch: CommitBatch) -> Result<(), CommitError> {
+        self.write_batch(batch).await
+    }
+
+    async fn commit_happened(&self, lane: &str, seq: i64) -> Result<bool, StoreError> {
+        self.read_commit_happened(lane, seq).await
+    }
+
+    async fn run_load(
+        &self,
+        shard: ShardId,
+        key: &RunKey,
+    ) -> Result<Option<RunRecord>, StoreError> {
+        self.read_run(shard, key).await
+    }
+
+    async fn current_load(
+        &self,
+        shard: ShardId,
+        namespace_id: &NamespaceId,
+        workflow_id: &WorkflowId,
+    ) -> Result<Option<CurrentRecord>, StoreError> {
+        self.read_current(shard, namespace_id, workflow_id).await
+    }
+
+    async fn outbox_read(
+        &self,
+        shard: ShardId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read_outbox(shard, after, limit).await
+    }
+
+    async fn timer_read(
+        &self,
+        shard: ShardId,
+        after: (Timestamp, TaskId),
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError> {
+        self.read_timers(shard, after, until, limit).await
+    }
+
+    async fn run_list(
+        &self,
+        shard: ShardId,
+        after: Option<RunKey>,
+        limit: usize,
+    ) -> Result<Vec<RunKey>, StoreError> {
+        self.read_runs(shard, after, limit).await
+    }
+}
+
+/// The primary result code, without SQLite's extension.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?;
+    code.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
+const SQLITE_IOERR: i32 = 10;
+
+/// What a driver's error means to the caller.
+fn fail(error: sqlx::Error) -> StoreError {
+    let text = error.to_string();
+    match (code(&error), &error) {
+        // CORRUPT, NOTADB
+        (Some(11 | 26), _) => StoreError::Corrupt(text),
+        // CONSTRAINT
+        (Some(19), _) => StoreError::Conflict(text),
+        // ERROR (as in a bad statement), TOOBIG, MISMATCH, RANGE
+        (Some(1 | 18 | 20 | 25), _) => StoreError::Invalid(text),
+        (None, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
+            StoreError::Corrupt(text)
+        }
+        (None, sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)) => {
+            StoreError::Invalid(text)
+        }
+        _ => StoreError::Unavailable(text),
+    }
+}

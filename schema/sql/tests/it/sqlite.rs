@@ -1,0 +1,83 @@
+//! SQLite.
+
+use std::path::Path;
+
+use proto_ids::{ShardId, Timestamp};
+use schema_sql::{Options, SchemaStatus, schema_setup, schema_status, schema_upgrade};
+use schema_store::{Store, StoreError};
+
+async fn open(folder: &Path) -> Store {
+    schema_sql::open(Options::sqlite(folder.join("data/test.db")))
+        .await
+        .expect("open")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut number = 0;
+    schema_store::conformance::run(|| {
+        number += 1;
+        let folder = folder.path().join(number.to_string());
+        async move { open(&folder).await }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_and_a_restart_goes_on() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path()).await;
+    let now = Timestamp::from_millis(1);
+    store
+        .shard
+        .shard_acquire(ShardId::new(1), "me", now)
+        .await
+        .expect("acquire");
+    let second = schema_sql::open(Options::sqlite(folder.path().join("data/test.db"))).await;
+    match second {
+        Err(StoreError::Unavailable(text)) => {
+            let process = format!("in use by another server (process {})", std::process::id());
+            assert!(text.contains(&process), "{text}");
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("a second store opened the same file"),
+    }
+    drop(store);
+    let store = open(folder.path()).await;
+    let again = store
+        .shard
+        .shard_acquire(ShardId::new(1), "me", now)
+        .await
+        .expect("acquire");
+    assert_eq!(again.range.get(), 2);
+}
+
+#[tokio::test]
+async fn schema_commands() {
+    let folder = tempfile::tempdir().expect("folder");
+    let options = Options::sqlite(folder.path().join("test.db"));
+    let versions = |all: Vec<SchemaStatus>| {
+        all.into_iter()
+            .map(|s| (s.version, s.latest))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        versions(schema_status(&options).await.expect("status")),
+        vec![(0, 4), (0, 1)]
+    );
+    assert_eq!(
+        versions(schema_setup(&options).await.expect("setup")),
+        vec![(4, 4), (1, 1)]
+    );
+    let again = schema_setup(&options).await;
+    assert!(matches!(again, Err(StoreError::Conflict(_))), "{again:?}");
+    assert_eq!(
+        versions(schema_upgrade(&options).await.expect("upgrade")),
+        vec![(4, 4), (1, 1)]
+    );
+    assert_eq!(
+        versions(schema_status(&options).await.expect("status")),
+        vec![(4, 4), (1, 1)]
+    );
+}
