@@ -41,6 +41,9 @@ enum Verb {
         /// Keep the clusters' data files.
         #[arg(long)]
         keep: bool,
+        /// A worker program to run on each side instead of the built-in worker.
+        #[arg(long)]
+        worker: Option<String>,
     },
     /// List the drills in a folder.
     List {
@@ -73,8 +76,14 @@ pub async fn run(args: DrillArgs) -> anyhow::Result<ExitCode> {
             out,
             output,
             keep,
+            worker,
         } => {
-            let options = Options { short, out, keep };
+            let options = Options {
+                short,
+                out,
+                keep,
+                worker,
+            };
             let all = run_all(&files, &options, output);
             tokio::select! {
                 code = all => code,

@@ -265,14 +265,15 @@ impl Hands<'_> {
         };
         let (writer, reader) = (side(from)?, side(to)?);
         let id = format!("probe-{}", self.timeline.clock().now_ms());
-        let script = Script {
+        let input = Script {
             steps: vec![ScriptStep::Signals(1)],
             ..Default::default()
-        };
+        }
+        .input(0);
         let begun = Instant::now();
         let run = writer
             .client
-            .start(&id, &id, &script, 0)
+            .start(&id, &id, &input)
             .await
             .with_context(|| format!("write on {from}"))?;
         self.oracle

@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) short: bool,
     pub(crate) out: PathBuf,
     pub(crate) keep: bool,
+    /// A worker program instead of the one the drill asks for.
+    pub(crate) worker: Option<String>,
 }
 
 /// How long clients may take to finish what they began, and workflows to end.
@@ -42,12 +44,13 @@ const WIND_DOWN: Duration = Duration::from_secs(60);
 const RPO_DEFAULT: Span = Span::seconds(5);
 
 /// Runs a drill; an error when it could not be run.
-pub(crate) async fn run(drill: Drill, options: &Options) -> anyhow::Result<Report> {
-    let drill = if options.short {
-        drill.shortened()
-    } else {
-        drill
-    };
+pub(crate) async fn run(mut drill: Drill, options: &Options) -> anyhow::Result<Report> {
+    if options.short {
+        drill = drill.shortened();
+    }
+    if let Some(program) = &options.worker {
+        drill.workload.worker_command = vec![program.clone()];
+    }
     let dir = folder(&options.out, &drill.name)?;
     let clock = RunClock::start();
     let timeline = Timeline::new(clock);

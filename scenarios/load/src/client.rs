@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use proto_messages::temporal::api::{
-    common::v1::{WorkflowExecution, WorkflowType},
+    common::v1::{Payloads, WorkflowExecution, WorkflowType},
     enums::v1::{EventType, HistoryEventFilterType, WorkflowIdReusePolicy},
     history::v1::HistoryEvent,
     taskqueue::v1::TaskQueue,
@@ -18,7 +18,7 @@ use tonic::{Code, Status};
 
 use crate::{
     connect::{Connections, local, timed},
-    script::{Script, payloads},
+    script::payloads,
 };
 
 /// The workflow type of every workflow the load starts.
@@ -93,13 +93,13 @@ impl Client {
         }
     }
 
-    /// Starts a workflow; the run id it got. The request id makes a repeated call harmless.
+    /// Starts a workflow with a script as its input ([`crate::script::Script::input`]); the run id it
+    /// got. The request id makes a repeated call harmless.
     pub async fn start(
         &self,
         workflow_id: &str,
         request_id: &str,
-        script: &Script,
-        input_bytes: usize,
+        input: &Payloads,
     ) -> Result<String, Status> {
         let request = StartWorkflowExecutionRequest {
             namespace: self.namespace.clone(),
@@ -111,7 +111,7 @@ impl Client {
                 name: self.queue.clone(),
                 ..Default::default()
             }),
-            input: Some(script.input(input_bytes)),
+            input: Some(input.clone()),
             identity: self.identity.clone(),
             request_id: request_id.to_owned(),
             workflow_id_reuse_policy: WorkflowIdReusePolicy::AllowDuplicate as i32,

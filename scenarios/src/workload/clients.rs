@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proto_messages::temporal::api::common::v1::Payloads;
 use scenarios_load::script::{Script, Step};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ pub(crate) struct Traffic {
     cart_signals_per_second: f64,
     carts: Vec<String>,
     shared_every: u64,
-    order: Script,
+    order: Payloads,
     oracle: Oracle,
     stop: CancellationToken,
 }
@@ -73,7 +74,8 @@ impl Traffic {
                     Step::Signals(1),
                 ],
                 ..Default::default()
-            },
+            }
+            .input(128),
             oracle,
             stop: CancellationToken::new(),
         }
@@ -84,7 +86,8 @@ impl Traffic {
         let script = Script {
             steps: vec![Step::Until(FINISH.to_owned())],
             ..Default::default()
-        };
+        }
+        .input(0);
         for cart in &self.carts {
             let started = self.start(0, cart, &script).await;
             anyhow::ensure!(started.is_some(), "cart {cart} could not be started");
@@ -169,14 +172,14 @@ impl Traffic {
 
     /// Starts a workflow, repeating until acknowledged; its run. `None` when it exists already or
     /// patience ended.
-    async fn start(&self, home: usize, id: &str, script: &Script) -> Option<String> {
+    async fn start(&self, home: usize, id: &str, input: &Payloads) -> Option<String> {
         let request = format!("{id}@{}", self.sides[home].cluster);
         let deadline = Instant::now() + PATIENCE;
         let mut at = home;
         while Instant::now() < deadline {
             let side = &self.sides[at];
             let begun = Instant::now();
-            let outcome = side.client.start(id, &request, script, 128).await;
+            let outcome = side.client.start(id, &request, input).await;
             let run = outcome.as_deref().unwrap_or_default();
             let known = outcome.as_ref().map(|_| ());
             self.oracle

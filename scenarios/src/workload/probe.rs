@@ -127,12 +127,13 @@ impl Lag {
     }
 
     pub(super) async fn run(self, stop: CancellationToken) {
-        let script = Script {
+        let input = Script {
             steps: vec![Step::Until(FINISH.to_owned())],
             ..Default::default()
-        };
+        }
+        .input(0);
         let begun = Instant::now();
-        let Ok(run) = self.sides[0].client.start(PROBE, PROBE, &script, 0).await else {
+        let Ok(run) = self.sides[0].client.start(PROBE, PROBE, &input).await else {
             tracing::warn!("lag is not measured: its workflow could not be started");
             return;
         };

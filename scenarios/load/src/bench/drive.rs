@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto_messages::temporal::api::enums::v1::EventType;
+use proto_messages::temporal::api::{common::v1::Payloads, enums::v1::EventType};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,6 @@ use super::{BenchArgs, Window, Workload, observe::Observer, report::Section};
 use crate::{
     client::{Client, Whose},
     measure::{Recorder, Timed},
-    script::Script,
     worker::{Worker, WorkerOptions},
 };
 
@@ -33,8 +32,7 @@ struct Drive {
     client: Client,
     observer: Arc<Observer>,
     recorder: Arc<Recorder>,
-    script: Script,
-    input_bytes: usize,
+    input: Payloads,
     signals: u32,
     verify_every: u64,
     prefix: String,
@@ -62,8 +60,7 @@ pub(super) async fn drive(
         client,
         observer,
         recorder: window.recorder.clone(),
-        script: workload.script(args),
-        input_bytes: args.input_bytes,
+        input: workload.script(args).input(args.input_bytes),
         signals: if workload == Workload::Signals {
             args.signals
         } else {
@@ -135,10 +132,7 @@ impl Drive {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}-{n}", self.prefix);
         self.observer.starting(&id, intended);
-        let started = self
-            .client
-            .start(&id, &id, &self.script, self.input_bytes)
-            .await;
+        let started = self.client.start(&id, &id, &self.input).await;
         let run = match started {
             Ok(run) => run,
             Err(status) => {

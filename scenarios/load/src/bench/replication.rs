@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use proto_messages::temporal::api::history::v1::history_event::Attributes;
+use proto_messages::temporal::api::{common::v1::Payloads, history::v1::history_event::Attributes};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -23,7 +23,6 @@ use super::{BenchArgs, Window, Workload, report::Section};
 use crate::{
     client::{Client, Whose},
     measure::{Recorder, Timed},
-    script::Script,
 };
 
 /// Signals a workflow gets before a fresh one takes over, far below any limit on signals per run.
@@ -36,7 +35,7 @@ struct Lag {
     active: Client,
     standby: Client,
     recorder: Arc<Recorder>,
-    script: Script,
+    input: Payloads,
     prefix: String,
     next: AtomicU64,
     /// When a signal, by its name, was acknowledged or seen, whichever came first.
@@ -61,7 +60,7 @@ pub(super) async fn drive(
         active,
         standby,
         recorder: window.recorder.clone(),
-        script: Workload::ReplicationLag.script(args),
+        input: Workload::ReplicationLag.script(args).input(64),
         prefix: format!("lag-{}", uuid::Uuid::new_v4().simple()),
         next: AtomicU64::new(0),
         half: Mutex::default(),
@@ -92,7 +91,7 @@ impl Lag {
         while !self.stop.is_cancelled() {
             let n = self.next.fetch_add(1, Ordering::Relaxed);
             let id = format!("{}-{n}", self.prefix);
-            let run = match self.active.start(&id, &id, &self.script, 64).await {
+            let run = match self.active.start(&id, &id, &self.input).await {
                 Ok(run) => run,
                 Err(status) => {
                     self.recorder
