@@ -1,10 +1,26 @@
-//! The handle on the rings of the moment.
+//! The handle on the rings of the moment, and how a process joins and leaves.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use cluster_runtime::{SharedClock, TaskKind, Tasks};
+use tokio::{
+    net::UdpSocket,
+    sync::{mpsc, oneshot, watch},
+};
 
-use crate::{Member, Ring, Role};
+use crate::{
+    Contacts, Member, Ring, Role,
+    gossip::{Ask, Gossip, Timing},
+    wire::ID_BYTES_MAX,
+};
+
+/// How long leaving may take before it is left to the others to notice.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A handle on who is in the cluster. Cheap to clone.
 #[derive(Clone)]
@@ -13,6 +29,30 @@ pub struct Membership(Arc<Inner>);
 struct Inner {
     me: Arc<Member>,
     rings: [watch::Sender<Arc<Ring>>; Role::ALL.len()],
+    /// How many members are known, this one included.
+    seen: watch::Sender<usize>,
+    /// Set once the process gossips.
+    link: OnceLock<Link>,
+}
+
+struct Link {
+    asks: mpsc::Sender<Ask>,
+    contacts: Arc<dyn Contacts>,
+}
+
+/// What it takes to join.
+pub struct Join {
+    /// This process. Port 0 in its gossip address stands for the port that is bound, incarnation 0 for
+    /// the time of start.
+    pub member: Member,
+    /// Where to listen for gossip.
+    pub bind: SocketAddr,
+    /// The cluster's name; gossip of another is ignored.
+    pub cluster: String,
+    /// How to find the others.
+    pub contacts: Arc<dyn Contacts>,
+    /// How quickly to notice.
+    pub timing: Timing,
 }
 
 /// The members waited for did not come.
@@ -42,7 +82,110 @@ impl Membership {
         Self(Arc::new(Inner {
             me: Arc::new(member),
             rings,
+            seen: watch::Sender::new(0),
+            link: OnceLock::new(),
         }))
+    }
+
+    /// Opens the gossip port, finds the others and takes part until the group is told to stop or
+    /// [`Membership::leave`] is called. Returns when others have answered, or when there seem to be none;
+    /// from then on the rings hold at least this process.
+    pub async fn join(join: Join, clock: &SharedClock, tasks: &Tasks) -> io::Result<Self> {
+        let Join {
+            mut member,
+            bind,
+            cluster,
+            contacts,
+            timing,
+        } = join;
+        if member.id.is_empty() || member.id.len() > ID_BYTES_MAX {
+            let problem = format!("a member's id must have 1 to {ID_BYTES_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
+        let socket = UdpSocket::bind(bind).await?;
+        if member.gossip.port() == 0 {
+            member.gossip.set_port(socket.local_addr()?.port());
+        }
+        if member.incarnation == 0 {
+            member.incarnation = clock.now_nanos().max(1).unsigned_abs();
+        }
+        let membership = Self::of(member);
+        let (asks, inbox) = mpsc::channel(16);
+        let link = Link {
+            asks: asks.clone(),
+            contacts: contacts.clone(),
+        };
+        // The cell is new; nobody else can have filled it.
+        let _ = membership.0.link.set(link);
+        let gossip = Gossip::new(membership.clone(), &cluster, &timing, socket);
+        // Told to stop last: until then others may still have to find their way around this member.
+        let token = tasks.token(TaskKind::Lane);
+        tasks.spawn(TaskKind::Lane, "gossip", gossip.run(inbox, token));
+
+        let has_others = membership.meet(&*contacts, &asks).await;
+        let meeting = membership.clone();
+        tasks.spawn(TaskKind::Background, "contacts", async move {
+            loop {
+                // As long as nobody is known, somebody else may just be starting.
+                let is_alone = *meeting.0.seen.borrow() < 2;
+                let pause = if is_alone {
+                    timing.probe_every
+                } else {
+                    timing.contact_every
+                };
+                tokio::time::sleep(pause).await;
+                if asks.is_closed() {
+                    return;
+                }
+                meeting.meet(&*contacts, &asks).await;
+            }
+        });
+        // Contacts may be rows of the dead; they get as long as the living would take to answer.
+        let wanted = if has_others { 2 } else { 1 };
+        let mut seen = membership.0.seen.subscribe();
+        let _ =
+            tokio::time::timeout(timing.answer_within * 4, seen.wait_for(|n| *n >= wanted)).await;
+        tracing::info!(member = membership.me().id, gossip = %membership.me().gossip,
+            members = *seen.borrow(), "joined");
+        Ok(membership)
+    }
+
+    /// Leaves in good order: the others know at once, and keys find new owners. The rings here hold the
+    /// others from then on. A process that is alone stays as it is.
+    pub async fn leave(&self) {
+        let Some(link) = self.0.link.get() else {
+            return;
+        };
+        let leaving = async {
+            let (done, left) = oneshot::channel();
+            if link.asks.send(Ask::Leave(done)).await.is_ok() {
+                let _ = left.await;
+            }
+            if let Err(error) = link.contacts.withdraw(&self.0.me).await {
+                tracing::debug!(%error, "this member's contact row stays until it is old");
+            }
+        };
+        if tokio::time::timeout(LEAVE_WITHIN, leaving).await.is_err() {
+            tracing::warn!("leaving took too long; the others will notice by themselves");
+        }
+    }
+
+    /// Announces this process and greets whom it finds; tells whether there was anybody.
+    async fn meet(&self, contacts: &dyn Contacts, asks: &mpsc::Sender<Ask>) -> bool {
+        if let Err(error) = contacts.announce(&self.0.me).await {
+            tracing::warn!(%error, "this member could not be announced; others may not find it");
+        }
+        let mut found = match contacts.recent().await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "members could not be looked up");
+                return false;
+            }
+        };
+        found.retain(|m| m.gossip != self.0.me.gossip);
+        let has_others = !found.is_empty();
+        // Fails only after leaving.
+        has_others && asks.send(Ask::Greet(found)).await.is_ok()
     }
 
     /// This process.
@@ -89,6 +232,8 @@ impl Membership {
     /// Publishes the rings these members make; only those that differ wake watchers.
     pub(crate) fn show(&self, members: impl IntoIterator<Item = Arc<Member>>) {
         let members: Vec<_> = members.into_iter().collect();
+        let seen = Ring::new(members.iter().cloned()).len();
+        self.0.seen.send_replace(seen);
         for role in Role::ALL {
             let ring = Ring::new(members.iter().filter(|m| m.rpc(role).is_some()).cloned());
             self.0.rings[role.index()].send_if_modified(|current| {

@@ -256,14 +256,29 @@ impl Tasks {
         if tokio::time::timeout(deadline, orderly).await.is_ok() {
             return true;
         }
+        self.0.tell_who_runs();
+        self.kill().await;
+        false
+    }
+
+    /// Aborts everything at its next await and returns when it is gone: the process as it would be after
+    /// a crash. For drills and tests; [`Tasks::shutdown`] ends in it.
+    pub async fn kill(&self) {
+        // First the abort, so that nobody sees its token and says good-bye.
+        self.0.abort_all();
         for stage in &self.0.stages {
             stage.cancel();
         }
-        self.0.abort_all();
         for kind in STAGES {
-            self.0.emptied(kind).await;
+            // Tasks that were just being spawned are met by a later round.
+            let round = Duration::from_millis(20);
+            while tokio::time::timeout(round, self.0.emptied(kind))
+                .await
+                .is_err()
+            {
+                self.0.abort_all();
+            }
         }
-        false
     }
 }
 
@@ -333,23 +348,34 @@ impl Group {
         }
     }
 
-    fn abort_all(&self) {
+    fn tell_who_runs(&self) {
         for running in self.running.lock().values() {
             let held = running.since.elapsed();
             tracing::warn!(group = self.path, task = %running.name, kind = %running.kind, age = ?held,
                 "task held on past the shutdown deadline and is aborted");
+        }
+        for child in self.children() {
+            child.tell_who_runs();
+        }
+    }
+
+    fn abort_all(&self) {
+        for running in self.running.lock().values() {
             if let Some(abort) = &running.abort {
                 abort.abort();
             }
         }
-        for child in self
-            .children
+        for child in self.children() {
+            child.abort_all();
+        }
+    }
+
+    fn children(&self) -> Vec<Arc<Group>> {
+        self.children
             .lock()
             .iter()
             .filter_map(std::sync::Weak::upgrade)
-        {
-            child.abort_all();
-        }
+            .collect()
     }
 
     fn report(&self, failure: Failure) {

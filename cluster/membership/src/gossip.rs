@@ -1,0 +1,279 @@
+//! The loop that drives the gossip protocol: datagrams and timers in, datagrams and rings out. The
+//! protocol itself is a state machine without I/O (foca); everything it wants done is done here, by one
+//! task that owns socket and state.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    num::{NonZeroU8, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
+
+use cluster_runtime::CancellationToken;
+use foca::{
+    AccumulatingRuntime, Config, Foca, NoCustomBroadcast, OwnedNotification, PeriodicParams, Timer,
+};
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::{
+    net::UdpSocket,
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{Member, Membership, node::Node, wire::GossipCodec};
+
+/// Fits into one frame of every network met in practice.
+const DATAGRAM_BYTES_MAX: usize = 1_400;
+/// First bytes of every datagram; the last is the version of the format.
+const MAGIC: [u8; 4] = *b"MRG\x01";
+const PREFIX_BYTES: usize = MAGIC.len() + 8;
+/// How many contacts are greeted at a time.
+const GREETED_MAX: usize = 8;
+
+/// How quickly members notice each other. The defaults notice a dead member within 3 s on a LAN.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Each member probes another this often.
+    pub probe_every: Duration,
+    /// An answer is expected within this; then others are asked to probe, too.
+    pub answer_within: Duration,
+    /// A member that does not answer anybody is suspected for this long before it counts as dead.
+    pub suspect_for: Duration,
+    /// News are spread this often.
+    pub gossip_every: Duration,
+    /// Contacts are announced and looked up this often.
+    pub contact_every: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            probe_every: Duration::from_millis(500),
+            answer_within: Duration::from_millis(200),
+            suspect_for: Duration::from_millis(1_500),
+            gossip_every: Duration::from_millis(200),
+            contact_every: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Timing {
+    fn config(&self) -> Config {
+        let few = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        let every = |frequency, n| {
+            Some(PeriodicParams {
+                frequency,
+                num_members: few(n),
+            })
+        };
+        Config {
+            probe_period: self.probe_every.max(self.answer_within * 2),
+            probe_rtt: self.answer_within,
+            num_indirect_probes: few(3),
+            max_transmissions: NonZeroU8::new(10).unwrap_or(NonZeroU8::MIN),
+            suspect_to_down_after: self.suspect_for,
+            // Nobody needs the dead for long: whoever comes back does so as a new incarnation.
+            remove_down_after: Some(Duration::from_secs(300)),
+            max_packet_size: few(DATAGRAM_BYTES_MAX - PREFIX_BYTES),
+            notify_down_members: true,
+            periodic_announce: every(Duration::from_secs(10), 1),
+            // Two halves of a network that heals find each other through those they thought dead.
+            periodic_announce_to_down_members: every(self.probe_every * 4, 2),
+            periodic_gossip: every(self.gossip_every, 3),
+        }
+    }
+}
+
+/// What the loop is asked to do.
+pub(crate) enum Ask {
+    /// Greet these, if they are not known.
+    Greet(Vec<Member>),
+    /// Tell the others, then stop.
+    Leave(oneshot::Sender<()>),
+}
+
+/// The loop's state.
+pub(crate) struct Gossip {
+    foca: Foca<Node, GossipCodec, SmallRng, NoCustomBroadcast>,
+    wishes: AccumulatingRuntime<Node>,
+    timers: BTreeMap<(Instant, u64), Timer<Node>>,
+    timers_made: u64,
+    socket: UdpSocket,
+    prefix: [u8; PREFIX_BYTES],
+    membership: Membership,
+}
+
+impl Gossip {
+    pub(crate) fn new(
+        membership: Membership,
+        cluster: &str,
+        timing: &Timing,
+        socket: UdpSocket,
+    ) -> Self {
+        let me = Node::new((**membership.me()).clone());
+        let seed = xxh3_64(me.id.as_bytes()) ^ me.incarnation;
+        let rng = SmallRng::seed_from_u64(seed);
+        let mut prefix = [0; PREFIX_BYTES];
+        prefix[..MAGIC.len()].copy_from_slice(&MAGIC);
+        prefix[MAGIC.len()..].copy_from_slice(&xxh3_64(cluster.as_bytes()).to_be_bytes());
+        Self {
+            foca: Foca::new(me, timing.config(), rng, GossipCodec::default()),
+            wishes: AccumulatingRuntime::new(),
+            timers: BTreeMap::new(),
+            timers_made: 0,
+            socket,
+            prefix,
+            membership,
+        }
+    }
+
+    /// Runs until told to leave or to stop, which means to leave, too.
+    pub(crate) async fn run(mut self, mut asks: mpsc::Receiver<Ask>, token: CancellationToken) {
+        let mut datagram = vec![0; 65_536];
+        self.show();
+        loop {
+            let due = self.timers.first_key_value().map(|((at, _), _)| *at);
+            let timer = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                received = self.socket.recv_from(&mut datagram) => match received {
+                    Ok((bytes, _)) => self.hear(&datagram[..bytes]),
+                    // A port that nobody listens on any more is told this way on some systems.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "gossip could not be received");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                () = timer => self.tick(),
+                ask = asks.recv() => match ask {
+                    Some(Ask::Greet(members)) => self.greet(members),
+                    Some(Ask::Leave(done)) => {
+                        self.leave();
+                        let _ = done.send(());
+                        return;
+                    }
+                    None => return self.leave(),
+                },
+                () = token.cancelled() => return self.leave(),
+            }
+            self.fulfil();
+        }
+    }
+
+    fn hear(&mut self, datagram: &[u8]) {
+        // Others may have been on this port before; a cluster never takes part in another's gossip.
+        let Some(data) = datagram.strip_prefix(&self.prefix) else {
+            tracing::debug!("datagram of something else is ignored");
+            return;
+        };
+        if let Err(error) = self.foca.handle_data(data, &mut self.wishes) {
+            tracing::debug!(%error, "datagram is ignored");
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        // Foca tolerates delays, and asks that what is late be handed over in its own order.
+        let later = self.timers.split_off(&(now, u64::MAX));
+        let mut due: Vec<_> = std::mem::replace(&mut self.timers, later)
+            .into_values()
+            .collect();
+        due.sort();
+        for timer in due {
+            if let Err(error) = self.foca.handle_timer(timer, &mut self.wishes) {
+                tracing::debug!(%error, "gossip timer");
+            }
+        }
+    }
+
+    fn greet(&mut self, members: Vec<Member>) {
+        let me = self.foca.identity().clone();
+        let strangers: Vec<_> = members
+            .into_iter()
+            .filter(|m| {
+                m.gossip != me.gossip
+                    && !self.foca.iter_members().any(|k| k.id().gossip == m.gossip)
+            })
+            .take(GREETED_MAX)
+            .collect();
+        for stranger in strangers {
+            if let Err(error) = self.foca.announce(Node::new(stranger), &mut self.wishes) {
+                tracing::debug!(%error, "greeting failed");
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Err(error) = self.foca.leave_cluster(&mut self.wishes) {
+            tracing::debug!(%error, "leaving was not told; the others will notice");
+        }
+        self.send();
+        let others: Vec<_> = self.foca.iter_members().map(|m| m.id().member()).collect();
+        self.membership.show(others);
+    }
+
+    /// Does what foca wants done.
+    fn fulfil(&mut self) {
+        self.send();
+        let now = Instant::now();
+        while let Some((after, timer)) = self.wishes.to_schedule() {
+            self.timers_made += 1;
+            self.timers.insert((now + after, self.timers_made), timer);
+        }
+        let mut changed = false;
+        while let Some(notification) = self.wishes.to_notify() {
+            changed |= self.note(&notification);
+        }
+        if changed {
+            self.show();
+        }
+    }
+
+    fn send(&mut self) {
+        while let Some((to, data)) = self.wishes.to_send() {
+            let mut datagram = Vec::with_capacity(PREFIX_BYTES + data.len());
+            datagram.extend_from_slice(&self.prefix);
+            datagram.extend_from_slice(&data);
+            // Gossip may be lost at any time; a full buffer is no different.
+            if let Err(error) = self.socket.try_send_to(&datagram, to.gossip) {
+                tracing::debug!(to = %to.gossip, %error, "gossip could not be sent");
+            }
+        }
+    }
+
+    /// Logs the news; tells whether the rings may differ.
+    fn note(&self, notification: &OwnedNotification<Node>) -> bool {
+        match notification {
+            OwnedNotification::MemberUp(node) => {
+                tracing::info!(member = node.id, gossip = %node.gossip, "member joined");
+                true
+            }
+            OwnedNotification::MemberDown(node) => {
+                tracing::warn!(member = node.id, gossip = %node.gossip, "member left or died");
+                true
+            }
+            OwnedNotification::Rename(..) => true,
+            OwnedNotification::Rejoin(node) => {
+                tracing::warn!(
+                    incarnation = node.incarnation,
+                    "the others thought this member dead; it is back"
+                );
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn show(&self) {
+        let others = self.foca.iter_members().map(|m| m.id().member());
+        let all: Vec<Arc<Member>> = others.chain([self.foca.identity().member()]).collect();
+        self.membership.show(all);
+    }
+}
