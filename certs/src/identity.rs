@@ -23,7 +23,7 @@ const REISSUE: &str = "issue it again";
 /// The files' bytes as they were read, to tell whether they have changed.
 #[derive(Default, PartialEq, Eq)]
 pub(crate) struct Content {
-    pub(crate) trust: Option<Vec<u8>>,
+    pub(crate) trust: Vec<Vec<u8>>,
     pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -46,8 +46,8 @@ impl Content {
                 .map_err(|e| CertError::read(file, e))
         };
         let mut content = Self::default();
-        if let Some(file) = &source.trust {
-            content.trust = Some(read(file).await?);
+        for file in &source.trust {
+            content.trust.push(read(file).await?);
         }
         if let Some(files) = &source.identity {
             content.identity = Some((read(&files.certificate).await?, read(&files.key).await?));
@@ -64,14 +64,15 @@ impl Material {
         now: SystemTime,
     ) -> Result<Self, CertError> {
         let mut expiries = Vec::new();
-        let mut roots = None;
-        if let (Some(file), Some(pem)) = (&source.trust, &content.trust) {
+        let mut roots = RootCertStore::empty();
+        for (file, pem) in source.trust.iter().zip(&content.trust) {
             let certificates = parse_certificates(file, pem)?;
             for certificate in &certificates {
                 expiries.push(check_validity(file, certificate, now)?);
             }
-            roots = Some(Arc::new(parse_roots(file, &certificates)?));
+            add_roots(&mut roots, file, certificates)?;
         }
+        let roots = (!roots.is_empty()).then(|| Arc::new(roots));
         let mut identity = None;
         if let (Some(files), Some((chain, key))) = (&source.identity, &content.identity) {
             let chain = parse_certificates(&files.certificate, chain)?;
@@ -111,7 +112,7 @@ impl Material {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| unusable(&files.certificate, e.into()))?;
-        let builder = match (source.client_auth, &self.roots, &source.trust) {
+        let builder = match (source.client_auth, &self.roots, source.trust.first()) {
             (ClientAuth::None, ..) => builder.with_no_client_auth(),
             (ClientAuth::Required, Some(roots), Some(file)) => {
                 let verifier =
@@ -141,7 +142,7 @@ impl Material {
 
     /// What a client connects with; `None` without an authority to trust.
     pub(crate) fn client(&self, source: &Source) -> Result<Option<ClientConfig>, CertError> {
-        let (Some(roots), Some(file)) = (&self.roots, &source.trust) else {
+        let (Some(roots), Some(file)) = (&self.roots, source.trust.first()) else {
             return Ok(None);
         };
         let builder = ClientConfig::builder_with_provider(provider())
@@ -182,17 +183,17 @@ pub(crate) fn parse_key(file: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static
         .map_err(|e| CertError::new(file, "holds no private key", remedy).because(e))
 }
 
-pub(crate) fn parse_roots(
+pub(crate) fn add_roots(
+    roots: &mut RootCertStore,
     file: &Path,
-    certificates: &[CertificateDer<'static>],
-) -> Result<RootCertStore, CertError> {
-    let mut roots = RootCertStore::empty();
+    certificates: Vec<CertificateDer<'static>>,
+) -> Result<(), CertError> {
     for certificate in certificates {
-        roots.add(certificate.clone()).map_err(|e| {
+        roots.add(certificate).map_err(|e| {
             CertError::new(file, "a certificate in it cannot be an authority", REISSUE).because(e)
         })?;
     }
-    Ok(roots)
+    Ok(())
 }
 
 fn check_validity(

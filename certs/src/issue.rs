@@ -15,13 +15,16 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
-use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
+use rustls::{
+    RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+};
 use rustls_pki_types::{ServerName, UnixTime};
 
 use crate::{
     CertError,
     expiry::unix_seconds,
-    identity::{Content, Material, parse_certificates, parse_roots, provider},
+    identity::{Content, Material, add_roots, parse_certificates, provider},
     source::{ClientAuth, Identity, Protocols, Source},
 };
 
@@ -199,7 +202,7 @@ fn authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, CertError> {
         }
     }
     let source = Source {
-        trust: None,
+        trust: Vec::new(),
         identity: Some(Identity {
             certificate: file.clone(),
             key: key_file.clone(),
@@ -209,7 +212,7 @@ fn authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, CertError> {
     };
     let (pem, key_pem) = (read(&file)?, read(&key_file)?);
     let content = Content {
-        trust: None,
+        trust: Vec::new(),
         identity: Some((pem.clone().into(), key_pem.clone().into())),
     };
     Material::check(&source, &content, SystemTime::now())?;
@@ -266,14 +269,14 @@ fn is_good(files: &Issued, leaf: &Leaf) -> bool {
         return false;
     };
     let content = Content {
-        trust: Some(trust),
+        trust: vec![trust],
         identity: Some((certificate, key)),
     };
     let soon = SystemTime::now() + RENEW_BEFORE;
     if Material::check(&source, &content, soon).is_err() {
         return false;
     }
-    let (Some(trust), Some((certificate, _))) = (&content.trust, &content.identity) else {
+    let ([trust], Some((certificate, _))) = (content.trust.as_slice(), &content.identity) else {
         return false;
     };
     let (Ok(authorities), Ok(chain)) = (
@@ -282,9 +285,10 @@ fn is_good(files: &Issued, leaf: &Leaf) -> bool {
     ) else {
         return false;
     };
-    let Ok(roots) = parse_roots(&files.ca, &authorities) else {
+    let mut roots = RootCertStore::empty();
+    if add_roots(&mut roots, &files.ca, authorities).is_err() {
         return false;
-    };
+    }
     let Ok(verifier) =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()
     else {

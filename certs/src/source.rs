@@ -5,9 +5,9 @@ use std::path::PathBuf;
 /// Files in PEM form. They may be replaced while the server runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The authorities that peers must be certified by; several certificates in one file all count. A
-    /// client needs it, a listener only to ask its clients for certificates.
-    pub trust: Option<PathBuf>,
+    /// The authorities that peers must be certified by; every certificate in every file counts. A
+    /// client needs one, a listener only to ask its clients for certificates.
+    pub trust: Vec<PathBuf>,
     /// Who we are. A listener needs it, a client only where it is asked for a certificate.
     pub identity: Option<Identity>,
     /// Whether a listener asks its clients for certificates.
@@ -58,7 +58,7 @@ impl Source {
     /// Mutual TLS with one set of files for both directions.
     pub fn mutual(trust: PathBuf, certificate: PathBuf, key: PathBuf) -> Self {
         Self {
-            trust: Some(trust),
+            trust: vec![trust],
             identity: Some(Identity { certificate, key }),
             client_auth: ClientAuth::Required,
             protocols: Protocols::Grpc,

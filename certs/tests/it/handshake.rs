@@ -140,7 +140,7 @@ async fn a_foreign_authority_is_refused() {
     meet(&east.server(), &stranger.client()).await.unwrap_err();
     // It trusts us, but we do not trust it.
     let trusting = Source {
-        trust: Some(ours.path().join("ca.pem")),
+        trust: vec![ours.path().join("ca.pem")],
         ..west.mutual()
     };
     let trusting = Store::open(trusting).await.unwrap();
@@ -148,12 +148,22 @@ async fn a_foreign_authority_is_refused() {
     assert!(refused.contains("UnknownIssuer"), "{refused}");
     // Nor does it help to show nothing.
     let nameless = Source {
-        trust: Some(ours.path().join("ca.pem")),
+        trust: vec![ours.path().join("ca.pem")],
         ..Source::default()
     };
     let nameless = Store::open(nameless).await.unwrap();
     let refused = meet(&east.server(), &nameless.client()).await.unwrap_err();
     assert!(refused.contains("no certificates"), "{refused}");
+    // Who trusts both authorities lets both in.
+    let files = issue::issue(ours.path(), &Leaf::new("east")).unwrap();
+    let both = vec![files.ca.clone(), theirs.path().join("ca.pem")];
+    let both = Store::open(Source {
+        trust: both,
+        ..files.mutual()
+    })
+    .await
+    .unwrap();
+    meet(&both.server(), &trusting.client()).await.unwrap();
     // Where clients are not asked, it may come in.
     let files = issue::issue(ours.path(), &Leaf::new("east")).unwrap();
     let open = Source {

@@ -18,7 +18,7 @@ use crate::{channel::Channels, deadline, status};
 
 /// Covers the time in which a dead member is noticed and its keys find a new owner.
 const RETRY: Policy = Policy::exponential(Duration::from_millis(20), Duration::from_millis(400));
-const RETRY_WITHIN: Duration = Duration::from_secs(5);
+const RETRY_WITHIN: Duration = Duration::from_secs(8);
 /// How long a member that left the ring may still take to answer: one that leaves in good order ends
 /// what it has begun.
 const LEAVER_GRACE: Duration = Duration::from_secs(1);
