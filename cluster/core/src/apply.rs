@@ -72,7 +72,7 @@ impl Workflow {
     }
 
     /// Applies one batch: replay, replication, reset. The sticky queue is forgotten, since the worker it
-    /// belongs to knows nothing of these events.
+    /// belongs to knows nothing of these events. After an error this copy of the run must not be used.
     pub fn apply(&mut self, batch: &EventBatch, policy: &Policy) -> Result<Applied, Corrupt> {
         let Some(first) = batch.events.first() else {
             return Err(Corrupt {
@@ -98,6 +98,10 @@ impl Workflow {
             self.hot.last_update_time = event_time(last);
         }
         self.keep_pending(&mut applied.tasks);
+        if self.hot.zombie {
+            // A run that lost to another one is kept, but owes nothing.
+            applied.tasks.clear();
+        }
         if policy.replicated {
             applied.tasks.push(self.replicate(batch, first.version));
         }

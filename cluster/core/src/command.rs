@@ -177,6 +177,11 @@ pub(crate) fn check_sequence(commands: &[Command]) -> Result<(), Refusal> {
     )))
 }
 
+/// Whether the completion closes the run.
+pub(crate) fn ends_run(commands: &[Command]) -> bool {
+    commands.last().is_some_and(closes)
+}
+
 fn closes(command: &Command) -> bool {
     matches!(
         command.command_type(),

@@ -72,6 +72,10 @@ pub struct Policy {
     pub buffered_events_limit: usize,
     /// Bytes of one payload-carrying field (2 MiB).
     pub blob_size_error: usize,
+    /// Bytes of a failure kept in state while an activity is tried again (4 KiB).
+    pub activity_failure_size_error: usize,
+    /// Bytes of all buffered events of one run (2 MiB) before the workflow task is forced to fail.
+    pub buffered_events_size_limit: usize,
     /// Bytes of a memo (2 MiB).
     pub memo_size_error: usize,
     /// Characters of an id (1,000).
@@ -136,6 +140,8 @@ impl Default for Policy {
             signals_limit: 10_000,
             buffered_events_limit: 100,
             blob_size_error: 2 << 20,
+            activity_failure_size_error: 4 << 10,
+            buffered_events_size_limit: 2 << 20,
             memo_size_error: 2 << 20,
             id_length: 1_000,
             default_activity_retry: DefaultRetry::default(),

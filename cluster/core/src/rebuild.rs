@@ -15,6 +15,10 @@ impl Workflow {
     /// Every pending obligation, from state alone: after reset, import, take-over or a lost outbox.
     pub fn rebuild_tasks(&self, policy: &Policy) -> Vec<Task> {
         let version = self.last_version();
+        if self.hot.zombie {
+            // A run that lost to another one is kept, but owes nothing until it wins.
+            return Vec::new();
+        }
         let mut tasks = vec![Task {
             version,
             fire_at: None,

@@ -105,6 +105,7 @@ impl Workflow {
         else {
             return Err(corrupt(event, "its workflow task is not pending"));
         };
+        task.version = FailoverVersion::new(event.version);
         task.started_event_id = EventId::new(event.event_id);
         task.request_id = a.request_id.clone();
         task.identity = a.identity.clone();

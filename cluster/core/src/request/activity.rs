@@ -15,12 +15,19 @@ use super::ActivityRef;
 use crate::{
     Durability, Refusal, Reply, Workflow,
     event::{Attributes, new_event},
+    limits::server_failure,
     outcome::ItemKey,
     retry,
     state::Activity,
     task::TaskKind,
     turn::Turn,
 };
+
+const TOO_LARGE: &str = "Failure exceeds size limit.";
+
+fn size(payloads: &Option<Payloads>) -> usize {
+    payloads.as_ref().map_or(0, prost::Message::encoded_len)
+}
 
 /// The activity a caller means. By token it must be the attempt that runs; by id any pending one.
 fn find<'a>(wf: &'a Workflow, activity: &ActivityRef) -> Result<&'a Activity, Refusal> {
@@ -35,6 +42,21 @@ fn find<'a>(wf: &'a Workflow, activity: &ActivityRef) -> Result<&'a Activity, Re
         ActivityRef::Id(id) => wf.activities.values().find(|a| a.activity_id == *id),
     };
     found.ok_or(Refusal::ActivityNotFound)
+}
+
+/// [`find`] for what only a worker that runs the activity can say.
+fn find_started(wf: &Workflow, activity: &ActivityRef) -> Result<EventId, Refusal> {
+    let found = find(wf, activity)?;
+    if found.is_started() {
+        Ok(found.scheduled_event_id)
+    } else {
+        Err(Refusal::ActivityNotFound)
+    }
+}
+
+/// What ends an activity that sent more than a field may hold: trying again would send the same bytes.
+fn too_large(turn: &Turn<'_>, bytes: usize, text: &str) -> Option<Failure> {
+    (bytes > turn.given.policy.blob_size_error).then(|| server_failure(text.to_owned(), true))
 }
 
 pub(super) fn start(
@@ -123,11 +145,16 @@ pub(super) fn heartbeat(
     details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let found = find(turn.wf, activity)?;
-    if !found.is_started() {
-        return Err(Refusal::ActivityNotFound);
+    let id = find_started(turn.wf, activity)?;
+    let text = "Heartbeat details exceed size limit.";
+    if let Some(failure) = too_large(turn, size(&details), text) {
+        end_failed(turn, id, failure, identity)?;
+        turn.reply = Reply::Heartbeat {
+            cancel_requested: true,
+            paused: false,
+        };
+        return Ok(());
     }
-    let id = found.scheduled_event_id;
     let (now, version) = (turn.now(), turn.version());
     let Some(activity) = turn.wf.activities.get_mut(&id) else {
         return Err(Refusal::ActivityNotFound);
@@ -155,6 +182,10 @@ pub(super) fn complete(
 ) -> Result<(), Refusal> {
     let id = find(turn.wf, activity)?.scheduled_event_id;
     turn.wf.check_room(turn.given.policy)?;
+    let text = "Complete result exceeds size limit.";
+    if let Some(failure) = too_large(turn, size(&result), text) {
+        return end_failed(turn, id, failure, identity);
+    }
     let started_event_id = write_started(turn, id, &identity)?;
     turn.record(Attributes::ActivityTaskCompletedEventAttributes(
         ActivityTaskCompletedEventAttributes {
@@ -175,12 +206,41 @@ pub(super) fn fail(
     last_heartbeat_details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find(turn.wf, activity)?.scheduled_event_id;
+    let id = find_started(turn.wf, activity)?;
     turn.wf.check_room(turn.given.policy)?;
-    let retry_state = match retry(turn, id, failure.as_ref(), last_heartbeat_details) {
-        Ok(()) => return Ok(()),
-        Err(state) => state,
-    };
+    let bytes = failure.as_ref().map_or(0, prost::Message::encoded_len);
+    if let Some(failure) = too_large(turn, bytes, TOO_LARGE) {
+        return end_failed(turn, id, failure, identity);
+    }
+    match retry(turn, id, failure.as_ref(), last_heartbeat_details) {
+        Ok(()) => Ok(()),
+        Err(state) => write_failed(turn, id, failure, state, identity),
+    }
+}
+
+/// Fails the activity for good.
+fn end_failed(
+    turn: &mut Turn<'_>,
+    id: EventId,
+    failure: Failure,
+    identity: String,
+) -> Result<(), Refusal> {
+    write_failed(
+        turn,
+        id,
+        Some(failure),
+        RetryState::NonRetryableFailure,
+        identity,
+    )
+}
+
+fn write_failed(
+    turn: &mut Turn<'_>,
+    id: EventId,
+    failure: Option<Failure>,
+    retry_state: RetryState,
+    identity: String,
+) -> Result<(), Refusal> {
     let started_event_id = write_started(turn, id, &identity)?;
     turn.record(Attributes::ActivityTaskFailedEventAttributes(
         ActivityTaskFailedEventAttributes {
@@ -201,12 +261,16 @@ pub(super) fn cancel(
     details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let found = find(turn.wf, activity)?;
-    let (id, requested) = (found.scheduled_event_id, found.cancel_requested_event_id);
+    let id = find_started(turn.wf, activity)?;
+    let requested = find(turn.wf, activity)?.cancel_requested_event_id;
     if requested == EventId::default() {
         let text =
             "unable to mark activity as canceled without activity being request canceled first";
         return Err(Refusal::Invalid(text.into()));
+    }
+    let text = "Cancel details exceed size limit.";
+    if let Some(failure) = too_large(turn, size(&details), text) {
+        return end_failed(turn, id, failure, identity);
     }
     let started_event_id = write_started(turn, id, &identity)?;
     turn.record(Attributes::ActivityTaskCanceledEventAttributes(
@@ -272,6 +336,7 @@ pub(super) fn retry(
     last_heartbeat_details: Option<Payloads>,
 ) -> Result<(), RetryState> {
     let (now, version) = (turn.now(), turn.version());
+    let most = turn.given.policy.activity_failure_size_error;
     let Some(activity) = turn.wf.activities.get_mut(&id) else {
         return Err(RetryState::InternalServerError);
     };
@@ -284,7 +349,7 @@ pub(super) fn retry(
     activity.request_id.clear();
     activity.last_worker_identity = std::mem::take(&mut activity.identity);
     activity.last_attempt_complete_time = now;
-    activity.last_failure = failure.cloned();
+    activity.last_failure = failure.map(|f| kept_between_attempts(f, most));
     if last_heartbeat_details.is_some() {
         activity.heartbeat_details = last_heartbeat_details;
     }
@@ -303,6 +368,27 @@ pub(super) fn retry(
     }
     changed(turn, id);
     Ok(())
+}
+
+/// What is kept of a failure while the activity is tried again: state must stay small. The last attempt's
+/// failure goes to history whole.
+fn kept_between_attempts(failure: &Failure, most: usize) -> Failure {
+    if prost::Message::encoded_len(failure) <= most {
+        return failure.clone();
+    }
+    let mut cut = failure.message.len().min(most / 2);
+    while !failure.message.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let short = Failure {
+        message: failure.message[..cut].to_owned(),
+        source: failure.source.clone(),
+        ..Default::default()
+    };
+    Failure {
+        cause: Some(Box::new(short)),
+        ..server_failure(TOO_LARGE.to_owned(), false)
+    }
 }
 
 fn may_retry(

@@ -1,9 +1,12 @@
 //! Signals and cancel requests that a losing branch of history held are delivered again here.
 
 use proto_ids::RunId;
-use proto_messages::temporal::api::history::v1::HistoryEvent;
+use proto_messages::temporal::api::history::v1::{
+    HistoryEvent, WorkflowExecutionTerminatedEventAttributes,
+};
 
-use crate::{Refusal, Reply, event::Attributes, turn::Turn};
+use super::terminate;
+use crate::{Refusal, Reply, event::Attributes, limits::SERVER, turn::Turn};
 
 pub(super) fn reapply(
     turn: &mut Turn<'_>,
@@ -11,12 +14,27 @@ pub(super) fn reapply(
     events: Vec<HistoryEvent>,
 ) -> Result<(), Refusal> {
     let mut applied = false;
-    for event in events {
+    for mut event in events {
+        if !turn.wf.is_running() {
+            break;
+        }
         let key = (run_id.clone(), event.event_id, event.version);
         if turn.wf.hot.reapplied.contains(&key) {
             continue;
         }
-        if deliver_again(turn, event)? {
+        let delivered = match event.attributes.take() {
+            Some(Attributes::WorkflowExecutionTerminatedEventAttributes(a)) => {
+                terminate_again(turn, a)?
+            }
+            attributes => deliver_again(
+                turn,
+                HistoryEvent {
+                    attributes,
+                    ..event
+                },
+            )?,
+        };
+        if delivered {
             turn.wf.hot.reapplied.insert(key);
             turn.change();
             applied = true;
@@ -27,6 +45,18 @@ pub(super) fn reapply(
         return Ok(());
     }
     turn.schedule()
+}
+
+/// A termination somebody asked for holds on this branch as well; one by the server itself does not.
+fn terminate_again(
+    turn: &mut Turn<'_>,
+    a: WorkflowExecutionTerminatedEventAttributes,
+) -> Result<bool, Refusal> {
+    if a.identity == SERVER {
+        return Ok(false);
+    }
+    terminate::terminate(turn, a.reason, a.details, a.identity)?;
+    Ok(true)
 }
 
 /// Records an event of another branch as if it arrived now. Returns whether it is one that can be.

@@ -283,7 +283,14 @@ pub(super) fn end_backoff(turn: &mut Turn<'_>) -> Result<(), Refusal> {
 
 /// A buffer over its limit is written to history, at the price of the workflow task in flight.
 pub(super) fn limit_buffer(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    if turn.wf.buffered.len() <= turn.given.policy.buffered_events_limit {
+    let policy = turn.given.policy;
+    let buffered = &turn.wf.buffered;
+    if buffered.is_empty() {
+        return Ok(());
+    }
+    let bytes: usize = buffered.iter().map(prost::Message::encoded_len).sum();
+    if buffered.len() <= policy.buffered_events_limit && bytes <= policy.buffered_events_size_limit
+    {
         return Ok(());
     }
     fail_in_flight(turn, WorkflowTaskFailedCause::ForceCloseCommand)?;

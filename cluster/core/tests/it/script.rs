@@ -357,10 +357,9 @@ impl Run {
         )
         .expect("own history applies");
         if self.wf.buffered.is_empty() {
-            assert_eq!(
-                durable(replayed, &self.wf),
-                durable(self.wf.clone(), &self.wf)
-            );
+            let (replayed, live) =
+                (durable(replayed, &self.wf), durable(self.wf.clone(), &self.wf));
+            assert!(replayed == live, "{}", difference(&replayed, &live));
         }
         let rebuilt = self.wf.rebuild_tasks(&self.policy);
         for task in self.tasks.iter().filter(|t| self.wf.owes(&t.kind)) {
@@ -395,6 +394,19 @@ fn is_among(task: &Task, rebuilt: &[Task], wf: &Workflow) -> bool {
     }
 }
 
+/// The lines in which two states differ.
+fn difference(replayed: &Workflow, live: &Workflow) -> String {
+    let (replayed, live) = (format!("{replayed:#?}"), format!("{live:#?}"));
+    let lines: Vec<String> = replayed
+        .lines()
+        .zip(live.lines())
+        .filter(|(a, b)| a != b)
+        .take(8)
+        .map(|(a, b)| format!("replayed {}, live {}", a.trim(), b.trim()))
+        .collect();
+    lines.join("\n")
+}
+
 /// The state without what history does not tell: attempts in flight, who asked, counters of decisions.
 fn durable(mut wf: Workflow, live: &Workflow) -> Workflow {
     wf.start.request_id.clear();
@@ -404,6 +416,7 @@ fn durable(mut wf: Workflow, live: &Workflow) -> Workflow {
     wf.hot.cancel_request = wf.hot.cancel_request.map(|_| String::new());
     wf.hot.reapplied.clear();
     wf.hot.workflow_task_heartbeat_since = Timestamp::ZERO;
+    wf.hot.workflow_task_attempt = 0;
     if live
         .hot
         .workflow_task
@@ -412,7 +425,6 @@ fn durable(mut wf: Workflow, live: &Workflow) -> Workflow {
     {
         // Attempts after the first failure are in state only.
         wf.hot.workflow_task = None;
-        wf.hot.workflow_task_attempt = 0;
     }
     if let Some(task) = &mut wf.hot.workflow_task {
         task.sticky = false;
