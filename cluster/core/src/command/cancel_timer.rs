@@ -34,7 +34,7 @@ pub(super) fn check<'a>(
 }
 
 /// Where in the buffer a timer's firing waits.
-fn fired(buffered: &[HistoryEvent], timer_id: &str) -> Option<usize> {
+pub(super) fn fired(buffered: &[HistoryEvent], timer_id: &str) -> Option<usize> {
     buffered.iter().position(|e| {
         matches!(&e.attributes,
             Some(Attributes::TimerFiredEventAttributes(a)) if a.timer_id == timer_id)

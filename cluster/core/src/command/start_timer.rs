@@ -8,7 +8,7 @@ use proto_messages::{
     time::duration_from_proto,
 };
 
-use super::{Bad, Check, Write};
+use super::{Bad, Check, Write, cancel_timer};
 use crate::{Refusal, event::Attributes};
 
 const BAD: Cause = Cause::BadStartTimerAttributes;
@@ -25,7 +25,10 @@ pub(super) fn check<'a>(a: &'a StartTimerCommandAttributes, cx: &mut Check<'a>) 
         );
         return Err(Bad::new(BAD, text));
     }
-    if cx.has_timer(&a.timer_id) {
+    // An earlier timer of this id whose firing waits in the buffer is still running as far as history tells.
+    let touched = cx.timers.iter().any(|(id, _)| *id == a.timer_id);
+    let waits = !touched && cancel_timer::fired(&cx.wf.buffered, &a.timer_id).is_some();
+    if waits || cx.has_timer(&a.timer_id) {
         return Err(Bad::new(Cause::StartTimerDuplicateId, ""));
     }
     cx.timers.push((&a.timer_id, true));

@@ -357,8 +357,10 @@ impl Run {
         )
         .expect("own history applies");
         if self.wf.buffered.is_empty() {
-            let (replayed, live) =
-                (durable(replayed, &self.wf), durable(self.wf.clone(), &self.wf));
+            let (replayed, live) = (
+                durable(replayed, &self.wf),
+                durable(self.wf.clone(), &self.wf),
+            );
             assert!(replayed == live, "{}", difference(&replayed, &live));
         }
         let rebuilt = self.wf.rebuild_tasks(&self.policy);
