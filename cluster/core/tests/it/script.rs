@@ -31,7 +31,7 @@ pub struct Run {
     pub now: Timestamp,
     pub version: i64,
     pub policy: Policy,
-    seed: u8,
+    pub seed: u8,
 }
 
 pub const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);

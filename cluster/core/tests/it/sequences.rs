@@ -1,8 +1,65 @@
 //! Sequences that are easy to get wrong, each spelled out.
 
-use cluster_core::request::Fire;
+use cluster_core::{
+    Durability, EventBatch, Given, IdSeed, Policy, Refusal, Reply, Request, Reset, TaskKind,
+    Workflow,
+    request::{ActivityRef, Fire, Parent},
+    state::Activity,
+    task::Timeout,
+};
+use proto_ids::{FailoverVersion, RunId, RunKey};
+use proto_messages::temporal::api::{
+    command::v1::{
+        CancelTimerCommandAttributes, Command, ContinueAsNewWorkflowExecutionCommandAttributes,
+        FailWorkflowExecutionCommandAttributes, RequestCancelActivityTaskCommandAttributes,
+        ScheduleActivityTaskCommandAttributes, command::Attributes as C,
+    },
+    common::v1::RetryPolicy,
+    enums::v1::{CommandType, RetryState, TimeoutType, WorkflowTaskFailedCause},
+    failure::v1::failure::FailureInfo,
+    history::v1::{HistoryEvent, history_event::Attributes as A},
+    taskqueue::v1::{StickyExecutionAttributes, TaskQueue},
+    workflowservice::v1::RespondWorkflowTaskCompletedRequest,
+};
 
-use crate::script::{Run, activity, finish, schedule, timer};
+use crate::script::{
+    Run, T0, activity, command, duration, failure, finish, id, payloads, schedule, start_of,
+    start_request, timer,
+};
+
+fn fail() -> Command {
+    command(
+        CommandType::FailWorkflowExecution,
+        C::FailWorkflowExecutionCommandAttributes(FailWorkflowExecutionCommandAttributes {
+            failure: failure("broken", false),
+        }),
+    )
+}
+
+fn cancel_timer(id: &str) -> Command {
+    command(
+        CommandType::CancelTimer,
+        C::CancelTimerCommandAttributes(CancelTimerCommandAttributes {
+            timer_id: id.into(),
+        }),
+    )
+}
+
+fn cancel_activity(scheduled_event_id: i64) -> Command {
+    command(
+        CommandType::RequestCancelActivityTask,
+        C::RequestCancelActivityTaskCommandAttributes(RequestCancelActivityTaskCommandAttributes {
+            scheduled_event_id,
+        }),
+    )
+}
+
+fn local_policy() -> Policy {
+    Policy {
+        namespace: "default".into(),
+        ..Policy::default()
+    }
+}
 
 #[test]
 fn one_activity_and_a_timer() {
@@ -14,11 +71,8 @@ fn one_activity_and_a_timer() {
     run.seconds(60).fire(Fire::UserTimers);
     run.poll().complete(vec![finish()]);
     assert_eq!(
-        run.names_from(1),
+        run.names_from(4),
         [
-            "WorkflowExecutionStarted",
-            "WorkflowTaskScheduled",
-            "WorkflowTaskStarted",
             "WorkflowTaskCompleted",
             "ActivityTaskScheduled",
             "TimerStarted",
@@ -34,6 +88,8 @@ fn one_activity_and_a_timer() {
             "WorkflowExecutionCompleted",
         ]
     );
+    let kinds: Vec<_> = run.tasks.iter().rev().take(3).map(|t| &t.kind).collect();
+    assert!(kinds.contains(&&TaskKind::Close) && kinds.contains(&&TaskKind::Retention));
 }
 
 #[test]
@@ -52,4 +108,829 @@ fn signals_wait_for_the_task_in_flight() {
             "WorkflowTaskScheduled",
         ]
     );
+}
+
+#[test]
+fn results_are_flushed_last_and_refer_to_their_started_events() {
+    let mut run = Run::new();
+    run.poll().complete(vec![schedule(activity("a"))]);
+    run.start_activity().signal("wake").poll();
+    run.complete_activity().signal("late");
+    assert_eq!(run.wf.buffered.len(), 3);
+    run.complete(vec![]);
+    assert_eq!(
+        run.names_from(10),
+        [
+            "ActivityTaskStarted",
+            "WorkflowExecutionSignaled",
+            "ActivityTaskCompleted",
+            "WorkflowTaskScheduled",
+        ]
+    );
+    let completed = run.events().find(|e| e.event_id == 12).expect("there");
+    let Some(A::ActivityTaskCompletedEventAttributes(a)) = &completed.attributes else {
+        panic!("{completed:?}")
+    };
+    assert_eq!((a.scheduled_event_id, a.started_event_id), (5, 10));
+}
+
+#[test]
+fn closing_over_buffered_events_is_refused() {
+    let mut run = Run::new();
+    run.poll().signal("late").complete(vec![finish()]);
+    let Reply::WorkflowTaskCompleted {
+        failed: Some((cause, text)),
+        ..
+    } = &run.reply
+    else {
+        panic!("{:?}", run.reply)
+    };
+    assert_eq!(*cause, WorkflowTaskFailedCause::UnhandledCommand);
+    assert_eq!(text, "UnhandledCommand");
+    assert_eq!(
+        run.names_from(4),
+        [
+            "WorkflowTaskFailed",
+            "WorkflowExecutionSignaled",
+            "WorkflowTaskScheduled"
+        ]
+    );
+    let task = run.wf.hot.workflow_task.as_ref().expect("scheduled");
+    assert_eq!((task.attempt, task.scheduled_event_id), (1, id(6)));
+    run.poll().complete(vec![finish()]);
+    assert!(!run.wf.is_running());
+}
+
+#[test]
+fn attempts_after_the_first_leave_no_events_until_one_completes() {
+    let mut run = Run::new();
+    run.poll().fail_task();
+    assert_eq!(run.names_from(4), ["WorkflowTaskFailed"]);
+    for attempt in 2..6 {
+        run.poll();
+        let Reply::WorkflowTaskStarted { transient } = &run.reply else {
+            panic!()
+        };
+        let ids: Vec<_> = transient.iter().map(|e| e.event_id).collect();
+        assert_eq!(ids, [5, 6]);
+        assert_eq!(
+            run.wf.hot.workflow_task.as_ref().map(|t| t.attempt),
+            Some(attempt)
+        );
+        run.seconds(1).fail_task();
+    }
+    assert_eq!(run.wf.hot.next_event_id, id(5));
+    // From the fourth attempt on the timeout is stretched.
+    let stretched = run
+        .wf
+        .hot
+        .workflow_task
+        .as_ref()
+        .map(|t| t.timeout.as_secs());
+    assert_eq!(stretched, Some(10 + 20));
+    run.poll().complete(vec![timer("t", 1)]);
+    assert_eq!(
+        run.names_from(5),
+        [
+            "WorkflowTaskScheduled",
+            "WorkflowTaskStarted",
+            "WorkflowTaskCompleted",
+            "TimerStarted"
+        ]
+    );
+}
+
+#[test]
+fn news_turn_the_next_attempt_into_a_first_one() {
+    let mut run = Run::new();
+    run.poll().fail_task().signal("news");
+    // The signal took the id the attempt would have had; the task is still dispatched under the old one.
+    assert_eq!(
+        run.names_from(4),
+        ["WorkflowTaskFailed", "WorkflowExecutionSignaled"]
+    );
+    run.poll();
+    assert_eq!(
+        run.names_from(6),
+        ["WorkflowTaskScheduled", "WorkflowTaskStarted"]
+    );
+    assert_eq!(
+        run.wf.hot.workflow_task.as_ref().map(|t| t.attempt),
+        Some(1)
+    );
+
+    // A signal during a transient attempt waits, and no second failure is written.
+    let mut run = Run::new();
+    run.poll().fail_task().poll().signal("news").fail_task();
+    assert_eq!(
+        run.names_from(4),
+        [
+            "WorkflowTaskFailed",
+            "WorkflowExecutionSignaled",
+            "WorkflowTaskScheduled"
+        ]
+    );
+}
+
+#[test]
+fn termination_settles_what_is_in_flight() {
+    let terminate = || Request::Terminate {
+        reason: "enough".into(),
+        details: None,
+        identity: "me".into(),
+        only_from_parent: None,
+        first_execution_run_id: RunId::default(),
+    };
+    let mut run = Run::new();
+    run.poll().signal("waits").must(terminate());
+    assert_eq!(
+        run.names_from(4),
+        [
+            "WorkflowTaskFailed",
+            "WorkflowExecutionSignaled",
+            "WorkflowExecutionTerminated"
+        ]
+    );
+    assert!(matches!(run.ask(terminate()), Err(Refusal::Closed(_))));
+
+    // Of a transient attempt nothing is written.
+    let mut run = Run::new();
+    run.poll()
+        .fail_task()
+        .poll()
+        .signal("waits")
+        .must(terminate());
+    assert_eq!(
+        run.names_from(4),
+        [
+            "WorkflowTaskFailed",
+            "WorkflowExecutionSignaled",
+            "WorkflowExecutionTerminated"
+        ]
+    );
+}
+
+#[test]
+fn bad_commands_fail_the_task_once_and_then_silently() {
+    let mut run = Run::new();
+    let bad = || {
+        schedule(ScheduleActivityTaskCommandAttributes {
+            start_to_close_timeout: None,
+            ..activity("a")
+        })
+    };
+    run.poll().complete(vec![timer("t", 5), bad()]);
+    let Reply::WorkflowTaskCompleted {
+        failed: Some((cause, text)),
+        ..
+    } = &run.reply
+    else {
+        panic!("{:?}", run.reply)
+    };
+    assert_eq!(
+        *cause,
+        WorkflowTaskFailedCause::BadScheduleActivityAttributes
+    );
+    assert!(
+        text.starts_with("BadScheduleActivityAttributes: A valid StartToClose"),
+        "{text}"
+    );
+    assert_eq!(run.names_from(4), ["WorkflowTaskFailed"]);
+    run.poll();
+    let again = run.completion(vec![bad()]);
+    assert!(matches!(run.ask(again), Err(Refusal::Invalid(_))));
+    // The task then waits for its timeout.
+    let task = run.wf.hot.workflow_task.clone().expect("in flight");
+    run.seconds(10).fire(Fire::WorkflowTaskTimeout {
+        scheduled_event_id: task.scheduled_event_id,
+        attempt: 2,
+        timeout: Timeout::StartToClose,
+    });
+    assert_eq!(
+        run.wf.hot.workflow_task.as_ref().map(|t| t.attempt),
+        Some(3)
+    );
+    assert_eq!(run.wf.hot.next_event_id, id(5));
+}
+
+#[test]
+fn nothing_may_follow_the_command_that_closes() {
+    let mut run = Run::new();
+    run.poll();
+    let request = run.completion(vec![finish(), timer("t", 5)]);
+    let Err(Refusal::Invalid(text)) = run.ask(request) else {
+        panic!()
+    };
+    assert_eq!(
+        text,
+        "invalid command sequence: [CompleteWorkflowExecution, StartTimer], command \
+         CompleteWorkflowExecution must be the last command."
+    );
+}
+
+#[test]
+fn too_many_buffered_events_cost_the_task() {
+    let mut run = Run::new();
+    run.poll();
+    for _ in 0..100 {
+        run.signal("s");
+    }
+    let late = run.completion(vec![]);
+    assert_eq!(run.wf.buffered.len(), 100);
+    run.signal("one too many");
+    assert!(run.wf.buffered.is_empty());
+    assert_eq!(
+        run.names_from(4).first().map(String::as_str),
+        Some("WorkflowTaskFailed")
+    );
+    assert_eq!(run.wf.hot.next_event_id, id(4 + 1 + 101 + 1));
+    assert_eq!(run.ask(late), Err(Refusal::WorkflowTaskNotFound));
+}
+
+#[test]
+fn an_activity_is_retried_until_its_attempts_are_used_up() {
+    let mut run = Run::new();
+    run.poll().complete(vec![schedule(activity("a"))]);
+    for (attempt, wait) in [(1, 1), (2, 2)] {
+        run.start_activity().fail_activity(failure("x", false));
+        let a = run.wf.activities.values().next().expect("pending");
+        assert_eq!(
+            (a.attempt, a.attempt_scheduled_time),
+            (
+                attempt + 1,
+                run.now.plus(std::time::Duration::from_secs(wait))
+            )
+        );
+        assert_eq!(run.wf.hot.next_event_id, id(6), "retries leave no events");
+        run.seconds(wait).fire(Fire::ActivityRetry {
+            scheduled_event_id: id(5),
+            attempt: attempt + 1,
+        });
+        let dispatch = TaskKind::Activity {
+            scheduled_event_id: id(5),
+            attempt: attempt + 1,
+        };
+        assert_eq!(run.tasks.last().map(|t| &t.kind), Some(&dispatch));
+    }
+    run.start_activity().fail_activity(failure("y", false));
+    assert_eq!(
+        run.names_from(6),
+        [
+            "ActivityTaskStarted",
+            "ActivityTaskFailed",
+            "WorkflowTaskScheduled"
+        ]
+    );
+    let failed = run.events().find(|e| e.event_id == 7).expect("there");
+    let Some(A::ActivityTaskFailedEventAttributes(a)) = &failed.attributes else {
+        panic!()
+    };
+    assert_eq!(a.retry_state(), RetryState::MaximumAttemptsReached);
+    let started = run.events().find(|e| e.event_id == 6).expect("there");
+    let Some(A::ActivityTaskStartedEventAttributes(a)) = &started.attributes else {
+        panic!()
+    };
+    assert_eq!(a.attempt, 3);
+    assert!(a.last_failure.is_some());
+}
+
+#[test]
+fn failures_that_end_an_activity_at_once() {
+    let cases: [(Option<_>, ScheduleActivityTaskCommandAttributes, RetryState); 4] = [
+        (
+            failure("x", true),
+            activity("a"),
+            RetryState::NonRetryableFailure,
+        ),
+        (
+            failure("listed", false),
+            ScheduleActivityTaskCommandAttributes {
+                retry_policy: Some(RetryPolicy {
+                    non_retryable_error_types: vec!["listed".into()],
+                    ..Default::default()
+                }),
+                ..activity("a")
+            },
+            RetryState::NonRetryableFailure,
+        ),
+        (
+            failure("x", false),
+            ScheduleActivityTaskCommandAttributes {
+                schedule_to_close_timeout: duration(10),
+                retry_policy: Some(RetryPolicy {
+                    initial_interval: duration(20),
+                    ..Default::default()
+                }),
+                ..activity("a")
+            },
+            RetryState::Timeout,
+        ),
+        (
+            failure("x", false),
+            ScheduleActivityTaskCommandAttributes {
+                retry_policy: Some(RetryPolicy {
+                    maximum_attempts: 1,
+                    ..Default::default()
+                }),
+                ..activity("a")
+            },
+            RetryState::MaximumAttemptsReached,
+        ),
+    ];
+    for (failure, attributes, expected) in cases {
+        let mut run = Run::new();
+        run.poll().complete(vec![schedule(attributes)]);
+        run.start_activity().fail_activity(failure);
+        let Some(A::ActivityTaskFailedEventAttributes(a)) = &run
+            .events()
+            .find(|e| e.event_id == 7)
+            .expect("there")
+            .attributes
+        else {
+            panic!()
+        };
+        assert_eq!(a.retry_state(), expected);
+    }
+}
+
+#[test]
+fn a_heartbeat_timeout_carries_the_last_details() {
+    let mut run = Run::new();
+    let once = ScheduleActivityTaskCommandAttributes {
+        retry_policy: Some(RetryPolicy {
+            maximum_attempts: 1,
+            ..Default::default()
+        }),
+        ..activity("a")
+    };
+    run.poll()
+        .complete(vec![schedule(once)])
+        .start_activity()
+        .seconds(8);
+    let token = run.token();
+    run.must(Request::Heartbeat {
+        activity: token.clone(),
+        details: payloads("half"),
+        identity: "worker".into(),
+    });
+    // The task armed at the start fires, finds a later heartbeat, and is armed again.
+    let before = run.tasks.len();
+    run.seconds(2).fire(Fire::ActivityTimeouts);
+    assert_eq!(run.wf.activities.len(), 1);
+    assert!(
+        run.tasks[before..]
+            .iter()
+            .any(|t| t.fire_at == Some(T0.plus(std::time::Duration::from_secs(18))))
+    );
+    run.seconds(8).fire(Fire::ActivityTimeouts);
+    let timed_out = run.events().find(|e| e.event_id == 7).expect("there");
+    let Some(A::ActivityTaskTimedOutEventAttributes(a)) = &timed_out.attributes else {
+        panic!()
+    };
+    let failure = a.failure.as_ref().expect("a failure");
+    assert_eq!(failure.message, "activity Heartbeat timeout");
+    let Some(FailureInfo::TimeoutFailureInfo(info)) = &failure.failure_info else {
+        panic!()
+    };
+    assert_eq!(info.timeout_type(), TimeoutType::Heartbeat);
+    assert_eq!(info.last_heartbeat_details, payloads("half"));
+    let late = Request::Heartbeat {
+        activity: token,
+        details: None,
+        identity: String::new(),
+    };
+    assert_eq!(run.ask(late), Err(Refusal::ActivityNotFound));
+}
+
+#[test]
+fn cancelling_activities() {
+    // Nobody has it: cancelled at once.
+    let mut run = Run::new();
+    run.poll()
+        .complete(vec![schedule(activity("a")), timer("t", 1)]);
+    run.signal("wake").poll().complete(vec![cancel_activity(5)]);
+    assert_eq!(
+        run.names_from(10),
+        [
+            "WorkflowTaskCompleted",
+            "ActivityTaskCancelRequested",
+            "ActivityTaskCanceled",
+            "WorkflowTaskScheduled"
+        ]
+        .iter()
+        .map(|s| s.to_string())
+        .collect::<Vec<_>>()
+    );
+
+    // Somebody runs it: told by the heartbeat, and then it may accept.
+    let mut run = Run::new();
+    run.poll()
+        .complete(vec![schedule(activity("a"))])
+        .start_activity();
+    let activity = run.token();
+    let cancel = Request::CancelActivity {
+        activity: activity.clone(),
+        details: None,
+        identity: "w".into(),
+    };
+    assert!(matches!(run.ask(cancel.clone()), Err(Refusal::Invalid(_))));
+    run.signal("wake").poll().complete(vec![cancel_activity(5)]);
+    run.must(Request::Heartbeat {
+        activity,
+        details: None,
+        identity: "w".into(),
+    });
+    assert!(matches!(
+        run.reply,
+        Reply::Heartbeat {
+            cancel_requested: true,
+            ..
+        }
+    ));
+    run.must(cancel);
+    assert_eq!(
+        run.names_from(11),
+        [
+            "ActivityTaskStarted",
+            "ActivityTaskCanceled",
+            "WorkflowTaskScheduled"
+        ]
+    );
+}
+
+#[test]
+fn an_activity_nobody_started_can_be_completed_by_id() {
+    let mut run = Run::new();
+    run.poll().complete(vec![schedule(activity("a"))]);
+    run.must(Request::CompleteActivity {
+        activity: ActivityRef::Id("a".into()),
+        result: payloads("out of band"),
+        identity: "me".into(),
+    });
+    assert_eq!(
+        run.names_from(6),
+        [
+            "ActivityTaskStarted",
+            "ActivityTaskCompleted",
+            "WorkflowTaskScheduled"
+        ]
+    );
+}
+
+#[test]
+fn a_timer_cancelled_after_it_fired_into_the_buffer() {
+    let mut run = Run::new();
+    run.poll()
+        .complete(vec![timer("t", 5)])
+        .signal("wake")
+        .poll();
+    run.seconds(5).fire(Fire::UserTimers);
+    assert_eq!(run.wf.buffered.len(), 1);
+    run.complete(vec![cancel_timer("t"), finish()]);
+    assert_eq!(
+        run.names_from(9),
+        [
+            "WorkflowTaskCompleted",
+            "TimerCanceled",
+            "WorkflowExecutionCompleted"
+        ]
+    );
+}
+
+#[test]
+fn the_sticky_queue_is_used_until_it_fails() {
+    let mut run = Run::new();
+    let sticky = |commands| RespondWorkflowTaskCompletedRequest {
+        commands,
+        sticky_attributes: Some(StickyExecutionAttributes {
+            worker_task_queue: Some(TaskQueue {
+                name: "sticky".into(),
+                ..Default::default()
+            }),
+            schedule_to_start_timeout: duration(5),
+        }),
+        ..Default::default()
+    };
+    run.poll();
+    let request = run.completion_of(sticky(vec![timer("t", 60)]));
+    run.must(request).signal("wake");
+    let task = run.wf.hot.workflow_task.clone().expect("scheduled");
+    assert!(task.sticky);
+    let fire = Fire::WorkflowTaskTimeout {
+        scheduled_event_id: task.scheduled_event_id,
+        attempt: 1,
+        timeout: Timeout::ScheduleToStart,
+    };
+    run.seconds(5).fire(fire);
+    assert_eq!(
+        run.names_from(8),
+        ["WorkflowTaskTimedOut", "WorkflowTaskScheduled"]
+    );
+    let task = run.wf.hot.workflow_task.clone().expect("scheduled");
+    assert!(!task.sticky && task.attempt == 1);
+}
+
+#[test]
+fn heartbeating_tasks_come_back_inline_until_they_last_too_long() {
+    let mut run = Run::new();
+    let heartbeat = || RespondWorkflowTaskCompletedRequest {
+        return_new_workflow_task: true,
+        force_create_new_workflow_task: true,
+        ..Default::default()
+    };
+    run.poll();
+    for _ in 0..3 {
+        let request = run.seconds(5).completion_of(heartbeat());
+        run.must(request);
+        assert!(matches!(
+            run.reply,
+            Reply::WorkflowTaskCompleted {
+                new_task_started: true,
+                ..
+            }
+        ));
+    }
+    assert_eq!(
+        run.names_from(10),
+        [
+            "WorkflowTaskCompleted",
+            "WorkflowTaskScheduled",
+            "WorkflowTaskStarted"
+        ]
+    );
+    let request = run.seconds(1_800).completion_of(heartbeat());
+    run.must(request);
+    assert!(matches!(run.reply, Reply::WorkflowTaskHeartbeatTimedOut));
+    assert_eq!(run.names_from(13), ["WorkflowTaskTimedOut"]);
+}
+
+#[test]
+fn continue_as_new_inherits_what_is_left_empty() {
+    let mut run = Run::new();
+    run.poll().complete(vec![command(
+        CommandType::ContinueAsNewWorkflowExecution,
+        C::ContinueAsNewWorkflowExecutionCommandAttributes(
+            ContinueAsNewWorkflowExecutionCommandAttributes {
+                input: payloads("second"),
+                ..Default::default()
+            },
+        ),
+    )]);
+    let next = run.new_run.take().expect("goes on");
+    let next = Run::follow(next, &run);
+    next.check();
+    assert_eq!(run.wf.hot.new_run_id, next.wf.key.run_id);
+    assert_eq!(next.wf.start.first_run_id, run.wf.key.run_id);
+    assert_eq!(next.wf.start.continued_run_id, run.wf.key.run_id);
+    assert_eq!(next.wf.start.workflow_type, run.wf.start.workflow_type);
+    assert_eq!(next.wf.start.task_queue, "queue");
+    assert_eq!(next.wf.start.input, payloads("second"));
+    // One run per second at most, so the first workflow task waits.
+    assert_eq!(next.names_from(1), ["WorkflowExecutionStarted"]);
+    assert!(
+        next.tasks
+            .iter()
+            .any(|t| t.kind == TaskKind::WorkflowBackoff)
+    );
+}
+
+#[test]
+fn a_workflow_is_retried_and_then_gives_up() {
+    let mut request = start_request();
+    request.retry_policy = Some(RetryPolicy {
+        initial_interval: duration(10),
+        maximum_attempts: 2,
+        ..Default::default()
+    });
+    let mut run = Run::with(start_of(request), local_policy());
+    run.poll().complete(vec![fail()]);
+    let Some(A::WorkflowExecutionFailedEventAttributes(a)) = &run.last().attributes else {
+        panic!()
+    };
+    assert_eq!(a.retry_state(), RetryState::InProgress);
+    let named = a.new_execution_run_id.clone();
+    let next = run.new_run.take().expect("tries again");
+    assert_eq!(named, next.workflow.key.run_id.as_str());
+    let mut next = Run::follow(next, &run);
+    assert_eq!(next.wf.start.attempt, 2);
+    assert!(next.wf.start.continued_failure.is_some());
+    next.seconds(10)
+        .fire(Fire::WorkflowBackoff)
+        .poll()
+        .complete(vec![fail()]);
+    let Some(A::WorkflowExecutionFailedEventAttributes(a)) = &next.last().attributes else {
+        panic!()
+    };
+    assert_eq!(a.retry_state(), RetryState::MaximumAttemptsReached);
+    assert!(next.new_run.is_none());
+}
+
+#[test]
+fn cron_runs_follow_one_another() {
+    let mut request = start_request();
+    request.cron_schedule = "@every 1m".into();
+    let mut run = Run::with(start_of(request), local_policy());
+    assert_eq!(run.names_from(1), ["WorkflowExecutionStarted"]);
+    run.signal("during back-off");
+    assert_eq!(run.names_from(2), ["WorkflowExecutionSignaled"]);
+    run.seconds(60)
+        .fire(Fire::WorkflowBackoff)
+        .poll()
+        .seconds(90)
+        .complete(vec![finish()]);
+    let next = run.new_run.take().expect("goes on");
+    let next = Run::follow(next, &run);
+    assert_eq!(next.wf.start.last_completion_result, payloads("result"));
+    assert_eq!(next.wf.start.cron_schedule, "@every 1m");
+    // Started at 1:00 and closed at 2:30: the next one is due at 3:00.
+    assert_eq!(
+        next.wf.start.execution_time,
+        T0.plus(std::time::Duration::from_secs(180))
+    );
+}
+
+#[test]
+fn a_child_waits_for_its_parent() {
+    let mut start = start_of(start_request());
+    start.parent = Some(Parent {
+        key: RunKey::new("ns", "parent", "p-run"),
+        ..Default::default()
+    });
+    let mut run = Run::with(start, local_policy());
+    run.signal("early");
+    assert_eq!(
+        run.names_from(1),
+        ["WorkflowExecutionStarted", "WorkflowExecutionSignaled"]
+    );
+    run.must(Request::ScheduleFirstWorkflowTask);
+    assert_eq!(run.names_from(3), ["WorkflowTaskScheduled"]);
+}
+
+#[test]
+fn a_task_of_the_old_owner_is_settled_first() {
+    let mut run = Run::new();
+    run.poll()
+        .complete(vec![schedule(activity("a"))])
+        .start_activity()
+        .signal("wake")
+        .poll();
+    run.signal("buffered");
+    let old = run.completion(vec![]);
+    run.version = 11;
+    assert_eq!(run.ask(old), Err(Refusal::WorkflowTaskNotFound));
+    run.signal("first news");
+    assert_eq!(
+        run.names_from(9),
+        [
+            "WorkflowTaskFailed",
+            "WorkflowExecutionSignaled",
+            "WorkflowTaskScheduled",
+            "WorkflowExecutionSignaled"
+        ]
+    );
+    assert!(
+        run.events()
+            .filter(|e| e.event_id >= 9)
+            .all(|e| e.version == 11)
+    );
+    let Some(A::WorkflowTaskFailedEventAttributes(a)) = &run
+        .events()
+        .find(|e| e.event_id == 9)
+        .expect("there")
+        .attributes
+    else {
+        panic!()
+    };
+    assert_eq!(a.cause(), WorkflowTaskFailedCause::FailoverCloseCommand);
+    // The activity keeps its token.
+    run.complete_activity();
+    run.version = 1;
+    let stale = Request::ResetSticky;
+    assert!(matches!(run.ask(stale), Err(Refusal::NotReady(_))));
+}
+
+#[test]
+fn reset_goes_back_and_delivers_signals_again() {
+    let mut run = Run::new();
+    run.poll()
+        .complete(vec![schedule(activity("a")), timer("t", 60)]);
+    run.signal("one")
+        .poll()
+        .complete(vec![])
+        .signal("two")
+        .poll()
+        .complete(vec![finish()]);
+    let finish_event_id = 4;
+    let (kept, later): (Vec<EventBatch>, Vec<EventBatch>) = run
+        .history
+        .iter()
+        .cloned()
+        .partition(|b| b.next_event_id().get() <= finish_event_id);
+    let later: Vec<HistoryEvent> = later.into_iter().flat_map(|b| b.events).collect();
+    let reset = Reset {
+        new_run_id: RunId::new("run-2"),
+        finish_event_id: id(finish_event_id),
+        reason: "again".into(),
+        request_id: "reset-1".into(),
+        identity: "me".into(),
+        ..Default::default()
+    };
+    let given = Given {
+        now: run.now,
+        version: FailoverVersion::new(1),
+        policy: &run.policy,
+        seed: IdSeed([7; 16]),
+    };
+    let mut new_run =
+        Workflow::reset(&run.wf, kept.clone(), later, &reset, &given).expect("resets");
+    let mut history = kept;
+    history.append(&mut new_run.events);
+    new_run.events = history;
+    let mut next = Run::follow(new_run, &run);
+    next.check();
+    assert_eq!(
+        next.names_from(4),
+        [
+            "WorkflowTaskFailed",
+            "WorkflowExecutionSignaled",
+            "WorkflowExecutionSignaled",
+            "WorkflowTaskScheduled"
+        ]
+    );
+    let branch = &next.wf.versions.current().branch;
+    assert_eq!(branch.tree_id, "run-1");
+    assert_eq!(
+        (branch.ancestors[0].begin, branch.ancestors[0].end),
+        (id(1), id(4))
+    );
+    next.poll().complete(vec![finish()]);
+}
+
+#[test]
+fn activity_state_of_another_cluster_is_taken_when_newer() {
+    let mut run = Run::new();
+    run.poll().complete(vec![schedule(activity("a"))]);
+    let known = run.wf.activities.values().next().expect("pending").clone();
+    let policy = run.policy.clone();
+    assert!(run.wf.sync_activity(known.clone(), &policy).is_none());
+    let retried = Activity {
+        attempt: 2,
+        attempt_scheduled_time: T0,
+        ..known.clone()
+    };
+    let applied = run.wf.sync_activity(retried, &policy).expect("newer");
+    assert!(
+        applied
+            .tasks
+            .iter()
+            .any(|t| matches!(t.kind, TaskKind::ActivityRetry { attempt: 2, .. }))
+    );
+    let stale = Activity {
+        started_time: T0,
+        ..known
+    };
+    assert!(run.wf.sync_activity(stale, &policy).is_none());
+}
+
+#[test]
+fn only_what_nobody_was_promised_is_written_behind() {
+    let run = Run::new();
+    let policy = run.policy.clone();
+    let given = Given {
+        now: T0,
+        version: FailoverVersion::new(1),
+        policy: &policy,
+        seed: IdSeed::default(),
+    };
+    let mut wf = run.wf.clone();
+    let ask = |wf: &mut Workflow, request| wf.handle(request, &given).expect("taken").durability;
+    let poll = Request::StartWorkflowTask {
+        scheduled_event_id: id(2),
+        attempt: 1,
+        request_id: "p".into(),
+        identity: "w".into(),
+        task_queue: TaskQueue::default(),
+        build_id: String::new(),
+    };
+    assert_eq!(ask(&mut wf, poll.clone()), Durability::Behind);
+    assert_eq!(ask(&mut wf, poll), Durability::None);
+    let mut once = activity("once");
+    once.retry_policy = Some(RetryPolicy {
+        maximum_attempts: 1,
+        ..Default::default()
+    });
+    let request = Run {
+        wf: wf.clone(),
+        ..run
+    }
+    .completion(vec![schedule(activity("many")), schedule(once)]);
+    assert_eq!(ask(&mut wf, request), Durability::Durable);
+    let take = |n| Request::StartActivity {
+        scheduled_event_id: id(n),
+        attempt: 1,
+        request_id: "t".into(),
+        identity: "w".into(),
+    };
+    assert_eq!(ask(&mut wf, take(5)), Durability::Behind);
+    assert_eq!(ask(&mut wf, take(6)), Durability::Durable);
 }
