@@ -1,0 +1,443 @@
+//! A commit lane: one task that takes whatever is ready when the previous commit returned, and commits it
+//! as one store transaction. No timer: under load a batch fills while the one before is written.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use cluster_runtime::{CancellationToken, retry};
+use parking_lot::Mutex;
+use schema_store::{
+    CommitError,
+    execution::{CommitBatch, Fence, OutboxRow, ShardProgress, TimerRow},
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+use super::{
+    Failure, Progress, Unit, Write,
+    merge::{Merged, merge},
+    resolve::Settled,
+};
+use crate::{
+    host::Host,
+    queue::{Home, QueuedTask},
+    record,
+    shard::Shard,
+};
+
+/// Pauses while the store cannot be reached.
+const PAUSES: retry::Policy =
+    retry::Policy::exponential(Duration::from_millis(20), Duration::from_secs(2));
+
+/// The inbox of a lane.
+pub(crate) struct Lane {
+    name: String,
+    inbox: Mutex<Inbox>,
+    ready: Notify,
+    capacity: usize,
+    capacity_bytes: usize,
+    most_updates: usize,
+    most_bytes: usize,
+}
+
+#[derive(Default)]
+struct Inbox {
+    units: VecDeque<Unit>,
+    bytes: usize,
+}
+
+/// What one round takes.
+#[derive(Default)]
+struct Taken {
+    writes: Vec<Write>,
+    progress: Vec<Progress>,
+    barrier: Option<oneshot::Sender<()>>,
+}
+
+/// The lane's task.
+pub(crate) struct Driver {
+    pub(super) lane: Arc<Lane>,
+    pub(super) host: Arc<Host>,
+    pub(super) seq: i64,
+    pauses: retry::Pauses,
+}
+
+/// A batch with what follows when it is stored.
+pub(super) struct Prepared {
+    batch: CommitBatch,
+    pub(super) shards: Vec<Shard>,
+    effects: Vec<Effect>,
+    count: usize,
+}
+
+/// What follows for one run.
+struct Effect {
+    shard: Shard,
+    tasks: Vec<(QueuedTask, Home)>,
+    rehomed: Vec<crate::queue::Homed>,
+    history: Vec<schema_store::execution::HistoryNode>,
+    ended: bool,
+}
+
+impl Lane {
+    pub(crate) fn new(name: String, options: &crate::ShardsOptions) -> Self {
+        Self {
+            name,
+            inbox: Mutex::default(),
+            ready: Notify::new(),
+            capacity: options.lane_capacity,
+            capacity_bytes: options.lane_capacity_bytes,
+            most_updates: options.batch_updates,
+            most_bytes: options.batch_bytes,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether another write may come. Asked before a decision is made, so that a full lane costs nothing.
+    pub(crate) fn has_room(&self) -> bool {
+        let inbox = self.inbox.lock();
+        inbox.units.len() < self.capacity && inbox.bytes < self.capacity_bytes
+    }
+
+    pub(crate) fn push(&self, unit: Unit) {
+        let mut inbox = self.inbox.lock();
+        if let Unit::Write(write) = &unit {
+            inbox.bytes += write.bytes;
+        }
+        inbox.units.push_back(unit);
+        drop(inbox);
+        self.ready.notify_one();
+    }
+
+    /// Returns when everything pushed before has ended.
+    pub(crate) async fn barrier(&self) {
+        let (done, ended) = oneshot::channel();
+        self.push(Unit::Barrier(done));
+        let _ = ended.await;
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.inbox.lock().units.len()
+    }
+
+    fn take(&self) -> Taken {
+        let mut taken = Taken::default();
+        let (mut updates, mut bytes) = (0, 0);
+        let mut inbox = self.inbox.lock();
+        while let Some(unit) = inbox.units.front() {
+            if let Unit::Write(write) = unit {
+                let full = updates + write.runs.len() > self.most_updates
+                    || bytes + write.bytes > self.most_bytes;
+                if full && !taken.writes.is_empty() {
+                    break;
+                }
+                updates += write.runs.len();
+                bytes += write.bytes;
+            }
+            match inbox.units.pop_front() {
+                Some(Unit::Write(write)) => taken.writes.push(*write),
+                Some(Unit::Progress(progress)) => taken.progress.push(progress),
+                Some(Unit::Barrier(done)) => {
+                    taken.barrier = Some(done);
+                    break;
+                }
+                None => break,
+            }
+        }
+        inbox.bytes = inbox.bytes.saturating_sub(bytes);
+        taken
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(lane: Arc<Lane>, host: Arc<Host>) -> Self {
+        Self { lane, host, seq: 0, pauses: PAUSES.pauses() }
+    }
+
+    /// Commits until told to stop and nothing waits any more.
+    pub(crate) async fn drive(mut self, stop: CancellationToken) {
+        let waiting = self.host.meters.lane_waiting.with_label_values(&[self.lane.name()]);
+        let lane = self.lane.clone();
+        loop {
+            let ready = lane.ready.notified();
+            let taken = lane.take();
+            let nothing =
+                taken.writes.is_empty() && taken.progress.is_empty() && taken.barrier.is_none();
+            if nothing {
+                tokio::select! {
+                    () = ready => {}
+                    () = stop.cancelled() => {
+                        if self.lane.waiting() == 0 {
+                            return;
+                        }
+                    }
+                }
+                continue;
+            }
+            self.commit_all(taken.writes, taken.progress).await;
+            if let Some(done) = taken.barrier {
+                let _ = done.send(());
+            }
+            waiting.set(i64::try_from(self.lane.waiting()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Brings every write to an end, in order. Parts that fail together are split, so that only those at
+    /// fault fail.
+    async fn commit_all(&mut self, writes: Vec<Write>, mut progress: Vec<Progress>) {
+        let mut parts = VecDeque::from([writes]);
+        while let Some(mut part) = parts.pop_front() {
+            part = self.without_void(part, &mut progress);
+            let (merged, n) = merge(&part);
+            if n < part.len() {
+                parts.push_front(part.split_off(n));
+            }
+            let with = if parts.is_empty() { progress.as_slice() } else { &[] };
+            if part.is_empty() && with.is_empty() {
+                continue;
+            }
+            let prepared = match self.prepare(merged, with).await {
+                Ok(prepared) => prepared,
+                // Only the shard that failed is lost now; the rest goes again.
+                Err(()) => {
+                    parts.push_front(part);
+                    continue;
+                }
+            };
+            match self.commit(prepared).await {
+                Settled::Stored => {
+                    for write in part {
+                        for run in &write.runs {
+                            if let Some(progress) = &run.progress {
+                                write.shard.0.watchers.tell(&run.key, progress);
+                            }
+                        }
+                        write.ticket.end(Ok(()));
+                    }
+                }
+                Settled::Again => parts.push_front(part),
+                Settled::NotStored(why) => self.drop_writes(part, &mut progress, why),
+                Settled::Conflict(keys) => {
+                    let (failed, rest): (Vec<_>, Vec<_>) = part.into_iter().partition(|w| {
+                        w.runs.iter().any(|r| keys.contains(&r.key))
+                    });
+                    if failed.is_empty() {
+                        tracing::error!(lane = self.lane.name, ?keys,
+                            "the store names guards that are not in the batch");
+                        self.drop_writes(rest, &mut progress, "a guard failed");
+                    } else {
+                        tracing::warn!(lane = self.lane.name, ?keys,
+                            "stored runs are not what this owner wrote; they are read again");
+                        self.drop_writes(failed, &mut progress, "a guard failed");
+                        parts.push_front(rest);
+                    }
+                }
+                Settled::Refused(text) => {
+                    if part.len() > 1 {
+                        let later = part.split_off(part.len() / 2);
+                        parts.push_front(later);
+                        parts.push_front(part);
+                    } else {
+                        self.reject(part, &mut progress, &text);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends writes whose ground has gone, and forgets progress of shards that are lost.
+    fn without_void(&self, writes: Vec<Write>, progress: &mut Vec<Progress>) -> Vec<Write> {
+        progress.retain(|p| !p.shard.is_lost());
+        let mut kept = Vec::with_capacity(writes.len());
+        for write in writes {
+            if write.is_void() {
+                self.host.meters.dropped.with_label_values(&["void"]).inc();
+                write.fail(Failure::Dropped("an earlier write of the workflow failed"));
+            } else {
+                kept.push(write);
+            }
+        }
+        kept
+    }
+
+    fn drop_writes(&self, writes: Vec<Write>, progress: &mut Vec<Progress>, why: &'static str) {
+        for write in writes {
+            // What a trim relies on may just have failed to be stored.
+            progress.retain(|p| p.shard.id() != write.shard.id());
+            self.host.meters.dropped.with_label_values(&[why]).inc();
+            write.fail(Failure::Dropped(why));
+        }
+    }
+
+    fn reject(&self, writes: Vec<Write>, progress: &mut Vec<Progress>, text: &str) {
+        if writes.is_empty() {
+            tracing::error!(lane = self.lane.name, text, "the store refuses queue positions");
+            progress.clear();
+        }
+        for write in writes {
+            progress.retain(|p| p.shard.id() != write.shard.id());
+            tracing::error!(shard = %write.shard.id(), namespace = %write.entry.key.namespace_id,
+                workflow_id = %write.entry.key.workflow_id, text, "the store refuses a write");
+            self.host.meters.dropped.with_label_values(&["refused"]).inc();
+            write.fail(Failure::Rejected(text.to_owned()));
+        }
+    }
+
+    /// Gives tasks their ids and builds the batch. Fails when a shard turns out to be lost.
+    async fn prepare(&mut self, parts: Vec<Merged>, progress: &[Progress]) -> Result<Prepared, ()> {
+        let mut prepared = Prepared {
+            batch: CommitBatch { lane: self.lane.name.clone(), ..CommitBatch::default() },
+            shards: Vec::new(),
+            effects: Vec::with_capacity(parts.len()),
+            count: parts.len(),
+        };
+        let now = self.host.now();
+        let near = now.plus(self.host.options.near_timer);
+        for mut part in parts {
+            let first = match part.shard.0.lease.take(part.tasks.len()) {
+                Ok(first) => first,
+                Err(_) => {
+                    let renewed = self.renew(&part.shard).await;
+                    prepared.abort();
+                    return renewed.and(Err(()));
+                }
+            };
+            prepared.fence(&part.shard);
+            let mut outbox = Vec::new();
+            let mut tasks = Vec::with_capacity(part.tasks.len());
+            for (n, (task, at)) in part.tasks.into_iter().enumerate() {
+                let task_id = proto_ids::TaskId::new(first.get() + n as i64);
+                let far = task.fire_at.filter(|fire_at| *fire_at > near);
+                let queued = QueuedTask { task_id, run: part.update.key.clone(), task, at };
+                let home = match far {
+                    Some(fire_at) => {
+                        let data = record::encode_tasks(&queued.run, &[&queued]);
+                        part.update.timers.push(TimerRow { fire_at, task_id, data });
+                        Home::Row(fire_at)
+                    }
+                    None => Home::Outbox,
+                };
+                tasks.push((queued, home));
+            }
+            outbox.extend(tasks.iter().filter(|(_, h)| *h == Home::Outbox).map(|(q, _)| q));
+            if let (Some(low), Some(high)) = (outbox.first(), outbox.last()) {
+                part.update.outbox.push(OutboxRow {
+                    first_task_id: low.task_id,
+                    last_task_id: high.task_id,
+                    data: record::encode_tasks(&part.update.key, &outbox),
+                });
+            }
+            for homed in &part.rehomed {
+                part.update.timers.push(TimerRow {
+                    fire_at: homed.fire_at,
+                    task_id: homed.task.task_id,
+                    data: record::encode_tasks(&homed.task.run, &[homed.task.as_ref()]),
+                });
+            }
+            part.shard.0.queues.register(&tasks, &part.rehomed);
+            prepared.effects.push(Effect {
+                history: part.shard.0.tail.wants(&part.update.history),
+                ended: matches!(part.update.row, schema_store::execution::RowWrite::Delete),
+                shard: part.shard,
+                tasks,
+                rehomed: part.rehomed,
+            });
+            prepared.batch.updates.push(part.update);
+        }
+        for p in progress {
+            prepared.fence(&p.shard);
+            prepared.batch.progress.retain(|other| other.shard != p.shard.id());
+            prepared.batch.progress.push(ShardProgress {
+                shard: p.shard.id(),
+                state: p.state.clone(),
+                trim_outbox: p.trim_outbox,
+                trim_timers: p.trim_timers,
+            });
+        }
+        self.seq += 1;
+        prepared.batch.seq = self.seq;
+        Ok(prepared)
+    }
+
+    async fn commit(&mut self, mut prepared: Prepared) -> Settled {
+        let meters = &self.host.meters;
+        let count = prepared.count;
+        let begun = Instant::now();
+        let batch = std::mem::take(&mut prepared.batch);
+        let ended = self.host.deps.store.execution.commit(batch).await;
+        meters.commit_seconds.observe(begun.elapsed().as_secs_f64());
+        let settled = match ended {
+            Ok(()) => Settled::Stored,
+            Err(CommitError::Fenced(shards)) => {
+                let mut any = false;
+                for shard in prepared.shards.iter().filter(|s| shards.contains(&s.id())) {
+                    shard.lose("another owner took it");
+                    any = true;
+                }
+                if any { Settled::Again } else { Settled::NotStored("the store named no shard") }
+            }
+            Err(CommitError::Conflict(keys)) => Settled::Conflict(keys),
+            Err(CommitError::Unavailable(text)) => {
+                let pause = self.pauses.next_pause();
+                tracing::warn!(lane = self.lane.name, error = text, ?pause, waiting = count,
+                    "the store is unavailable; the batch is submitted again");
+                prepared.abort();
+                meters.batches.with_label_values(&["unavailable"]).inc();
+                tokio::time::sleep(pause).await;
+                return Settled::Again;
+            }
+            Err(CommitError::Unknown(text)) => {
+                tracing::warn!(lane = self.lane.name, seq = self.seq, error = text,
+                    "the outcome of a commit is unknown; its shards are acquired anew");
+                meters.batches.with_label_values(&["unknown"]).inc();
+                self.resolve(&prepared.shards).await
+            }
+            Err(CommitError::Refused(text)) => Settled::Refused(text),
+        };
+        if matches!(settled, Settled::Stored) {
+            self.pauses.reset();
+            self.host.meters.batches.with_label_values(&["stored"]).inc();
+            self.host.meters.updates.inc_by(count as u64);
+            self.host.meters.batch_size.observe(count as f64);
+            prepared.follow();
+        } else {
+            self.host.meters.batches.with_label_values(&["failed"]).inc();
+            prepared.abort();
+        }
+        settled
+    }
+}
+
+impl Prepared {
+    fn fence(&mut self, shard: &Shard) {
+        if self.shards.iter().any(|s| s.id() == shard.id()) {
+            return;
+        }
+        let fence = Fence { shard: shard.id(), range: shard.range() };
+        self.batch.fences.push(fence);
+        self.shards.push(shard.clone());
+    }
+
+    /// The batch is stored: tasks go to their queues.
+    fn follow(self) {
+        for effect in self.effects {
+            let shard = effect.shard;
+            shard.0.tail.extend(&shard.0.host, effect.history, effect.ended);
+            shard.0.queues.committed(&shard, effect.tasks, effect.rehomed);
+        }
+        for shard in &self.shards {
+            shard.0.queues.publish();
+        }
+    }
+
+    /// The batch is not stored: ids that were registered are free.
+    fn abort(&self) {
+        for effect in &self.effects {
+            effect.shard.0.queues.abort(&effect.tasks, &effect.rehomed);
+        }
+    }
+}

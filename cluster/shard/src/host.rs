@@ -1,0 +1,117 @@
+//! What all shards of one process share: the store, the lanes, the queues' workers and what surrounds a
+//! decision.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use cluster_membership::Membership;
+use cluster_runtime::{Metrics, Settings, SharedClock, Tasks};
+use hashbrown::HashSet;
+use namespaces::{Clusters, Namespace, Registry};
+use parking_lot::RwLock;
+use proto_ids::{NamespaceId, ShardId, Timestamp};
+use schema_store::Store;
+
+use crate::{
+    commit::Lane,
+    error::TxnError,
+    metrics::Meters,
+    options::ShardsOptions,
+    policy::Policies,
+    queue::{Executors, Pool, TimerQueue, VisibilityInbox},
+    sweep::Sweeper,
+};
+
+/// What the kernel works with.
+#[derive(Clone)]
+pub struct ShardsDeps {
+    /// The store.
+    pub store: Store,
+    /// Who owns what.
+    pub membership: Membership,
+    /// Namespaces.
+    pub registry: Registry,
+    /// The cluster directory.
+    pub clusters: Clusters,
+    /// The time.
+    pub clock: SharedClock,
+    /// The group all tasks are spawned in.
+    pub tasks: Tasks,
+    /// Live settings.
+    pub settings: Settings,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+pub(crate) struct Host {
+    pub(crate) options: ShardsOptions,
+    pub(crate) deps: ShardsDeps,
+    pub(crate) meters: Meters,
+    pub(crate) policies: Policies,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) transfer: Pool,
+    pub(crate) timer: Pool,
+    pub(crate) timers: TimerQueue,
+    pub(crate) visibility: VisibilityInbox,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) executors: OnceLock<Executors>,
+    /// Namespaces frozen by an explicit barrier. Writers hold it for reading while they submit, so that
+    /// whoever got the write lock knows that every later write sees the change.
+    pub(crate) frozen: RwLock<HashSet<NamespaceId>>,
+    /// Told when a shard is lost.
+    pub(crate) lost: tokio::sync::Notify,
+    pub(crate) cache_bytes: AtomicUsize,
+    pub(crate) tail_bytes: AtomicUsize,
+}
+
+impl Host {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.deps.clock.now_nanos())
+    }
+
+    /// The lane a shard is pinned to.
+    pub(crate) fn lane_of(&self, shard: ShardId) -> Arc<Lane> {
+        let n = usize::try_from(shard.get()).unwrap_or(0) % self.lanes.len();
+        self.lanes[n].clone()
+    }
+
+    /// The namespace, from the cache if it is there.
+    pub(crate) async fn namespace<E>(&self, id: &NamespaceId) -> Result<Arc<Namespace>, TxnError<E>> {
+        if let Some(known) = self.deps.registry.by_id(id) {
+            return Ok(known);
+        }
+        let found = self.deps.registry.resolve_id(id).await;
+        found
+            .map_err(|e| TxnError::Shard(e.into()))?
+            .ok_or_else(|| TxnError::NamespaceNotFound(id.clone()))
+    }
+
+    /// Whether the namespace may be written here now.
+    pub(crate) fn admit<E>(&self, namespace: &Namespace) -> Result<(), TxnError<E>> {
+        let current = self.deps.clusters.current_name();
+        if !namespace.is_active_in(&current) {
+            return Err(TxnError::NotActive {
+                namespace: namespace.name.clone(),
+                current,
+                active: namespace.active_cluster.clone(),
+            });
+        }
+        if namespace.handover || self.frozen.read().contains(&namespace.id) {
+            return Err(TxnError::Handover(namespace.name.clone()));
+        }
+        Ok(())
+    }
+
+    /// Accounts for a change of a cached size.
+    pub(crate) fn recount(total: &AtomicUsize, before: usize, after: usize) {
+        if after >= before {
+            total.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            let _ = total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                Some(n.saturating_sub(before - after))
+            });
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The cache of workflow state. One entry per workflow id holds its lock, its loaded runs and its current
+//! pointer, possibly ahead of the store. Entries are evicted by bytes, least recently used first (second
+//! chance); one that is in use, waits for a commit or holds unstored state has references and stays.
+//!
+//! When a write fails, the entry's epoch rises: cached state belongs to the old epoch and is dropped by the
+//! next holder of the lock, and writes of the old epoch that still wait for their lane fail there.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use cluster_core::{Delta, Task, Workflow};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use proto_ids::{NamespaceId, RunId, RunKey, WorkflowId};
+use schema_store::execution::{CurrentRecord, HistoryNode};
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    time::Instant,
+};
+
+use crate::{
+    commit::Ticket,
+    error::ShardError,
+    host::Host,
+    record,
+    shard::Shard,
+};
+
+/// Names an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WorkflowKey {
+    pub(crate) namespace_id: NamespaceId,
+    pub(crate) workflow_id: WorkflowId,
+}
+
+/// One workflow id.
+pub(crate) struct Entry {
+    pub(crate) key: WorkflowKey,
+    epoch: AtomicU64,
+    cached: Arc<AsyncMutex<Cached>>,
+    used: AtomicBool,
+    bytes: AtomicUsize,
+}
+
+/// What is known of a workflow id.
+#[derive(Default)]
+pub(crate) struct Cached {
+    /// The epoch the rest belongs to.
+    pub(crate) epoch: u64,
+    /// The last write that was submitted; whoever saw this state waits for it before telling anybody.
+    pub(crate) last: Option<Arc<Ticket>>,
+    /// State in memory is suspect: it is dropped once the last write has ended.
+    pub(crate) reload: bool,
+    /// The current pointer; the outer `None` means not loaded.
+    pub(crate) current: Option<Option<CurrentRecord>>,
+    /// Loaded runs.
+    pub(crate) runs: Vec<Slot>,
+}
+
+/// A loaded run.
+pub(crate) struct Slot {
+    pub(crate) workflow: Workflow,
+    /// The row version that will be stored when all submitted writes are; 0 when there is no row yet.
+    pub(crate) row: i64,
+    /// State that is ahead of all submitted writes.
+    pub(crate) behind: Option<Behind>,
+    /// The last write of this run.
+    pub(crate) last: Option<Arc<Ticket>>,
+    pub(crate) hot_bytes: usize,
+    pub(crate) start_bytes: usize,
+    pub(crate) item_bytes: usize,
+}
+
+/// State to be written behind.
+pub(crate) struct Behind {
+    pub(crate) since: Instant,
+    pub(crate) delta: Delta,
+    pub(crate) nodes: Vec<HistoryNode>,
+    pub(crate) tasks: Vec<Task>,
+    /// Raised when the tasks are stored: the copies armed in memory before are then void.
+    pub(crate) superseded: Arc<AtomicBool>,
+}
+
+/// Entries of one shard.
+#[derive(Default)]
+pub(crate) struct Cache(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    by_key: HashMap<WorkflowKey, Arc<Entry>>,
+    /// Eviction order.
+    clock: VecDeque<WorkflowKey>,
+}
+
+/// A locked entry, loaded on demand.
+pub(crate) struct Locked {
+    pub(crate) shard: Shard,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) cached: OwnedMutexGuard<Cached>,
+}
+
+impl Slot {
+    fn bytes(&self) -> usize {
+        // The struct, its strings and maps; the rest is close to its stored size.
+        1_500 + 2 * (self.hot_bytes + self.start_bytes + self.item_bytes)
+    }
+}
+
+impl Entry {
+    fn new(key: WorkflowKey) -> Self {
+        Self {
+            key,
+            epoch: AtomicU64::new(1),
+            cached: Arc::new(AsyncMutex::new(Cached { epoch: 1, ..Cached::default() })),
+            used: AtomicBool::new(true),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Makes everything of the present epoch void.
+    pub(crate) fn fail(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn run_key(&self, run_id: &RunId) -> RunKey {
+        RunKey {
+            namespace_id: self.key.namespace_id.clone(),
+            workflow_id: self.key.workflow_id.clone(),
+            run_id: run_id.clone(),
+        }
+    }
+}
+
+impl Cache {
+    /// The entry, made if need be; and some of the least used ones go when there are too many bytes.
+    fn entry(&self, host: &Host, key: WorkflowKey) -> Arc<Entry> {
+        let mut entries = self.0.lock();
+        if let Some(found) = entries.by_key.get(&key) {
+            found.used.store(true, Ordering::Relaxed);
+            return found.clone();
+        }
+        let made = Arc::new(Entry::new(key.clone()));
+        entries.by_key.insert(key.clone(), made.clone());
+        entries.clock.push_back(key);
+        if host.cache_bytes.load(Ordering::Relaxed) > host.options.cache_bytes {
+            entries.evict(host, 16);
+        }
+        made
+    }
+
+    /// Evicts while the process holds too many bytes.
+    pub(crate) fn trim(&self, host: &Host) {
+        let mut entries = self.0.lock();
+        let looks = entries.clock.len();
+        entries.evict(host, looks);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self, host: &Host) {
+        let mut entries = self.0.lock();
+        for entry in entries.by_key.values() {
+            Host::recount(&host.cache_bytes, entry.bytes.swap(0, Ordering::Relaxed), 0);
+        }
+        *entries = Entries::default();
+    }
+}
+
+impl Entries {
+    fn evict(&mut self, host: &Host, looks: usize) {
+        for _ in 0..looks {
+            if host.cache_bytes.load(Ordering::Relaxed) <= host.options.cache_bytes {
+                return;
+            }
+            let Some(key) = self.clock.pop_front() else { return };
+            let Some(entry) = self.by_key.get(&key) else { continue };
+            // The map's own reference is the only one: nobody works on it, no write of it waits.
+            let idle = Arc::strong_count(entry) == 1;
+            if idle && !entry.used.swap(false, Ordering::Relaxed) {
+                Host::recount(&host.cache_bytes, entry.bytes.load(Ordering::Relaxed), 0);
+                self.by_key.remove(&key);
+            } else {
+                self.clock.push_back(key);
+            }
+        }
+    }
+}
+
+impl Locked {
+    /// Locks the entry and drops what became void since.
+    pub(crate) async fn lock(shard: &Shard, key: WorkflowKey) -> Result<Self, ShardError> {
+        shard.check()?;
+        let entry = shard.0.cache.entry(&shard.0.host, key);
+        let cached = entry.cached.clone().lock_owned().await;
+        let mut locked = Self { shard: shard.clone(), entry, cached };
+        locked.refresh().await;
+        shard.check()?;
+        Ok(locked)
+    }
+
+    async fn refresh(&mut self) {
+        if self.cached.reload
+            && let Some(last) = self.cached.last.clone()
+        {
+            // However it ends, afterwards the store has all there is.
+            let _ = last.wait().await;
+        }
+        let epoch = self.entry.epoch();
+        if self.cached.reload || self.cached.epoch != epoch {
+            *self.cached = Cached { epoch, ..Cached::default() };
+        }
+    }
+
+    /// Drops what is in memory as soon as the writes under way have ended; what the run owes is found again
+    /// by [`Shard::revive`].
+    pub(crate) fn suspect(&mut self) {
+        self.cached.reload = true;
+        let runs = self.cached.runs.iter().map(|s| s.workflow.key.run_id.clone()).collect();
+        self.shard.revive(self.entry.clone(), runs);
+    }
+
+    /// The current pointer.
+    pub(crate) async fn current(&mut self) -> Result<&Option<CurrentRecord>, ShardError> {
+        if self.cached.current.is_none() {
+            let key = &self.entry.key;
+            let store = &self.shard.0.host.deps.store.execution;
+            let found = store
+                .current_load(self.shard.id(), &key.namespace_id, &key.workflow_id)
+                .await?;
+            self.cached.current = Some(found);
+        }
+        Ok(self.cached.current.as_ref().unwrap_or(&None))
+    }
+
+    /// Where the run is among the loaded ones; it is loaded if need be.
+    pub(crate) async fn find(&mut self, run_id: &RunId) -> Result<Option<usize>, ShardError> {
+        if let Some(at) = self.loaded(run_id) {
+            return Ok(Some(at));
+        }
+        let key = self.entry.run_key(run_id);
+        let host = &self.shard.0.host;
+        host.meters.loads.inc();
+        let Some(stored) = host.deps.store.execution.run_load(self.shard.id(), &key).await? else {
+            return Ok(None);
+        };
+        let (hot_bytes, start_bytes) = (stored.hot.len(), stored.start.len());
+        let item_bytes = stored.items.iter().map(|(_, value)| value.len()).sum();
+        let row = stored.version;
+        let workflow = record::decode(key, stored).map_err(|error| {
+            tracing::error!(shard = %self.shard.id(), run = %self.entry.run_key(run_id), %error,
+                "a stored run cannot be read");
+            ShardError::Corrupt(error.to_string())
+        })?;
+        self.cached.runs.push(Slot {
+            workflow,
+            row,
+            behind: None,
+            last: None,
+            hot_bytes,
+            start_bytes,
+            item_bytes,
+        });
+        Ok(Some(self.cached.runs.len() - 1))
+    }
+
+    /// Where the run is among the loaded ones.
+    pub(crate) fn loaded(&self, run_id: &RunId) -> Option<usize> {
+        self.cached.runs.iter().position(|s| s.workflow.key.run_id == *run_id)
+    }
+
+    /// Forgets closed runs whose writes are all done, so that a long chain does not pile up.
+    pub(crate) fn prune(&mut self) {
+        if self.cached.runs.len() <= 4 {
+            return;
+        }
+        let current = self.cached.current.as_ref().and_then(|c| c.as_ref()).map(|c| c.run_id.clone());
+        self.cached.runs.retain(|slot| {
+            slot.workflow.is_running()
+                || slot.behind.is_some()
+                || slot.last.as_ref().is_some_and(|t| !t.is_done())
+                || current.as_ref() == Some(&slot.workflow.key.run_id)
+        });
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let bytes = 300 + self.cached.runs.iter().map(Slot::bytes).sum::<usize>();
+        let before = self.entry.bytes.swap(bytes, Ordering::Relaxed);
+        let host = &self.shard.0.host;
+        Host::recount(&host.cache_bytes, before, bytes);
+    }
+}

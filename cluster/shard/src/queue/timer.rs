@@ -1,0 +1,162 @@
+//! One heap of moments for the whole process: timers within the window, pauses between attempts, parked
+//! tasks, and looks at the next window. No rounding.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use cluster_runtime::CancellationToken;
+use parking_lot::Mutex;
+use proto_ids::{RunKey, Timestamp};
+use tokio::sync::Notify;
+
+use super::Job;
+use crate::{host::Host, shard::Shard};
+
+/// Longest sleep: bounds the harm of a wall clock that is set forward.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// What happens at a moment.
+pub(crate) enum What {
+    /// A task is due.
+    Fire(Job),
+    /// A task's pause is over.
+    Again(Job),
+    /// A shard's timer window ends soon.
+    Window(Shard),
+    /// A parked task has waited long enough.
+    Unpark(Shard, RunKey, u64),
+}
+
+struct Item {
+    at: i64,
+    seq: u64,
+    what: What,
+}
+
+/// The heap.
+pub(crate) struct TimerQueue {
+    heap: Mutex<(BinaryHeap<Reverse<Item>>, u64)>,
+    /// When the first item is due; what is armed earlier wakes the task.
+    first: AtomicI64,
+    earlier: Notify,
+}
+
+impl Default for TimerQueue {
+    fn default() -> Self {
+        Self {
+            heap: Mutex::default(),
+            first: AtomicI64::new(i64::MAX),
+            earlier: Notify::new(),
+        }
+    }
+}
+
+impl TimerQueue {
+    pub(crate) fn arm(&self, at: Timestamp, what: What) {
+        let mut heap = self.heap.lock();
+        heap.1 += 1;
+        let item = Item { at: at.nanos(), seq: heap.1, what };
+        heap.0.push(Reverse(item));
+        if at.nanos() < self.first.load(Ordering::Acquire) {
+            self.first.store(at.nanos(), Ordering::Release);
+            drop(heap);
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Arms a task.
+    pub(crate) fn arm_job(&self, at: Timestamp, job: Job) {
+        self.arm(at, What::Fire(job));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap.lock().0.len()
+    }
+
+    fn due(&self, now: i64) -> Vec<Item> {
+        let mut heap = self.heap.lock();
+        let mut due = Vec::new();
+        while let Some(first) = heap.0.peek_mut() {
+            if first.0.at > now {
+                break;
+            }
+            due.push(std::collections::binary_heap::PeekMut::pop(first).0);
+        }
+        let first = heap.0.peek().map_or(i64::MAX, |item| item.0.at);
+        self.first.store(first, Ordering::Release);
+        due
+    }
+
+    /// Runs the heap until told to stop.
+    pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
+        loop {
+            let earlier = host.timers.earlier.notified();
+            let now = host.now().nanos();
+            for item in host.timers.due(now) {
+                item.happen(&host, now);
+            }
+            let first = host.timers.first.load(Ordering::Acquire);
+            let sleep = u64::try_from(first.saturating_sub(host.now().nanos())).unwrap_or(0);
+            let asleep = async {
+                if first == i64::MAX {
+                    std::future::pending().await
+                } else {
+                    tokio::time::sleep(Duration::from_nanos(sleep).min(LONGEST_SLEEP)).await;
+                }
+            };
+            tokio::select! {
+                () = asleep => {}
+                () = earlier => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+impl Item {
+    fn happen(self, host: &Host, now: i64) {
+        match self.what {
+            What::Fire(job) => {
+                let late = Duration::from_nanos(u64::try_from(now - self.at).unwrap_or(0));
+                host.meters.timer_lateness.observe(late.as_secs_f64());
+                if !job.is_void() {
+                    job.dispatch();
+                }
+            }
+            What::Again(job) => {
+                if !job.is_void() {
+                    job.dispatch();
+                }
+            }
+            What::Window(shard) => shard.advance_window(),
+            What::Unpark(shard, run, ticket) => shard.0.parked.unpark(&run, ticket),
+        }
+    }
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Item {}
+
+impl PartialOrd for Item {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Item {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.seq).cmp(&(other.at, other.seq))
+    }
+}

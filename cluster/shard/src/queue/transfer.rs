@@ -1,0 +1,162 @@
+//! Workers that execute tasks, and what follows from each verdict.
+
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use cluster_runtime::{TaskKind, Tasks};
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::Instant};
+use tracing::Instrument;
+
+use super::{Executor, Job, Role, Verdict, timer::What};
+use crate::{error::TxnError, host::Host, record};
+
+/// Where tasks that can never be done are recorded.
+const DEAD: &str = "task-dead-letters";
+
+/// First pause after a failed attempt that names none.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// How soon a task is looked at again when something changed in its shard while it was judged.
+const QUICK_LOOK: Duration = Duration::from_millis(200);
+
+/// Tasks that wait for a worker.
+pub(crate) struct Pool {
+    name: &'static str,
+    waiting: Mutex<VecDeque<Job>>,
+    ready: Semaphore,
+}
+
+impl Pool {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, waiting: Mutex::default(), ready: Semaphore::new(0) }
+    }
+
+    pub(crate) fn push(&self, job: Job) {
+        self.waiting.lock().push_back(job);
+        self.ready.add_permits(1);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
+    async fn pop(&self) -> Option<Job> {
+        self.ready.acquire().await.ok()?.forget();
+        self.waiting.lock().pop_front()
+    }
+}
+
+/// Starts `n` workers of one of the host's pools.
+pub(crate) fn start(
+    host: &Arc<Host>,
+    tasks: &Tasks,
+    pool: fn(&Host) -> &Pool,
+    executor: &Arc<dyn Executor>,
+    n: usize,
+) {
+    for i in 0..n {
+        let (host, executor) = (host.clone(), executor.clone());
+        // Dropped at shutdown wherever it is: an execution that was cut off is repeated by the next owner.
+        let name = format!("{}-worker-{i}", pool(&host).name);
+        tasks.spawn(TaskKind::Background, name, async move {
+            while let Some(job) = pool(&host).pop().await {
+                work(&host, pool(&host).name, executor.as_ref(), job).await;
+            }
+        });
+    }
+}
+
+async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, job: Job) {
+    if job.is_void() {
+        return;
+    }
+    let role = match role(host, &job).await {
+        Ok(Some(role)) => role,
+        // The namespace is gone, and with it every reason.
+        Ok(None) => return done(&job),
+        Err(()) => return again(host, job, FIRST_PAUSE),
+    };
+    let commits = job.shard.0.queues.commits();
+    let begun = Instant::now();
+    let span = tracing::debug_span!("task", shard = %job.shard.id(), task_id = %job.task.task_id,
+        namespace = %job.task.run.namespace_id, workflow_id = %job.task.run.workflow_id,
+        run_id = %job.task.run.run_id, kind = ?job.task.task.kind, ?role);
+    let execution = AssertUnwindSafe(executor.execute(&job.shard, &job.task, role));
+    let verdict = execution.catch_unwind().instrument(span).await.unwrap_or_else(|_| {
+        tracing::error!(shard = %job.shard.id(), run = %job.task.run, kind = ?job.task.task.kind,
+            "the executor of a task panicked; the task is tried again");
+        Verdict::Retry(host.options.retry_max)
+    });
+    host.meters.task_seconds.with_label_values(&[queue]).observe(begun.elapsed().as_secs_f64());
+    let label = match &verdict {
+        Verdict::Done => "done",
+        Verdict::Retry(_) => "retry",
+        Verdict::Park => "park",
+        Verdict::Poison(_) => "poison",
+    };
+    host.meters.tasks.with_label_values(&[queue, label]).inc();
+    match verdict {
+        Verdict::Done => done(&job),
+        Verdict::Retry(pause) => again(host, job, pause),
+        Verdict::Park => {
+            let changed = job.shard.0.queues.commits() != commits;
+            let delay = if changed { QUICK_LOOK } else { host.options.park_delay };
+            rehome_if_old(host, &job);
+            let shard = job.shard.clone();
+            shard.0.parked.park(job, delay.min(host.options.park_delay));
+        }
+        Verdict::Poison(reason) => bury(host, job, &reason).await,
+    }
+}
+
+/// What this cluster is to the task's namespace now; `None` when there is no such namespace.
+async fn role(host: &Host, job: &Job) -> Result<Option<Role>, ()> {
+    let found = host.namespace::<()>(&job.task.run.namespace_id).await;
+    match found {
+        Ok(namespace) if namespace.is_active_in(&host.deps.clusters.current_name()) => {
+            Ok(Some(Role::Active))
+        }
+        Ok(_) => Ok(Some(Role::Standby)),
+        Err(TxnError::NamespaceNotFound(_)) => Ok(None),
+        Err(_) => Err(()),
+    }
+}
+
+fn done(job: &Job) {
+    job.shard.0.queues.done(&job.task);
+    job.shard.mark();
+}
+
+fn again(host: &Host, mut job: Job, pause: Duration) {
+    job.attempt = job.attempt.saturating_add(1);
+    let grown = FIRST_PAUSE.saturating_mul(1 << job.attempt.min(12));
+    // The first retry comes when the executor said; later ones back off.
+    let pause = if job.attempt == 1 { pause } else { pause.max(grown) };
+    rehome_if_old(host, &job);
+    let at = host.now().plus(pause.min(host.options.retry_max.max(pause)));
+    host.timers.arm(at, What::Again(job));
+}
+
+/// A task that hangs must not hold back the trimming of everything after it: its stored form moves to a
+/// timer row.
+fn rehome_if_old(host: &Host, job: &Job) {
+    let age = host.now().since(job.task.at);
+    if age >= host.options.rehome_after && job.shard.0.queues.is_in_outbox(&job.task) {
+        job.shard.rehome(job.task.clone());
+    }
+}
+
+async fn bury(host: &Host, job: Job, reason: &str) {
+    tracing::error!(shard = %job.shard.id(), run = %job.task.run, kind = ?job.task.task.kind, reason,
+        queue = DEAD, "a task can never be done; it is recorded and dropped");
+    let data: Bytes = record::encode_tasks(&job.task.run, &[job.task.as_ref()]);
+    match host.deps.store.queue.queue_enqueue(DEAD, data).await {
+        Ok(_) => done(&job),
+        Err(error) => {
+            tracing::warn!(%error, "the task could not be recorded yet");
+            again(host, job, host.options.retry_max);
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! A shard that this process owns: the handle through which drivers read and change workflows.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use cluster_core::{Given, Outcome, Refusal, Reply, Task, Workflow};
+use cluster_membership::Role as MemberRole;
+use cluster_runtime::{CancellationToken, TaskKind};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use proto_ids::{EventId, NamespaceId, RangeId, RunId, RunKey, ShardId, Timestamp, WorkflowId};
+use schema_store::execution::CurrentRecord;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    commit::Lane,
+    error::{Ended, ReadError, ShardError, TxnError, UpdateError},
+    host::Host,
+    lease::Lease,
+    load::{Cache, Entry, Locked, WorkflowKey},
+    notify::{RunProgress, Watchers},
+    queue::{Job, Parked, QueuedTask, Queues},
+    record::Positions,
+    tail::Tail,
+    txn::{Mode, Txn},
+};
+
+/// A shard this process owns. Cheap to clone; clones are the same shard. After the shard is lost every
+/// method fails, and a new handle has to be asked for.
+#[derive(Clone)]
+pub struct Shard(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) id: ShardId,
+    pub(crate) host: Arc<Host>,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) lease: Lease,
+    pub(crate) cache: Cache,
+    pub(crate) queues: Queues,
+    pub(crate) parked: Parked,
+    pub(crate) watchers: Watchers,
+    pub(crate) tail: Tail,
+    /// Entries with state behind their writes.
+    pub(crate) behind: Mutex<HashMap<WorkflowKey, Arc<Entry>>>,
+    /// Whether the sweeper knows of it.
+    pub(crate) marked: AtomicBool,
+    pub(crate) swept: Mutex<Instant>,
+    lost: CancellationToken,
+    /// No new transactions: it is being handed over in good order.
+    closing: AtomicBool,
+}
+
+/// What an update did.
+#[derive(Clone, Debug)]
+pub struct Updated<T> {
+    /// What the closure returned.
+    pub value: T,
+    /// The rules' data for the answer.
+    pub reply: Reply,
+    /// The run, when the request did not name one.
+    pub run_id: RunId,
+    /// Id of the run's next event afterwards.
+    pub next_event_id: EventId,
+    /// Whether the run is closed afterwards.
+    pub closed: bool,
+}
+
+impl Shard {
+    pub(crate) fn new(host: Arc<Host>, id: ShardId, range: RangeId, stored: Positions) -> Self {
+        let lease = Lease::new(range);
+        let edge = host.now().plus(host.options.timer_window);
+        let queues = Queues::new(lease.next(), stored, edge, host.options.replication_ring);
+        Self(Arc::new(Inner {
+            id,
+            lane: host.lane_of(id),
+            lease,
+            cache: Cache::default(),
+            queues,
+            parked: Parked::default(),
+            watchers: Watchers::default(),
+            tail: Tail::default(),
+            behind: Mutex::default(),
+            marked: AtomicBool::new(false),
+            swept: Mutex::new(Instant::now()),
+            lost: CancellationToken::new(),
+            closing: AtomicBool::new(false),
+            host,
+        }))
+    }
+
+    /// Which shard.
+    pub fn id(&self) -> ShardId {
+        self.0.id
+    }
+
+    /// The range its writes name.
+    pub fn range(&self) -> RangeId {
+        self.0.lease.range()
+    }
+
+    /// Returns when the shard is lost.
+    pub async fn lost(&self) {
+        self.0.lost.cancelled().await;
+    }
+
+    /// The general transaction on one workflow id: locks it, loads on demand, lets `f` decide, hands what it
+    /// staged to the commit lane, unlocks, and returns when everything `f` may have seen is durable. Refuses
+    /// when the namespace is not active here or in handover.
+    pub async fn transact<T, E>(
+        &self,
+        namespace_id: &NamespaceId,
+        workflow_id: &WorkflowId,
+        f: impl AsyncFnOnce(&mut Txn) -> Result<T, E>,
+    ) -> Result<T, TxnError<E>> {
+        let mut txn = Txn::begin(self, key_of(namespace_id, workflow_id), Mode::Active).await?;
+        let result = f(&mut txn).await;
+        txn.end(result).await
+    }
+
+    /// [`Self::transact`] for writes that are right on a standby too: events of other clusters, deletions.
+    pub async fn replicate<T, E>(
+        &self,
+        namespace_id: &NamespaceId,
+        workflow_id: &WorkflowId,
+        f: impl AsyncFnOnce(&mut Txn) -> Result<T, E>,
+    ) -> Result<T, TxnError<E>> {
+        let mut txn = Txn::begin(self, key_of(namespace_id, workflow_id), Mode::Replicating).await?;
+        let result = f(&mut txn).await;
+        txn.end(result).await
+    }
+
+    /// Decides on one existing run; an empty run id means the current run. A refusal is returned when the
+    /// state it was based on is durable.
+    pub async fn update<T>(
+        &self,
+        key: &RunKey,
+        f: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal>,
+    ) -> Result<Updated<T>, UpdateError> {
+        let workflow = key_of(&key.namespace_id, &key.workflow_id);
+        let mut txn = Txn::begin::<Ended>(self, workflow, Mode::Active).await?;
+        let result = decide(&mut txn, &key.run_id, f).await;
+        let ended = match result {
+            Ok(decided) => txn.end(decided).await,
+            Err(error) => {
+                txn.end::<(), Ended>(Ok(())).await?;
+                return Err(error.into());
+            }
+        };
+        Ok(ended?)
+    }
+
+    /// Reads one run; an empty run id means the current run. What is read is durable when this returns,
+    /// except for state nobody was promised ("started").
+    pub async fn read<T>(
+        &self,
+        key: &RunKey,
+        f: impl FnOnce(&Workflow) -> T,
+    ) -> Result<T, ReadError> {
+        let mut locked = Locked::lock(self, key_of(&key.namespace_id, &key.workflow_id)).await?;
+        let run_id = match named_run(&mut locked, &key.run_id).await? {
+            Some(run_id) => run_id,
+            None => return Err(ReadError::NotFound),
+        };
+        let found = locked.find(&run_id).await?;
+        let value = found.map(|at| f(&locked.cached.runs[at].workflow));
+        let last = locked.cached.last.clone();
+        drop(locked);
+        if let Some(last) = last {
+            last.wait().await?;
+        }
+        value.ok_or(ReadError::NotFound)
+    }
+
+    /// The workflow id's current pointer.
+    pub async fn current(
+        &self,
+        namespace_id: &NamespaceId,
+        workflow_id: &WorkflowId,
+    ) -> Result<Option<CurrentRecord>, ShardError> {
+        let mut locked = Locked::lock(self, key_of(namespace_id, workflow_id)).await?;
+        let current = locked.current().await?.clone();
+        let last = locked.cached.last.clone();
+        drop(locked);
+        if let Some(last) = last {
+            last.wait().await?;
+        }
+        Ok(current)
+    }
+
+    /// Fires after each commit of the run from now on. Subscribe, then read: the first value says nothing.
+    /// The sender goes away when the shard is lost.
+    pub fn watch_run(&self, key: &RunKey) -> watch::Receiver<RunProgress> {
+        let receiver = self.0.watchers.watch(key);
+        if self.is_lost() {
+            self.0.watchers.clear();
+        }
+        receiver
+    }
+
+    /// Keys of all runs of the shard, in order, after `after`; for scans.
+    pub async fn runs(&self, after: Option<RunKey>, limit: usize) -> Result<Vec<RunKey>, ShardError> {
+        self.check()?;
+        Ok(self.0.host.deps.store.execution.run_list(self.id(), after, limit).await?)
+    }
+
+    /// Deletes a run with its history: branches first, so that a crash leaves the run, and with it the
+    /// reason to come again. Allowed on a standby. A run that does not exist is deleted.
+    pub async fn delete_run(&self, key: &RunKey) -> Result<(), ShardError> {
+        let branches = match self.read(key, |w| w.versions.clone()).await {
+            Ok(versions) => versions.histories,
+            Err(ReadError::NotFound) => return Ok(()),
+            Err(ReadError::Shard(error)) => return Err(error),
+        };
+        for history in &branches {
+            let branch = crate::record::branch_record(self.id(), &history.branch);
+            self.0.tail.forget(&self.0.host, &branch.branch_id);
+            self.0.host.deps.store.history.history_delete(&branch).await?;
+        }
+        let deleted = self
+            .replicate(&key.namespace_id, &key.workflow_id, async |txn: &mut Txn| {
+                match txn.run(&key.run_id).await? {
+                    Some(_) => txn.delete(&key.run_id),
+                    None => Ok(()),
+                }
+            })
+            .await;
+        match deleted {
+            Ok(()) | Err(TxnError::NamespaceNotFound(_)) => Ok(()),
+            Err(TxnError::Decided(error) | TxnError::Shard(error)) => Err(error),
+            Err(other) => Err(ShardError::Unavailable(other.to_string())),
+        }
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.lost.is_cancelled()
+    }
+
+    /// Whether the ring gives the shard to this process.
+    pub(crate) fn is_mine(&self) -> bool {
+        let membership = &self.0.host.deps.membership;
+        let ring = membership.ring(MemberRole::History);
+        ring.owner(&ring_key(self.id())).is_some_and(|m| membership.is_me(m))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ShardError> {
+        if self.is_lost() {
+            return Err(ShardError::Lost(self.id()));
+        }
+        if self.0.closing.load(Ordering::Acquire) {
+            let ring = self.0.host.deps.membership.ring(MemberRole::History);
+            let owner = ring.owner(&ring_key(self.id())).map(|m| m.id.clone());
+            return Err(ShardError::NotOwner { shard: self.id(), owner });
+        }
+        Ok(())
+    }
+
+    /// No new transactions from here on.
+    pub(crate) fn close(&self) {
+        self.0.closing.store(true, Ordering::Release);
+    }
+
+    /// Ownership is gone: everything in memory is worthless.
+    pub(crate) fn lose(&self, why: &str) {
+        if self.is_lost() {
+            return;
+        }
+        self.0.lost.cancel();
+        if self.0.closing.load(Ordering::Acquire) {
+            tracing::info!(shard = %self.id(), range = %self.range(), "released the shard");
+        } else {
+            tracing::warn!(shard = %self.id(), range = %self.range(), why, "lost the shard");
+        }
+        self.0.cache.clear(&self.0.host);
+        self.0.behind.lock().clear();
+        self.0.parked.clear();
+        self.0.watchers.clear();
+        self.0.tail.clear(&self.0.host);
+        self.0.host.lost.notify_one();
+    }
+
+    /// After state was dropped from memory: what its runs owe is found again from what is stored, and
+    /// stored as new tasks, since the old ones may be done on the ground of what was dropped.
+    pub(crate) fn revive(&self, entry: Arc<Entry>, runs: Vec<RunId>) {
+        if self.is_lost() || runs.is_empty() {
+            return;
+        }
+        let shard = self.clone();
+        self.0.host.deps.tasks.spawn(TaskKind::Background, "revive", async move {
+            let Err(error) = shard.revive_now(&entry, &runs).await else { return };
+            if !shard.is_lost() {
+                tracing::error!(shard = %shard.id(), namespace = %entry.key.namespace_id,
+                    workflow_id = %entry.key.workflow_id, %error,
+                    "what a workflow owes could not be found again; its timeouts will tell");
+            }
+        });
+    }
+
+    async fn revive_now(&self, entry: &Arc<Entry>, runs: &[RunId]) -> Result<(), TxnError<ShardError>> {
+        let mut txn = Txn::begin(self, entry.key.clone(), Mode::Replicating).await?;
+        let moment = txn.moment();
+        let policy = moment.given().policy;
+        for run_id in runs {
+            let found = txn.peek(run_id).await.map_err(TxnError::Decided)?;
+            let tasks: Vec<Task> = match found {
+                Some(workflow) if workflow.is_running() => workflow.rebuild_tasks(policy),
+                _ => continue,
+            };
+            txn.add_tasks(run_id, tasks).map_err(TxnError::Decided)?;
+        }
+        txn.end(Ok(())).await
+    }
+
+    pub(crate) fn arm_unsaved(&self, task: QueuedTask, superseded: Option<Arc<AtomicBool>>) {
+        let at = task.task.fire_at.unwrap_or(Timestamp::ZERO);
+        let mut job = Job::new(self, Arc::new(task));
+        job.superseded = superseded;
+        self.0.host.timers.arm_job(at, job);
+    }
+
+    pub(crate) fn note_behind(&self, entry: &Arc<Entry>) {
+        self.0.behind.lock().insert(entry.key.clone(), entry.clone());
+        self.mark();
+    }
+
+    pub(crate) fn forget_behind(&self, key: &WorkflowKey) {
+        self.0.behind.lock().remove(key);
+    }
+
+    /// Tells the sweeper that there is something to write in the background.
+    pub(crate) fn mark(&self) {
+        if !self.0.marked.swap(true, Ordering::AcqRel) {
+            self.0.host.sweeper.mark(self);
+        }
+    }
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shard({}, range {})", self.id(), self.range())
+    }
+}
+
+/// The key of a shard in the history ring.
+pub(crate) fn ring_key(shard: ShardId) -> String {
+    shard.get().to_string()
+}
+
+pub(crate) fn key_of(namespace_id: &NamespaceId, workflow_id: &WorkflowId) -> WorkflowKey {
+    WorkflowKey { namespace_id: namespace_id.clone(), workflow_id: workflow_id.clone() }
+}
+
+/// The run a request means.
+async fn named_run(locked: &mut Locked, run_id: &RunId) -> Result<Option<RunId>, ShardError> {
+    if !run_id.is_empty() {
+        return Ok(Some(run_id.clone()));
+    }
+    Ok(locked.current().await?.as_ref().map(|c| c.run_id.clone()))
+}
+
+type Decided<T> = Result<Updated<T>, Ended>;
+
+async fn decide<T>(
+    txn: &mut Txn,
+    run_id: &RunId,
+    f: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal>,
+) -> Result<Decided<T>, ShardError> {
+    let run_id = if run_id.is_empty() {
+        match txn.current().await? {
+            Some(current) => current.run_id,
+            None => return Ok(Err(Ended::NotFound)),
+        }
+    } else {
+        run_id.clone()
+    };
+    let moment = txn.moment();
+    let Some(workflow) = txn.run(&run_id).await? else { return Ok(Err(Ended::NotFound)) };
+    match f(workflow, &moment.given()) {
+        Ok((outcome, value)) => {
+            let (next_event_id, closed) = (workflow.hot.next_event_id, !workflow.is_running());
+            let reply = txn.put(&run_id, outcome)?;
+            Ok(Ok(Updated { value, reply, run_id, next_event_id, closed }))
+        }
+        Err(refusal) => {
+            if matches!(refusal, Refusal::Corrupt(_)) {
+                txn.spoil();
+            }
+            Ok(Err(Ended::Refused(refusal)))
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Background writes of the process: state that was left behind, and queue positions. Runs only while some
+//! shard has something to write.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use cluster_runtime::CancellationToken;
+use futures::future::join_all;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use proto_ids::{ClusterName, ShardId};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    commit::{Progress, Unit},
+    error::TxnError,
+    host::Host,
+    queue::QueuedTask,
+    shard::Shard,
+    txn::{Mode, Txn},
+};
+
+/// Shards with something to write.
+#[derive(Default)]
+pub(crate) struct Sweeper {
+    marked: Mutex<HashMap<ShardId, Shard>>,
+    ready: Notify,
+}
+
+impl Sweeper {
+    pub(crate) fn mark(&self, shard: &Shard) {
+        self.marked.lock().insert(shard.id(), shard.clone());
+        self.ready.notify_one();
+    }
+
+    fn take(&self) -> Vec<Shard> {
+        let taken = self.marked.lock().drain().map(|(_, shard)| shard).collect::<Vec<_>>();
+        for shard in &taken {
+            shard.0.marked.store(false, Ordering::Release);
+        }
+        taken
+    }
+
+    /// Sweeps until told to stop, and then once more for everything.
+    pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
+        let sweeper = &host.sweeper;
+        while !stop.is_cancelled() {
+            if sweeper.marked.lock().is_empty() {
+                tokio::select! {
+                    () = sweeper.ready.notified() => {}
+                    () = stop.cancelled() => break,
+                }
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(host.options.behind_after) => {}
+                () = stop.cancelled() => break,
+            }
+            let remotes = remotes(&host);
+            let shards = sweeper.take();
+            join_all(shards.iter().map(|shard| shard.sweep(&remotes))).await;
+            host.measure(&shards);
+        }
+        join_all(sweeper.take().iter().map(|shard| shard.settle())).await;
+    }
+}
+
+/// The clusters whose acknowledgement replication tasks wait for.
+fn remotes(host: &Host) -> Vec<ClusterName> {
+    host.deps.clusters.remotes().iter().map(|c| c.name.clone()).collect()
+}
+
+impl Host {
+    /// Numbers that nobody pays for per event.
+    fn measure(&self, shards: &[Shard]) {
+        let meters = &self.meters;
+        let depth = |queue: &str, n: usize| {
+            meters.queue_waiting.with_label_values(&[queue]).set(i64::try_from(n).unwrap_or(i64::MAX));
+        };
+        depth("transfer", self.transfer.len());
+        depth("timer", self.timer.len());
+        depth("armed", self.timers.len());
+        depth("visibility", self.visibility.len());
+        depth("open", shards.iter().map(|s| s.0.queues.open()).sum());
+        depth("parked", shards.iter().map(|s| s.0.parked.len()).sum());
+        meters.cache_bytes.set(self.cache_bytes.load(Ordering::Relaxed) as i64);
+        meters.tail_bytes.set(self.tail_bytes.load(Ordering::Relaxed) as i64);
+    }
+}
+
+impl Shard {
+    /// One round: stores what is old enough, and positions when their time has come.
+    async fn sweep(&self, remotes: &[ClusterName]) {
+        if self.is_lost() {
+            return;
+        }
+        let host = &self.0.host;
+        self.store_behind(host.options.behind_after).await;
+        self.0.cache.trim(host);
+        self.0.tail.trim(host);
+        let due = self.0.swept.lock().elapsed() >= host.options.progress_every;
+        let moved = self.0.queues.has_moved(host.now(), remotes);
+        if due && moved {
+            *self.0.swept.lock() = Instant::now();
+            self.store_progress(remotes).await;
+        }
+        if (moved && !due) || !self.0.behind.lock().is_empty() {
+            self.mark();
+        }
+    }
+
+    /// Stores everything that is not stored yet.
+    pub(crate) async fn settle(&self) {
+        if self.is_lost() {
+            return;
+        }
+        self.store_behind(Duration::ZERO).await;
+        self.store_progress(&remotes(&self.0.host)).await;
+    }
+
+    /// Gives state that has been behind for so long to the lane.
+    pub(crate) async fn store_behind(&self, older_than: Duration) {
+        let entries: Vec<_> = self.0.behind.lock().values().cloned().collect();
+        for entry in entries {
+            let txn = Txn::begin::<()>(self, entry.key.clone(), Mode::Replicating).await;
+            let stored = match txn {
+                Ok(mut txn) => {
+                    txn.put_behind(older_than);
+                    txn.end_unawaited().await
+                }
+                Err(error) => Err(error),
+            };
+            match stored {
+                // Nobody misses what was not promised in a namespace that is gone.
+                Err(TxnError::NamespaceNotFound(_)) => self.forget_behind(&entry.key),
+                Err(error) if !self.is_lost() => {
+                    tracing::debug!(shard = %self.id(), ?error, "state stays behind for now");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Stores queue positions and trims what they allow. A task may be done because of state that is still
+    /// behind, so that goes to the lane first, after the positions were taken: lane order does the rest.
+    async fn store_progress(&self, remotes: &[ClusterName]) {
+        let queues = &self.0.queues;
+        let Some(advance) = queues.advance(self.0.host.now(), remotes) else { return };
+        self.store_behind(Duration::ZERO).await;
+        if !self.0.behind.lock().is_empty() {
+            queues.forget_written();
+            return self.mark();
+        }
+        self.0.lane.push(Unit::Progress(Progress {
+            shard: self.clone(),
+            state: advance.state,
+            trim_outbox: advance.trim_outbox,
+            trim_timers: advance.trim_timers,
+        }));
+    }
+
+    /// Moves a task that is not getting done to a timer row, in the background.
+    pub(crate) fn rehome(&self, task: Arc<QueuedTask>) {
+        let shard = self.clone();
+        let tasks = self.0.host.deps.tasks.clone();
+        tasks.spawn(cluster_runtime::TaskKind::Background, "rehome", async move {
+            let host = &shard.0.host;
+            let key = crate::shard::key_of(&task.run.namespace_id, &task.run.workflow_id);
+            let Ok(mut txn) = Txn::begin::<()>(&shard, key, Mode::Replicating).await else { return };
+            txn.rehome(task, host.now().plus(host.options.rehome_after));
+            let _ = txn.end_unawaited().await;
+        });
+    }
+}
