@@ -19,6 +19,9 @@ use crate::{channel::Channels, deadline, status};
 /// Covers the time in which a dead member is noticed and its keys find a new owner.
 const RETRY: Policy = Policy::exponential(Duration::from_millis(20), Duration::from_millis(400));
 const RETRY_WITHIN: Duration = Duration::from_secs(8);
+/// Where nobody else could take over only a service that starts or re-reads its shard is waited for; a
+/// longer wait would hold up a shutdown.
+const RETRY_ALONE_WITHIN: Duration = Duration::from_secs(1);
 /// How long a member that left the ring may still take to answer: one that leaves in good order ends
 /// what it has begun.
 const LEAVER_GRACE: Duration = Duration::from_secs(1);
@@ -82,8 +85,12 @@ impl<S: ?Sized> Route<S> {
         T: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let within =
-            deadline::timeout_of(request.metadata()).map_or(RETRY_WITHIN, |d| d.min(RETRY_WITHIN));
+        let limit = if self.is_alone() {
+            RETRY_ALONE_WITHIN
+        } else {
+            RETRY_WITHIN
+        };
+        let within = deadline::timeout_of(request.metadata()).map_or(limit, |d| d.min(limit));
         let once = || async {
             let (owner, target) = self.target(|| key(request.get_ref()))?;
             // The clone keeps the request for another attempt.
@@ -174,6 +181,14 @@ impl<S: ?Sized> Route<S> {
             status::unavailable(format!("member {} does not play {}", member.id, self.role))
         })?;
         peers.channels.get(at).map(Target::Remote)
+    }
+
+    fn is_alone(&self) -> bool {
+        let Some(peers) = &self.peers else {
+            return true;
+        };
+        let ring = peers.membership.ring(self.role);
+        matches!(ring.members().next(), Some(only) if ring.len() == 1 && peers.membership.is_me(only))
     }
 
     fn here(&self) -> Result<Target<S>, Status> {
