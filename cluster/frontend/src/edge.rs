@@ -1,0 +1,242 @@
+//! The one path of every call on a namespace. What RPCs differ in is told by [`Rpc`] and its [`Nature`];
+//! what they do is in [`Serve`]. Nothing about forwarding, hand-over, quotas or statuses is in their files.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cluster_rpc::{
+    deadline,
+    status::{self, Masking},
+};
+use namespaces::Namespace;
+use proto_messages::temporal::api::enums::v1::NamespaceState;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use crate::{
+    frontend::Host,
+    limits,
+    quota::Counts,
+    redirect::{Forwarded, Marks},
+    refusal, token, versions,
+};
+
+mod path;
+mod rpc;
+mod table;
+
+pub(crate) use rpc::{Locate, Nature, Parks, Rpc, Serve, operation};
+
+/// What is known about a call beside its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// The namespace it is about, as known when this attempt began.
+    pub(crate) namespace: Arc<Namespace>,
+    /// When the caller stops waiting.
+    pub(crate) deadline: Option<Instant>,
+    /// Identifies a poll for cancelling it.
+    pub(crate) poller_id: String,
+    /// The caller's headers.
+    pub(crate) headers: Arc<MetadataMap>,
+}
+
+/// A call at the door.
+struct Arrival {
+    headers: Arc<MetadataMap>,
+    marks: Marks,
+    deadline: Option<Instant>,
+}
+
+impl Call {
+    /// A request to another service that ends when the caller stops waiting.
+    pub(crate) fn onward<T>(&self, message: T) -> Request<T> {
+        self.onward_within(message, Duration::ZERO)
+    }
+
+    /// The same, ending `reserve` before, so that an answer made at the end still arrives.
+    pub(crate) fn onward_within<T>(&self, message: T, reserve: Duration) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(left) = left(self.deadline) {
+            request.set_timeout(left.saturating_sub(reserve));
+        }
+        request
+    }
+
+    pub(crate) fn namespace_id(&self) -> String {
+        self.namespace.id.to_string()
+    }
+}
+
+/// What is left until the deadline; `None` when there is none.
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|d| d.saturating_duration_since(Instant::now()))
+}
+
+impl Host {
+    /// Serves a call on a namespace, here or elsewhere.
+    pub(crate) async fn run<R: Serve>(
+        &self,
+        request: Request<R>,
+    ) -> Result<Response<R::Answer>, Status> {
+        let running = self.metrics.begin(operation::<R>());
+        let result = self.checked(request).await;
+        let result = result.map_err(|s| self.for_client(s));
+        running.end(&result);
+        result.map(Response::new)
+    }
+
+    /// Serves a call that is about no namespace, or about the namespace's own record.
+    pub(crate) async fn run_plain<T, A, F>(
+        &self,
+        operation: &'static str,
+        request: Request<T>,
+        serve: impl FnOnce(T) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        F: Future<Output = Result<A, Status>> + Send,
+    {
+        let running = self.metrics.begin(operation);
+        let result = match self
+            .readiness
+            .check()
+            .and_then(|()| versions::check(request.metadata()))
+        {
+            Ok(()) => serve(request.into_inner()).await,
+            Err(refused) => Err(refused),
+        };
+        let result = result.map_err(|s| self.for_client(s));
+        running.end(&result);
+        result.map(Response::new)
+    }
+
+    fn for_client(&self, refused: Status) -> Status {
+        let masking = match self.settings.get(&limits::OPEN_ERRORS) {
+            true => Masking::Open,
+            false => Masking::Masked,
+        };
+        status::for_clients(refused, masking)
+    }
+
+    async fn checked<R: Serve>(&self, request: Request<R>) -> Result<R::Answer, Status> {
+        self.readiness.check()?;
+        versions::check(request.metadata())?;
+        let (headers, _, message) = request.into_parts();
+        let arrival = Arrival {
+            marks: Marks::read(&headers),
+            deadline: deadline::timeout_of(&headers).map(|d| Instant::now() + d),
+            headers: Arc::new(headers),
+        };
+        if R::NATURE.parks == Parks::Poll {
+            check_poll_deadline(&arrival, operation::<R>())?;
+        }
+        let namespace = self.namespace_of(message.locate()).await?;
+        self.drive(&arrival, message, namespace).await
+    }
+
+    /// The namespace a request means, by name or by what its token says.
+    async fn namespace_of(&self, locate: Locate<'_>) -> Result<Arc<Namespace>, Status> {
+        let (name, id) = match locate {
+            Locate::Name(name) => (name, None),
+            Locate::Task { name, task_token } => {
+                (name, Some(token::task(task_token)?.namespace_id))
+            }
+            Locate::Query { name, task_token } => {
+                (name, Some(token::query(task_token)?.namespace_id))
+            }
+        };
+        let Some(id) = id else {
+            return self.namespace_named(name).await;
+        };
+        let found = self.registry.resolve_id(&id.as_str().into()).await;
+        let namespace = found
+            .map_err(refusal::of_store)?
+            .ok_or_else(|| status::namespace_not_found(&id))?;
+        if !name.is_empty() && namespace.name.as_str() != name {
+            return Err(status::invalid_argument(
+                "Operation requested with a token from a different namespace.",
+            ));
+        }
+        Ok(namespace)
+    }
+
+    /// The namespace with this name.
+    pub(crate) async fn namespace_named(&self, name: &str) -> Result<Arc<Namespace>, Status> {
+        if name.is_empty() {
+            return Err(status::invalid_argument("Namespace not set on request."));
+        }
+        if name.len() > self.limits(name).get(&limits::ID_LENGTH) {
+            return Err(status::invalid_argument("Namespace length exceeds limit."));
+        }
+        let name = name.into();
+        let found = self.registry.resolve(&name).await;
+        found
+            .map_err(refusal::of_store)?
+            .ok_or_else(|| refusal::not_found(&name))
+    }
+}
+
+/// A poll without a deadline would be held for ever, and one with a short one ends before it is parked.
+fn check_poll_deadline(arrival: &Arrival, operation: &'static str) -> Result<(), Status> {
+    match left(arrival.deadline) {
+        None => Err(status::invalid_argument("Context timeout is not set.")),
+        Some(left) if left < limits::POLL_DEADLINE_MIN => {
+            Err(status::invalid_argument("Context timeout is too short."))
+        }
+        Some(left) => {
+            if left < limits::POLL_DEADLINE_LOW {
+                tracing::warn!(operation, ?left, "a poll's deadline is very short");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_state(namespace: &Namespace, allowed: &[NamespaceState]) -> Result<(), Status> {
+    let state = namespace.api_state();
+    if allowed.contains(&state) {
+        return Ok(());
+    }
+    Err(status::namespace_invalid_state(
+        namespace.name.as_str(),
+        state,
+        allowed,
+    ))
+}
+
+impl Nature {
+    /// An ordinary call.
+    pub(crate) const CALL: Self = Self {
+        forwarded: Forwarded::All,
+        counts: Counts::Call,
+        parks: Parks::No,
+        waits_for_handover: true,
+        states: &[NamespaceState::Registered, NamespaceState::Deprecated],
+    };
+
+    /// One that clients use to act on workflows.
+    pub(crate) const ACT: Self = Self {
+        forwarded: Forwarded::Selected,
+        ..Self::CALL
+    };
+
+    /// One that makes new workflows.
+    pub(crate) const START: Self = Self {
+        states: &[NamespaceState::Registered],
+        ..Self::ACT
+    };
+
+    /// A worker's poll.
+    pub(crate) const POLL: Self = Self {
+        counts: Counts::Long,
+        parks: Parks::Poll,
+        ..Self::CALL
+    };
+
+    /// A list or count.
+    pub(crate) const VISIBILITY: Self = Self {
+        counts: Counts::Visibility,
+        waits_for_handover: false,
+        ..Self::CALL
+    };
+}

@@ -1,0 +1,94 @@
+//! The RPCs of the public API that are about a namespace: their answers, natures and where they name it.
+
+use cluster_rpc::INTERNAL_MESSAGE_BYTES_MAX;
+use proto_messages::temporal::api::workflowservice::v1::*;
+use proto_services::temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
+use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Channel};
+
+use super::{Locate, Nature, Parks, Rpc};
+use crate::redirect::Forwarded;
+
+fn client(channel: Channel) -> WorkflowServiceClient<Channel> {
+    WorkflowServiceClient::new(channel)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)
+}
+
+macro_rules! rpcs {
+    ($($method:ident($request:ident) -> $answer:ident, $nature:expr, $locate:ident;)*) => {$(
+        impl Rpc for $request {
+            type Answer = $answer;
+            const NATURE: Nature = $nature;
+
+            fn locate(&self) -> Locate<'_> {
+                rpcs!(@$locate self)
+            }
+
+            async fn forward(
+                to: Channel,
+                request: Request<Self>,
+            ) -> Result<Response<$answer>, Status> {
+                client(to).$method(request).await
+            }
+        }
+    )*};
+    (@by_name $r:ident) => { Locate::Name(&$r.namespace) };
+    (@by_task $r:ident) => { Locate::Task { name: &$r.namespace, task_token: &$r.task_token } };
+    (@by_query $r:ident) => { Locate::Query { name: &$r.namespace, task_token: &$r.task_token } };
+}
+
+const HISTORY: Nature = Nature {
+    parks: Parks::Read,
+    ..Nature::CALL
+};
+
+/// Told to every host here; a worker that stops has no interest in the other side.
+const AT_ONCE: Nature = Nature {
+    waits_for_handover: false,
+    ..Nature::CALL
+};
+
+const LOCAL: Nature = Nature {
+    forwarded: Forwarded::Never,
+    ..AT_ONCE
+};
+
+rpcs! {
+    start_workflow_execution(StartWorkflowExecutionRequest) -> StartWorkflowExecutionResponse, Nature::START, by_name;
+    signal_with_start_workflow_execution(SignalWithStartWorkflowExecutionRequest) -> SignalWithStartWorkflowExecutionResponse, Nature::START, by_name;
+    signal_workflow_execution(SignalWorkflowExecutionRequest) -> SignalWorkflowExecutionResponse, Nature::ACT, by_name;
+    request_cancel_workflow_execution(RequestCancelWorkflowExecutionRequest) -> RequestCancelWorkflowExecutionResponse, Nature::ACT, by_name;
+    terminate_workflow_execution(TerminateWorkflowExecutionRequest) -> TerminateWorkflowExecutionResponse, Nature::ACT, by_name;
+    delete_workflow_execution(DeleteWorkflowExecutionRequest) -> DeleteWorkflowExecutionResponse, Nature::ACT, by_name;
+    reset_workflow_execution(ResetWorkflowExecutionRequest) -> ResetWorkflowExecutionResponse, Nature::ACT, by_name;
+    query_workflow(QueryWorkflowRequest) -> QueryWorkflowResponse, Nature::ACT, by_name;
+    describe_workflow_execution(DescribeWorkflowExecutionRequest) -> DescribeWorkflowExecutionResponse, Nature::CALL, by_name;
+    get_workflow_execution_history(GetWorkflowExecutionHistoryRequest) -> GetWorkflowExecutionHistoryResponse, HISTORY, by_name;
+    get_workflow_execution_history_reverse(GetWorkflowExecutionHistoryReverseRequest) -> GetWorkflowExecutionHistoryReverseResponse, Nature::CALL, by_name;
+
+    poll_workflow_task_queue(PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse, Nature::POLL, by_name;
+    respond_workflow_task_completed(RespondWorkflowTaskCompletedRequest) -> RespondWorkflowTaskCompletedResponse, Nature::CALL, by_task;
+    respond_workflow_task_failed(RespondWorkflowTaskFailedRequest) -> RespondWorkflowTaskFailedResponse, Nature::CALL, by_task;
+    respond_query_task_completed(RespondQueryTaskCompletedRequest) -> RespondQueryTaskCompletedResponse, Nature::CALL, by_query;
+    reset_sticky_task_queue(ResetStickyTaskQueueRequest) -> ResetStickyTaskQueueResponse, Nature::CALL, by_name;
+    shutdown_worker(ShutdownWorkerRequest) -> ShutdownWorkerResponse, AT_ONCE, by_name;
+
+    poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse, Nature::POLL, by_name;
+    record_activity_task_heartbeat(RecordActivityTaskHeartbeatRequest) -> RecordActivityTaskHeartbeatResponse, Nature::CALL, by_task;
+    record_activity_task_heartbeat_by_id(RecordActivityTaskHeartbeatByIdRequest) -> RecordActivityTaskHeartbeatByIdResponse, Nature::CALL, by_name;
+    respond_activity_task_completed(RespondActivityTaskCompletedRequest) -> RespondActivityTaskCompletedResponse, Nature::CALL, by_task;
+    respond_activity_task_completed_by_id(RespondActivityTaskCompletedByIdRequest) -> RespondActivityTaskCompletedByIdResponse, Nature::CALL, by_name;
+    respond_activity_task_failed(RespondActivityTaskFailedRequest) -> RespondActivityTaskFailedResponse, Nature::CALL, by_task;
+    respond_activity_task_failed_by_id(RespondActivityTaskFailedByIdRequest) -> RespondActivityTaskFailedByIdResponse, Nature::CALL, by_name;
+    respond_activity_task_canceled(RespondActivityTaskCanceledRequest) -> RespondActivityTaskCanceledResponse, Nature::CALL, by_task;
+    respond_activity_task_canceled_by_id(RespondActivityTaskCanceledByIdRequest) -> RespondActivityTaskCanceledByIdResponse, Nature::CALL, by_name;
+
+    describe_task_queue(DescribeTaskQueueRequest) -> DescribeTaskQueueResponse, Nature::CALL, by_name;
+    list_task_queue_partitions(ListTaskQueuePartitionsRequest) -> ListTaskQueuePartitionsResponse, LOCAL, by_name;
+    list_workflow_executions(ListWorkflowExecutionsRequest) -> ListWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
+    scan_workflow_executions(ScanWorkflowExecutionsRequest) -> ScanWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
+    list_open_workflow_executions(ListOpenWorkflowExecutionsRequest) -> ListOpenWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
+    list_closed_workflow_executions(ListClosedWorkflowExecutionsRequest) -> ListClosedWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
+    count_workflow_executions(CountWorkflowExecutionsRequest) -> CountWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
+}

@@ -1,0 +1,171 @@
+//! What the frontend is made of, and the gRPC services it offers.
+
+use std::{fmt, sync::Arc};
+
+use cluster_membership::Membership;
+use cluster_rpc::{HistoryClient, MatchingClient};
+use cluster_runtime::{Metrics, Settings, SharedClock};
+use namespaces::{Clusters, Manager, Outbox, Registry};
+use proto_services::temporal::{
+    api::{
+        operatorservice::v1::operator_service_server::OperatorService,
+        workflowservice::v1::workflow_service_server::WorkflowService,
+    },
+    server::api::adminservice::v1::admin_service_server::AdminService,
+};
+use schema_store::{queue::QueueStore, visibility::VisibilityStore};
+
+use crate::{
+    admin_service::{Admin, Delegates},
+    health::Readiness,
+    limits::Limits,
+    metrics::FrontendMetrics,
+    operator_service::Operator,
+    quota::Quota,
+    redirect::Policy,
+    remotes::RemoteFrontends,
+    workflow_service::Workflows,
+};
+
+/// What the frontend tells about the installation.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The name of the store behind workflows.
+    pub persistence_store: String,
+    /// The name of the store behind lists.
+    pub visibility_store: String,
+}
+
+/// What the frontend needs.
+pub struct FrontendDeps {
+    /// Namespaces.
+    pub registry: Registry,
+    /// Changing them.
+    pub manager: Manager,
+    /// The cluster directory.
+    pub clusters: Clusters,
+    /// Lists and counts.
+    pub visibility: Arc<dyn VisibilityStore>,
+    /// The queue that other clusters pull namespaces from.
+    pub queue: Arc<dyn QueueStore>,
+    /// Workflows.
+    pub history: HistoryClient,
+    /// Task queues.
+    pub matching: MatchingClient,
+    /// The other clusters.
+    pub remotes: RemoteFrontends,
+    /// The processes of this cluster.
+    pub membership: Membership,
+    /// Who serves the admin RPCs that are not the frontend's own.
+    pub delegates: Delegates,
+    /// Which calls are passed on to the active cluster.
+    pub policy: Policy,
+    /// Whether calls may be served.
+    pub readiness: Readiness,
+    /// What is told about the installation.
+    pub about: About,
+    /// Live settings.
+    pub settings: Settings,
+    /// Time.
+    pub clock: SharedClock,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+/// The frontend of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Frontend {
+    host: Arc<Host>,
+    delegates: Delegates,
+}
+
+/// What every RPC may use.
+pub(crate) struct Host {
+    pub(crate) registry: Registry,
+    pub(crate) manager: Manager,
+    pub(crate) clusters: Clusters,
+    pub(crate) visibility: Arc<dyn VisibilityStore>,
+    pub(crate) outbox: Outbox,
+    pub(crate) history: HistoryClient,
+    pub(crate) matching: MatchingClient,
+    pub(crate) remotes: RemoteFrontends,
+    pub(crate) membership: Membership,
+    pub(crate) policy: Policy,
+    pub(crate) readiness: Readiness,
+    pub(crate) about: About,
+    pub(crate) settings: Settings,
+    pub(crate) metrics: FrontendMetrics,
+    pub(crate) quota: Quota,
+    pub(crate) ids: Ids,
+}
+
+/// Makes ids for requests that bring none, and for polls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ids;
+
+impl Ids {
+    pub(crate) fn make(self) -> String {
+        uuid::Uuid::new_v4().to_string()
+    }
+}
+
+impl Frontend {
+    /// A frontend over its parts.
+    pub fn new(deps: FrontendDeps) -> Self {
+        let host = Host {
+            outbox: Outbox::new(deps.queue, deps.clusters.clone()),
+            registry: deps.registry,
+            manager: deps.manager,
+            clusters: deps.clusters,
+            visibility: deps.visibility,
+            history: deps.history,
+            matching: deps.matching,
+            remotes: deps.remotes,
+            membership: deps.membership,
+            policy: deps.policy,
+            readiness: deps.readiness,
+            about: deps.about,
+            metrics: FrontendMetrics::new(&deps.metrics),
+            quota: Quota::new(deps.settings.clone(), deps.clock.clone()),
+            settings: deps.settings,
+            ids: Ids,
+        };
+        Self {
+            host: Arc::new(host),
+            delegates: deps.delegates,
+        }
+    }
+
+    /// The public API.
+    pub fn workflow_service(&self) -> Arc<impl WorkflowService + use<>> {
+        Arc::new(Workflows(self.host.clone()))
+    }
+
+    /// The operators' API.
+    pub fn operator_service(&self) -> Arc<impl OperatorService + use<>> {
+        Arc::new(Operator(self.host.clone()))
+    }
+
+    /// What peer clusters and debugging tools call.
+    pub fn admin_service(&self) -> Arc<impl AdminService + use<>> {
+        Arc::new(Admin::new(self.host.clone(), self.delegates.clone()))
+    }
+
+    /// Whether calls may be served.
+    pub fn readiness(&self) -> &Readiness {
+        &self.host.readiness
+    }
+}
+
+impl Host {
+    /// The limits of a namespace, by name.
+    pub(crate) fn limits<'a>(&'a self, namespace: &'a str) -> Limits<'a> {
+        Limits::new(&self.settings, namespace)
+    }
+}
+
+impl fmt::Debug for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frontend of {:?}", self.host.clusters)
+    }
+}

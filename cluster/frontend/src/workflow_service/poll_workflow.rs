@@ -1,0 +1,51 @@
+//! PollWorkflowTaskQueue. An empty answer is the default message: SDKs compare.
+
+use proto_messages::{
+    meridian::matching::v1 as matching,
+    temporal::api::{
+        enums::v1::TaskQueueType,
+        workflowservice::v1::{PollWorkflowTaskQueueRequest, PollWorkflowTaskQueueResponse},
+    },
+};
+use tonic::Status;
+
+use crate::{
+    edge::{Call, Serve},
+    frontend::Host,
+    validate,
+};
+
+impl Serve for PollWorkflowTaskQueueRequest {
+    async fn serve(
+        mut self,
+        host: &Host,
+        call: &Call,
+    ) -> Result<PollWorkflowTaskQueueResponse, Status> {
+        let limits = host.limits(call.namespace.name.as_str());
+        validate::length("Identity", &self.identity, limits)?;
+        validate::task_queue(self.task_queue.as_mut(), limits)?;
+        let request = matching::PollWorkflowTaskQueueRequest {
+            namespace_id: call.namespace_id(),
+            request: Some(self),
+            poller_id: call.poller_id.clone(),
+        };
+        let answer = host
+            .matching
+            .poll_workflow_task_queue(call.onward(request))
+            .await?;
+        Ok(match answer.task_token.is_empty() {
+            true => PollWorkflowTaskQueueResponse::default(),
+            false => answer,
+        })
+    }
+
+    async fn unpark(&self, host: &Host, call: &Call) {
+        let request = matching::CancelOutstandingPollRequest {
+            namespace_id: call.namespace_id(),
+            task_queue: self.task_queue.clone(),
+            task_queue_type: TaskQueueType::Workflow as i32,
+            poller_id: call.poller_id.clone(),
+        };
+        super::poll_activity::cancel(host, request).await;
+    }
+}

@@ -1,0 +1,58 @@
+//! RespondWorkflowTaskCompleted and RespondWorkflowTaskFailed.
+
+use proto_messages::{
+    meridian::history::v1 as history,
+    temporal::api::workflowservice::v1::{
+        RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse,
+        RespondWorkflowTaskFailedRequest, RespondWorkflowTaskFailedResponse,
+    },
+};
+use tonic::Status;
+
+use crate::{
+    edge::{Call, Serve},
+    frontend::Host,
+    validate,
+};
+
+impl Serve for RespondWorkflowTaskCompletedRequest {
+    async fn serve(
+        self,
+        host: &Host,
+        call: &Call,
+    ) -> Result<RespondWorkflowTaskCompletedResponse, Status> {
+        let limits = host.limits(call.namespace.name.as_str());
+        validate::length("Identity", &self.identity, limits)?;
+        let request = history::RespondWorkflowTaskCompletedRequest {
+            namespace_id: call.namespace_id(),
+            request: Some(self),
+        };
+        host.history
+            .respond_workflow_task_completed(call.onward(request))
+            .await
+    }
+}
+
+impl Serve for RespondWorkflowTaskFailedRequest {
+    async fn serve(
+        self,
+        host: &Host,
+        call: &Call,
+    ) -> Result<RespondWorkflowTaskFailedResponse, Status> {
+        let limits = host.limits(call.namespace.name.as_str());
+        validate::length("Identity", &self.identity, limits)?;
+        let mut this = self;
+        if !validate::fits(this.failure.as_ref(), limits) {
+            let whole = this.failure.take();
+            this.failure = whole.map(super::respond_activity::cut);
+        }
+        let request = history::RespondWorkflowTaskFailedRequest {
+            namespace_id: call.namespace_id(),
+            request: Some(this),
+        };
+        host.history
+            .respond_workflow_task_failed(call.onward(request))
+            .await?;
+        Ok(RespondWorkflowTaskFailedResponse {})
+    }
+}
