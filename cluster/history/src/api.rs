@@ -1,0 +1,73 @@
+//! The RPCs of the history service, a file per family. Each looks up the shard, lets the core decide under
+//! the run's lock, and makes the answer; none holds state.
+
+pub mod activity;
+pub mod admin;
+pub mod cancel;
+pub mod child;
+pub mod delete;
+pub mod describe;
+pub mod get_history;
+pub mod query;
+pub mod reset;
+pub mod signal;
+pub mod start;
+pub mod terminate;
+pub mod workflow_task;
+
+use proto_ids::RunKey;
+use proto_messages::temporal::api::common::v1::WorkflowExecution;
+use tonic::Status;
+
+use cluster_core::{Durability, Outcome};
+use cluster_rpc::status;
+
+/// The public request inside an internal one.
+pub fn required<T>(request: Option<T>) -> Result<T, Status> {
+    request.ok_or_else(|| status::invalid_argument("Request is not set."))
+}
+
+/// The run an execution names; an empty run id means the current run.
+pub fn run_key(
+    namespace_id: &str,
+    execution: Option<&WorkflowExecution>,
+) -> Result<RunKey, Status> {
+    let execution =
+        execution.ok_or_else(|| status::invalid_argument("Execution is not set on request."))?;
+    if execution.workflow_id.is_empty() {
+        return Err(status::invalid_argument(
+            "WorkflowId is not set on request.",
+        ));
+    }
+    Ok(RunKey::new(
+        namespace_id,
+        execution.workflow_id.as_str(),
+        execution.run_id.as_str(),
+    ))
+}
+
+/// An outcome that changes nothing.
+pub fn unchanged() -> Outcome {
+    Outcome {
+        durability: Durability::None,
+        ..Outcome::default()
+    }
+}
+
+/// Two decisions made one after the other on the same run, as one.
+pub fn both(mut first: Outcome, second: Outcome) -> Outcome {
+    first.events.extend(second.events);
+    first.delta.merge(second.delta);
+    first.tasks.extend(second.tasks);
+    first.durability = second.durability;
+    first.new_run = second.new_run.or(first.new_run);
+    first.reply = second.reply;
+    first
+}
+
+/// Makes a start wait for its commit when nothing else would bring the task back.
+pub fn promote(outcome: &mut Outcome, durable: bool) {
+    if durable && outcome.durability == Durability::Behind {
+        outcome.durability = Durability::Durable;
+    }
+}

@@ -1,0 +1,151 @@
+//! What workers say about activities. Tokens name run, scheduled event and attempt; calls by activity id
+//! come with a token that holds the id instead.
+
+use bytes::Bytes;
+use proto_ids::EventId;
+use proto_messages::{
+    meridian::history::v1::{self as internal, Empty},
+    temporal::api::workflowservice::v1 as public,
+};
+use tonic::Status;
+
+use cluster_core::{Refusal, Reply, Request, request::ActivityRef};
+
+use crate::{
+    api::{self, required, run_key},
+    engine::Engine,
+    poll, token,
+};
+
+/// A worker takes an activity: RecordActivityTaskStarted, called by matching.
+pub async fn started(
+    engine: &Engine,
+    request: internal::RecordActivityTaskStartedRequest,
+) -> Result<public::PollActivityTaskQueueResponse, Status> {
+    let key = run_key(&request.namespace_id, request.execution.as_ref())?;
+    let namespace = engine.namespace(&key.namespace_id)?;
+    let shard = engine.shard_of(&key).await?;
+    let scheduled = EventId::new(request.scheduled_event_id);
+    let durable = request.durable;
+    let ask = Request::StartActivity {
+        scheduled_event_id: scheduled,
+        attempt: request.attempt,
+        request_id: request.request_id,
+        identity: request.poll_request.map(|p| p.identity).unwrap_or_default(),
+    };
+    let updated = engine.update(&shard, &key, |wf, given| {
+        let mut outcome = wf.handle(ask, given)?;
+        api::promote(&mut outcome, durable);
+        let activity = wf
+            .activities
+            .get(&scheduled)
+            .ok_or(Refusal::ActivityNotFound)?;
+        let task = poll::activity_task(wf, activity, namespace.name.as_str());
+        Ok((outcome, task))
+    });
+    Ok(updated.await?.value)
+}
+
+/// RecordActivityTaskHeartbeat, by token or id.
+pub async fn heartbeat(
+    engine: &Engine,
+    request: internal::RecordActivityTaskHeartbeatRequest,
+) -> Result<public::RecordActivityTaskHeartbeatResponse, Status> {
+    let public = required(request.request)?;
+    let (details, identity) = (public.details, public.identity);
+    let reply = respond(
+        engine,
+        &request.namespace_id,
+        &public.task_token,
+        |activity| Request::Heartbeat {
+            activity,
+            details,
+            identity,
+        },
+    );
+    let (cancel_requested, activity_paused) = match reply.await? {
+        Reply::Heartbeat {
+            cancel_requested,
+            paused,
+        } => (cancel_requested, paused),
+        _ => (false, false),
+    };
+    Ok(public::RecordActivityTaskHeartbeatResponse {
+        cancel_requested,
+        activity_paused,
+        ..Default::default()
+    })
+}
+
+/// RespondActivityTaskCompleted, by token or id.
+pub async fn completed(
+    engine: &Engine,
+    request: internal::RespondActivityTaskCompletedRequest,
+) -> Result<Empty, Status> {
+    let public = required(request.request)?;
+    let (result, identity) = (public.result, public.identity);
+    let reply = respond(
+        engine,
+        &request.namespace_id,
+        &public.task_token,
+        |activity| Request::CompleteActivity {
+            activity,
+            result,
+            identity,
+        },
+    );
+    reply.await.map(|_| Empty {})
+}
+
+/// RespondActivityTaskFailed, by token or id.
+pub async fn failed(
+    engine: &Engine,
+    request: internal::RespondActivityTaskFailedRequest,
+) -> Result<Empty, Status> {
+    let public = required(request.request)?;
+    let (failure, identity) = (public.failure, public.identity);
+    let last_heartbeat_details = public.last_heartbeat_details;
+    let reply = respond(
+        engine,
+        &request.namespace_id,
+        &public.task_token,
+        |activity| Request::FailActivity {
+            activity,
+            failure,
+            last_heartbeat_details,
+            identity,
+        },
+    );
+    reply.await.map(|_| Empty {})
+}
+
+/// RespondActivityTaskCanceled, by token or id.
+pub async fn canceled(
+    engine: &Engine,
+    request: internal::RespondActivityTaskCanceledRequest,
+) -> Result<Empty, Status> {
+    let public = required(request.request)?;
+    let (details, identity) = (public.details, public.identity);
+    let reply = respond(
+        engine,
+        &request.namespace_id,
+        &public.task_token,
+        |activity| Request::CancelActivity {
+            activity,
+            details,
+            identity,
+        },
+    );
+    reply.await.map(|_| Empty {})
+}
+
+async fn respond(
+    engine: &Engine,
+    namespace_id: &str,
+    task_token: &Bytes,
+    ask: impl FnOnce(ActivityRef) -> Request,
+) -> Result<Reply, Status> {
+    let (key, task) = token::read_task(namespace_id, task_token)?;
+    let request = ask(token::activity_ref(&task)?);
+    Ok(engine.ask(&key, request).await?.reply)
+}

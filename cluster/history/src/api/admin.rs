@@ -1,0 +1,57 @@
+//! What operators ask.
+
+use proto_messages::meridian::history::v1::{
+    DescribeShardsRequest, DescribeShardsResponse, Empty, RebuildTasksRequest,
+    describe_shards_response,
+};
+use tonic::Status;
+
+use cluster_shard::{Shard, Txn};
+
+use crate::{
+    api,
+    engine::Engine,
+    fault::{self, Fault},
+};
+
+/// The shards this process owns.
+pub async fn describe_shards(
+    engine: &Engine,
+    _: DescribeShardsRequest,
+) -> Result<DescribeShardsResponse, Status> {
+    let owned = engine.deps.shards.owned();
+    Ok(DescribeShardsResponse {
+        shards: owned.iter().map(describe).collect(),
+    })
+}
+
+fn describe(shard: &Shard) -> describe_shards_response::Shard {
+    describe_shards_response::Shard {
+        shard_id: shard.id().get(),
+        range_id: shard.range().get(),
+        replication_max_task_id: shard.replication_watermark().borrow().get() - 1,
+        ..Default::default()
+    }
+}
+
+/// Makes every task the run owes again, from its state alone.
+pub async fn rebuild_tasks(engine: &Engine, request: RebuildTasksRequest) -> Result<Empty, Status> {
+    let key = api::run_key(&request.namespace_id, request.execution.as_ref())?;
+    let shard = engine.shard_of(&key).await?;
+    let rebuild = async |txn: &mut Txn| -> Result<(), Fault> {
+        let run_id = match key.run_id.is_empty() {
+            true => txn.current().await?.ok_or(Fault::NoRun)?.run_id,
+            false => key.run_id.clone(),
+        };
+        let moment = txn.moment();
+        let wf = txn.peek(&run_id).await?.ok_or(Fault::NoRun)?;
+        let tasks = wf.rebuild_tasks(moment.given().policy);
+        txn.add_tasks(&run_id, tasks)?;
+        Ok(())
+    };
+    let done = shard
+        .transact(&key.namespace_id, &key.workflow_id, rebuild)
+        .await;
+    done.map_err(|e| fault::status(e.into(), &key))?;
+    Ok(Empty {})
+}

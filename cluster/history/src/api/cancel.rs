@@ -1,0 +1,42 @@
+//! RequestCancelWorkflowExecution, from clients, other runs and parent-close policies.
+
+use proto_ids::EventId;
+use proto_messages::meridian::history::v1::{Empty, RequestCancelWorkflowExecutionRequest};
+use tonic::Status;
+
+use cluster_core::{Refusal, Request};
+
+use crate::{api, engine::Engine};
+
+/// Serves the call. A run that is closed, or was asked before, is a success: what was wanted holds.
+pub async fn cancel(
+    engine: &Engine,
+    request: RequestCancelWorkflowExecutionRequest,
+) -> Result<Empty, Status> {
+    let public = api::required(request.request)?;
+    let key = api::run_key(&request.namespace_id, public.workflow_execution.as_ref())?;
+    let shard = engine.shard_of(&key).await?;
+    let initiated = EventId::new(request.external_initiated_event_id);
+    let ask = Request::Cancel {
+        reason: public.reason,
+        identity: public.identity,
+        request_id: public.request_id,
+        external: request
+            .external_execution
+            .map(|execution| (execution, initiated)),
+        child_only: request.child_workflow_only,
+    };
+    let chain = public.first_execution_run_id;
+    let decided = engine.update(&shard, &key, |wf, given| {
+        if !chain.is_empty() && wf.start.first_run_id.as_str() != chain {
+            return Err(Refusal::NotChild);
+        }
+        match wf.handle(ask, given) {
+            Ok(outcome) => Ok((outcome, ())),
+            Err(Refusal::Closed(_) | Refusal::CancelAlreadyRequested) => Ok((api::unchanged(), ())),
+            Err(refusal) => Err(refusal),
+        }
+    });
+    decided.await?;
+    Ok(Empty {})
+}

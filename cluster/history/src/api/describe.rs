@@ -1,0 +1,225 @@
+//! DescribeWorkflowExecution: a run's state as the public API tells it.
+
+use proto_ids::Timestamp;
+use proto_messages::{
+    meridian::history::v1::DescribeWorkflowExecutionRequest,
+    temporal::api::{
+        activity::v1::ActivityOptions,
+        common::v1::WorkerVersionStamp,
+        enums::v1::{
+            EventType, PendingActivityState, PendingWorkflowTaskState, WorkflowExecutionStatus,
+        },
+        workflow::v1 as view,
+        workflowservice::v1::DescribeWorkflowExecutionResponse,
+    },
+    time::duration_to_proto,
+};
+use tonic::Status;
+
+use cluster_core::state::{Activity, Child, Workflow, WorkflowTask};
+
+use crate::{
+    api,
+    engine::Engine,
+    fault,
+    poll::{execution, normal_queue, time},
+};
+
+/// Serves the call.
+pub async fn describe(
+    engine: &Engine,
+    request: DescribeWorkflowExecutionRequest,
+) -> Result<DescribeWorkflowExecutionResponse, Status> {
+    let public = api::required(request.request)?;
+    let key = api::run_key(&request.namespace_id, public.execution.as_ref())?;
+    let shard = engine.shard_of(&key).await?;
+    let now = engine.now();
+    shard
+        .read(&key, |wf| response(wf, now))
+        .await
+        .map_err(|e| fault::status(e.into(), &key))
+}
+
+fn response(wf: &Workflow, now: Timestamp) -> DescribeWorkflowExecutionResponse {
+    DescribeWorkflowExecutionResponse {
+        execution_config: Some(config(wf)),
+        workflow_execution_info: Some(info(wf)),
+        pending_activities: wf.activities.values().map(|a| activity(a, now)).collect(),
+        pending_children: wf.children.values().map(child).collect(),
+        pending_workflow_task: wf.hot.workflow_task.as_ref().map(workflow_task),
+        workflow_extended_info: Some(extended(wf)),
+        ..Default::default()
+    }
+}
+
+fn config(wf: &Workflow) -> view::WorkflowExecutionConfig {
+    view::WorkflowExecutionConfig {
+        task_queue: Some(normal_queue(&wf.start.task_queue)),
+        workflow_execution_timeout: Some(duration_to_proto(wf.start.execution_timeout)),
+        workflow_run_timeout: Some(duration_to_proto(wf.start.run_timeout)),
+        default_workflow_task_timeout: Some(duration_to_proto(wf.start.task_timeout)),
+        user_metadata: wf.start.user_metadata.clone(),
+    }
+}
+
+fn info(wf: &Workflow) -> view::WorkflowExecutionInfo {
+    let closed = !wf.hot.close_time.is_zero();
+    let begun = if wf.start.execution_time.is_zero() {
+        wf.start.start_time
+    } else {
+        wf.start.execution_time
+    };
+    let root = wf.start.root.clone().or_else(|| Some(execution(&wf.key)));
+    let parent = wf.start.parent.as_ref();
+    view::WorkflowExecutionInfo {
+        execution: Some(execution(&wf.key)),
+        r#type: Some(wf.start.workflow_type.clone()),
+        start_time: time(wf.start.start_time),
+        close_time: time(wf.hot.close_time),
+        status: status(wf) as i32,
+        history_length: wf.hot.next_event_id.get() - 1,
+        parent_namespace_id: parent
+            .map(|p| p.key.namespace_id.as_str().to_owned())
+            .unwrap_or_default(),
+        parent_execution: parent.map(|p| execution(&p.key)),
+        execution_time: time(begun),
+        memo: wf.hot.memo.clone(),
+        search_attributes: wf.hot.search_attributes.clone(),
+        auto_reset_points: wf.hot.reset_points.clone(),
+        task_queue: wf.start.task_queue.clone(),
+        state_transition_count: wf.hot.state_transition_count,
+        history_size_bytes: wf.hot.history_size,
+        most_recent_worker_version_stamp: stamp(wf),
+        execution_duration: closed.then(|| duration_to_proto(wf.hot.close_time.since(begun))),
+        root_execution: root,
+        first_run_id: wf.start.first_run_id.as_str().to_owned(),
+        priority: wf.start.priority.clone(),
+        ..Default::default()
+    }
+}
+
+fn stamp(wf: &Workflow) -> Option<WorkerVersionStamp> {
+    let build_id = &wf.hot.most_recent_build_id;
+    (!build_id.is_empty()).then(|| WorkerVersionStamp {
+        build_id: build_id.clone(),
+        ..Default::default()
+    })
+}
+
+fn status(wf: &Workflow) -> WorkflowExecutionStatus {
+    match wf.hot.status {
+        WorkflowExecutionStatus::Unspecified => WorkflowExecutionStatus::Running,
+        status => status,
+    }
+}
+
+fn extended(wf: &Workflow) -> view::WorkflowExecutionExtendedInfo {
+    let run_expires = if wf.start.run_timeout.is_zero() {
+        Timestamp::ZERO
+    } else {
+        wf.start
+            .execution_time
+            .max(wf.start.start_time)
+            .plus(wf.start.run_timeout)
+    };
+    let started = view::RequestIdInfo {
+        event_type: EventType::WorkflowExecutionStarted as i32,
+        event_id: 1,
+        ..Default::default()
+    };
+    let request_id = wf.start.request_id.clone();
+    view::WorkflowExecutionExtendedInfo {
+        execution_expiration_time: time(wf.start.execution_expiration),
+        run_expiration_time: time(run_expires),
+        cancel_requested: wf.hot.cancel_request.is_some(),
+        original_start_time: time(wf.start.start_time),
+        reset_run_id: wf.hot.reset_run_id.as_str().to_owned(),
+        request_id_infos: (!request_id.is_empty())
+            .then_some((request_id, started))
+            .into_iter()
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn activity(a: &Activity, now: Timestamp) -> view::PendingActivityInfo {
+    let state = activity_state(a);
+    let backing_off =
+        state == PendingActivityState::Scheduled && a.attempt > 1 && a.attempt_scheduled_time > now;
+    let interval = a.attempt_scheduled_time.since(a.last_attempt_complete_time);
+    view::PendingActivityInfo {
+        activity_id: a.activity_id.clone(),
+        activity_type: Some(a.activity_type.clone()),
+        state: state as i32,
+        heartbeat_details: a.heartbeat_details.clone(),
+        last_heartbeat_time: time(a.last_heartbeat_time),
+        last_started_time: time(a.started_time),
+        attempt: a.attempt,
+        maximum_attempts: a.retry_policy.as_ref().map_or(0, |p| p.maximum_attempts),
+        scheduled_time: time(a.scheduled_time),
+        expiration_time: time(a.retry_expiration),
+        last_failure: a.last_failure.clone(),
+        last_worker_identity: last_worker(a).to_owned(),
+        current_retry_interval: backing_off.then(|| duration_to_proto(interval)),
+        last_attempt_complete_time: time(a.last_attempt_complete_time),
+        next_attempt_schedule_time: if backing_off {
+            time(a.attempt_scheduled_time)
+        } else {
+            None
+        },
+        priority: a.priority.clone(),
+        activity_options: Some(ActivityOptions {
+            task_queue: Some(normal_queue(&a.task_queue)),
+            schedule_to_close_timeout: Some(duration_to_proto(a.schedule_to_close_timeout)),
+            schedule_to_start_timeout: Some(duration_to_proto(a.schedule_to_start_timeout)),
+            start_to_close_timeout: Some(duration_to_proto(a.start_to_close_timeout)),
+            heartbeat_timeout: Some(duration_to_proto(a.heartbeat_timeout)),
+            retry_policy: a.retry_policy.clone(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn activity_state(a: &Activity) -> PendingActivityState {
+    if a.cancel_requested_event_id.get() > 0 {
+        PendingActivityState::CancelRequested
+    } else if a.started_time.is_zero() {
+        PendingActivityState::Scheduled
+    } else {
+        PendingActivityState::Started
+    }
+}
+
+fn last_worker(a: &Activity) -> &str {
+    if a.started_time.is_zero() || a.identity.is_empty() {
+        &a.last_worker_identity
+    } else {
+        &a.identity
+    }
+}
+
+fn child(c: &Child) -> view::PendingChildExecutionInfo {
+    view::PendingChildExecutionInfo {
+        workflow_id: c.workflow_id.clone(),
+        run_id: c.run_id.as_str().to_owned(),
+        workflow_type_name: c.workflow_type.name.clone(),
+        initiated_id: c.initiated_event_id.get(),
+        parent_close_policy: c.parent_close_policy as i32,
+    }
+}
+
+fn workflow_task(task: &WorkflowTask) -> view::PendingWorkflowTaskInfo {
+    let state = if task.started_event_id.get() > 0 {
+        PendingWorkflowTaskState::Started
+    } else {
+        PendingWorkflowTaskState::Scheduled
+    };
+    view::PendingWorkflowTaskInfo {
+        state: state as i32,
+        scheduled_time: time(task.scheduled_time),
+        original_scheduled_time: time(task.original_scheduled_time),
+        started_time: time(task.started_time),
+        attempt: task.attempt,
+    }
+}

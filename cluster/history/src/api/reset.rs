@@ -1,0 +1,286 @@
+//! ResetWorkflowExecution: a run that shares its beginning with another one takes its place. History is
+//! read first, outside the run's lock; the transaction checks that nothing was added meanwhile, ends the
+//! current run and makes the new one.
+
+use proto_ids::{EventId, RunId, RunKey};
+use proto_messages::{
+    meridian::history::v1::ResetWorkflowExecutionRequest,
+    temporal::api::{
+        enums::v1::{ResetReapplyExcludeType, ResetReapplyType},
+        history::v1::HistoryEvent,
+        workflow::v1::{PostResetOperation, post_reset_operation::Variant},
+        workflowservice::v1 as public,
+    },
+};
+use tonic::Status;
+
+use cluster_core::{
+    BranchToken, EventBatch, NewRun, Outcome, Request, Workflow,
+    request::{Reset, Signal},
+};
+use cluster_rpc::status;
+use cluster_shard::{CurrentChange, Shard, Txn, TxnError};
+
+use crate::{
+    api,
+    change::{self, IDENTITY, RESETTER},
+    engine::Engine,
+    events,
+    fault::{self, Fault},
+};
+
+/// Runs may be written to while their history is read; after so many attempts the caller tries again.
+const ATTEMPTS: usize = 10;
+/// Runs after the base whose events are delivered again.
+const CHAIN_MAX: usize = 100;
+
+/// History as it was read, and how far each run went then.
+struct Found {
+    base: RunKey,
+    kept: Vec<EventBatch>,
+    later: Vec<HistoryEvent>,
+    read: Vec<(RunId, EventId)>,
+}
+
+/// What of a run has to be known to read it.
+struct Extent {
+    key: RunKey,
+    branch: BranchToken,
+    next_event_id: EventId,
+    new_run_id: RunId,
+}
+
+/// How a transaction that made nothing ended.
+enum Stop {
+    /// A run was written to since it was read.
+    Stale,
+    Fault(Fault),
+}
+
+/// Serves the call.
+pub async fn reset(
+    engine: &Engine,
+    request: ResetWorkflowExecutionRequest,
+) -> Result<public::ResetWorkflowExecutionResponse, Status> {
+    let ask = api::required(request.request)?;
+    let key = api::run_key(&request.namespace_id, ask.workflow_execution.as_ref())?;
+    let shard = engine.shard_of(&key).await?;
+    for _ in 0..ATTEMPTS {
+        let found = read(
+            &shard,
+            &key,
+            EventId::new(ask.workflow_task_finish_event_id),
+        )
+        .await?;
+        let ask = &ask;
+        let decide = async |txn: &mut Txn| decide(txn, found, ask).await;
+        let ended = shard
+            .transact(&key.namespace_id, &key.workflow_id, decide)
+            .await;
+        match ended {
+            Ok((old, run_id)) => {
+                if let Some(old) = old {
+                    engine.queries.unblock(&RunKey { run_id: old, ..key });
+                }
+                return Ok(public::ResetWorkflowExecutionResponse {
+                    run_id: run_id.into(),
+                });
+            }
+            Err(TxnError::Decided(Stop::Stale)) => {}
+            Err(error) => {
+                let error = error.map(|stop| match stop {
+                    Stop::Stale => Fault::Busy("Workflow is busy.".to_owned()),
+                    Stop::Fault(fault) => fault,
+                });
+                return Err(fault::status(error.into(), &key));
+            }
+        }
+    }
+    Err(status::busy_workflow("Workflow is busy."))
+}
+
+/// Reads what the new run keeps, and what came after, of the base and of the runs that continued it.
+async fn read(shard: &Shard, key: &RunKey, finish: EventId) -> Result<Found, Status> {
+    let mut extent = extent(shard, key).await?;
+    let base = extent.key.clone();
+    if finish <= EventId::new(1) || finish >= extent.next_event_id {
+        let text = "Workflow task finish ID must be > 1 && <= workflow last event ID.";
+        return Err(status::invalid_argument(text));
+    }
+    let first = EventId::new(1);
+    let kept = events::all(shard, &base, &extent.branch, first, finish).await?;
+    let later = events::all(shard, &base, &extent.branch, finish, extent.next_event_id).await?;
+    let mut found = Found {
+        base,
+        kept: kept
+            .into_iter()
+            .map(|events| EventBatch { events })
+            .collect(),
+        later: later.into_iter().flatten().collect(),
+        read: vec![(extent.key.run_id.clone(), extent.next_event_id)],
+    };
+    for _ in 0..CHAIN_MAX {
+        if extent.new_run_id.is_empty() {
+            break;
+        }
+        let next = RunKey {
+            run_id: extent.new_run_id.clone(),
+            ..found.base.clone()
+        };
+        extent = match self::extent(shard, &next).await {
+            Ok(extent) => extent,
+            // Retention may have taken it.
+            Err(error) if error.code() == tonic::Code::NotFound => break,
+            Err(error) => return Err(error),
+        };
+        let until = extent.next_event_id;
+        let events = events::all(shard, &next, &extent.branch, first, until).await?;
+        found.later.extend(events.into_iter().flatten());
+        found.read.push((extent.key.run_id.clone(), until));
+    }
+    Ok(found)
+}
+
+async fn extent(shard: &Shard, key: &RunKey) -> Result<Extent, Status> {
+    let look = |wf: &Workflow| Extent {
+        key: wf.key.clone(),
+        branch: wf.versions.current().branch.clone(),
+        next_event_id: wf.hot.next_event_id,
+        new_run_id: wf.hot.new_run_id.clone(),
+    };
+    shard
+        .read(key, look)
+        .await
+        .map_err(|e| fault::status(e.into(), key))
+}
+
+/// The run that was ended, if any, and the new one.
+async fn decide(
+    txn: &mut Txn,
+    found: Found,
+    ask: &public::ResetWorkflowExecutionRequest,
+) -> Result<(Option<RunId>, RunId), Stop> {
+    let current = txn.current().await?;
+    if let Some(current) = &current
+        && !ask.request_id.is_empty()
+        && current.request_id == ask.request_id
+    {
+        return Ok((None, current.run_id.clone()));
+    }
+    for (run_id, next) in &found.read {
+        if txn.peek(run_id).await?.map(|wf| wf.hot.next_event_id) != Some(*next) {
+            return Err(Stop::Stale);
+        }
+    }
+    let new = make(txn, found.base.clone(), found, ask).await?;
+    let new_run_id = new.workflow.key.run_id.clone();
+    let mut ended = None;
+    if let Some(current) = current
+        && end(txn, &current.run_id, ask).await?
+    {
+        ended = Some(current.run_id);
+    }
+    txn.insert(new.workflow, new.events, new.tasks, CurrentChange::Become)?;
+    Ok((ended, new_run_id))
+}
+
+async fn make(
+    txn: &mut Txn,
+    base: RunKey,
+    found: Found,
+    ask: &public::ResetWorkflowExecutionRequest,
+) -> Result<NewRun, Stop> {
+    let moment = txn.moment();
+    let given = moment.given();
+    let reset = wish(ask, change::new_run_id(&given));
+    let Some(wf) = txn.run(&base.run_id).await? else {
+        return Err(Stop::Stale);
+    };
+    let mut new = Workflow::reset(wf, found.kept, found.later, &reset, &given)
+        .map_err(|refusal| Stop::Fault(Fault::Refused(refusal)))?;
+    let moment = txn.moment();
+    for operation in &ask.post_reset_operations {
+        let signal = signal(operation, ask)?;
+        let request = Request::Signal {
+            signal,
+            only_from_parent: None,
+        };
+        let done = new.workflow.handle(request, &moment.given());
+        let done = done.map_err(|refusal| Stop::Fault(Fault::Refused(refusal)))?;
+        new.events.extend(done.events);
+        new.tasks.extend(done.tasks);
+    }
+    if let Some(wf) = txn.run(&base.run_id).await? {
+        wf.hot.reset_run_id = reset.new_run_id;
+        txn.put(&base.run_id, Outcome::default())?;
+    }
+    Ok(new)
+}
+
+/// Ends the current run if it is open.
+async fn end(
+    txn: &mut Txn,
+    run_id: &RunId,
+    ask: &public::ResetWorkflowExecutionRequest,
+) -> Result<bool, Stop> {
+    let is_open = txn.peek(run_id).await?.is_some_and(Workflow::is_running);
+    if is_open {
+        let request = Request::Terminate {
+            reason: ask.reason.clone(),
+            details: None,
+            identity: RESETTER.to_owned(),
+            only_from_parent: None,
+            first_execution_run_id: RunId::default(),
+        };
+        change::within(txn, run_id, request)
+            .await
+            .map_err(Stop::Fault)?;
+    }
+    Ok(is_open)
+}
+
+fn wish(ask: &public::ResetWorkflowExecutionRequest, new_run_id: RunId) -> Reset {
+    let exclude = ask
+        .reset_reapply_exclude_types
+        .iter()
+        .filter_map(|t| ResetReapplyExcludeType::try_from(*t).ok());
+    let reapply = ask.reset_reapply_type();
+    Reset {
+        new_run_id,
+        finish_event_id: EventId::new(ask.workflow_task_finish_event_id),
+        reason: ask.reason.clone(),
+        request_id: ask.request_id.clone(),
+        identity: if ask.identity.is_empty() {
+            IDENTITY.to_owned()
+        } else {
+            ask.identity.clone()
+        },
+        exclude: exclude.collect(),
+        reapply_nothing: reapply == ResetReapplyType::None,
+    }
+}
+
+fn signal(
+    operation: &PostResetOperation,
+    ask: &public::ResetWorkflowExecutionRequest,
+) -> Result<Signal, Stop> {
+    match &operation.variant {
+        Some(Variant::SignalWorkflow(signal)) => Ok(Signal {
+            name: signal.signal_name.clone(),
+            input: signal.input.clone(),
+            header: signal.header.clone(),
+            identity: ask.identity.clone(),
+            ..Signal::default()
+        }),
+        _ => {
+            let text = "this operation after a reset is not supported";
+            Err(Stop::Fault(Fault::Status(status::unimplemented(text))))
+        }
+    }
+}
+
+impl From<cluster_shard::ShardError> for Stop {
+    fn from(error: cluster_shard::ShardError) -> Self {
+        Self::Fault(error.into())
+    }
+}

@@ -1,0 +1,260 @@
+//! StartWorkflowExecution and SignalWithStartWorkflowExecution: one transaction on the workflow id looks at
+//! the current run, lets the id policies decide, and makes the new run, together with the end of the run
+//! it replaces.
+
+mod answer;
+mod policy;
+
+use std::time::Duration;
+
+use proto_ids::{RunId, RunKey};
+use proto_messages::{
+    meridian::history::v1 as internal,
+    temporal::api::{
+        enums::v1::{WorkflowExecutionStatus, WorkflowIdConflictPolicy},
+        workflowservice::v1 as public,
+    },
+    time::duration_from_proto,
+};
+use tonic::Status;
+
+use cluster_core::{
+    Request, Start, Workflow,
+    request::{Parent, Signal},
+};
+use cluster_rpc::status;
+use cluster_shard::{CurrentChange, CurrentRecord, Shard, Txn};
+
+use crate::{
+    api, change,
+    engine::Engine,
+    fault::{self, Fault},
+    poll::{Extent, TaskView},
+    settings,
+};
+use policy::Way;
+
+/// What a start wants, from whichever call it came.
+struct Wish {
+    key: RunKey,
+    start: Start,
+    policies: policy::Policies,
+    /// Set for signal-with-start.
+    signal: Option<Signal>,
+}
+
+/// How a start ended.
+struct Started {
+    run_id: RunId,
+    first_run_id: RunId,
+    is_new: bool,
+    /// The call was served before; the answer is the same.
+    is_repeated: bool,
+    status: WorkflowExecutionStatus,
+    /// The first workflow task, when the caller gets it at once.
+    task: Option<TaskView>,
+}
+
+/// Serves StartWorkflowExecution, for clients and for parents.
+pub async fn start(
+    engine: &Engine,
+    request: internal::StartWorkflowExecutionRequest,
+) -> Result<public::StartWorkflowExecutionResponse, Status> {
+    let ask = api::required(request.request)?;
+    let key = key(&request.namespace_id, &ask.workflow_id)?;
+    let namespace = ask.namespace.clone();
+    let backoff = request
+        .first_workflow_task_backoff
+        .as_ref()
+        .map(|d| duration_from_proto(Some(d)));
+    let wants_eager = ask.request_eager_execution && request.parent.is_none();
+    let mut wish = Wish::new(engine, key, ask, backoff, WorkflowIdConflictPolicy::Fail);
+    wish.start.parent = request.parent.map(parent);
+    wish.start.eager &= wants_eager;
+    let wish_key = wish.key.clone();
+    let shard = engine.shard_of(&wish_key).await?;
+    let mut started = run(engine, &shard, wish).await?;
+    if started.is_repeated && wants_eager {
+        started.task = answer::first_task(&shard, &wish_key, &started.run_id).await?;
+    }
+    answer::started(&shard, &wish_key, &namespace, started).await
+}
+
+/// Serves SignalWithStartWorkflowExecution.
+pub async fn signal_with_start(
+    engine: &Engine,
+    request: internal::SignalWithStartWorkflowExecutionRequest,
+) -> Result<public::SignalWithStartWorkflowExecutionResponse, Status> {
+    let mut ask = api::required(request.request)?;
+    let key = key(&request.namespace_id, &ask.workflow_id)?;
+    let signal = Signal {
+        name: std::mem::take(&mut ask.signal_name),
+        input: ask.signal_input.take(),
+        header: ask.header.clone(),
+        identity: ask.identity.clone(),
+        request_id: ask.request_id.clone(),
+        external: None,
+        skip_workflow_task: false,
+    };
+    let use_existing = WorkflowIdConflictPolicy::UseExisting;
+    let mut wish = Wish::new(engine, key, answer::start_request(ask), None, use_existing);
+    wish.signal = Some(signal);
+    let shard = engine.shard_of(&wish.key).await?;
+    let started = run(engine, &shard, wish).await?;
+    Ok(public::SignalWithStartWorkflowExecutionResponse {
+        run_id: started.run_id.into(),
+        first_execution_run_id: started.first_run_id.into(),
+        started: started.is_new || started.is_repeated,
+        ..Default::default()
+    })
+}
+
+async fn run(engine: &Engine, shard: &Shard, wish: Wish) -> Result<Started, Status> {
+    let key = wish.key.clone();
+    let reuse = engine.deps.settings.get(&settings::REUSE_INTERVAL);
+    let decide = async |txn: &mut Txn| decide(txn, wish, reuse).await;
+    let ended = shard
+        .transact(&key.namespace_id, &key.workflow_id, decide)
+        .await;
+    ended.map_err(|e| fault::status(e.into(), &key))
+}
+
+async fn decide(txn: &mut Txn, wish: Wish, reuse: Duration) -> Result<Started, Fault> {
+    let Some(current) = txn.current().await? else {
+        return make(txn, wish);
+    };
+    let now = txn.moment().now();
+    match policy::way(&wish.policies, &current, &wish.key, now, reuse) {
+        Way::Make => make(txn, wish),
+        Way::Repeat => Ok(Started::existing(&current, true)),
+        Way::Existing if wish.signal.is_some() => signal_existing(txn, wish, &current).await,
+        Way::Existing => Ok(Started::existing(&current, false)),
+        Way::Replace => {
+            end_existing(txn, &wish, &current).await?;
+            make(txn, wish)
+        }
+        Way::Refuse(status) => Err(Fault::Status(*status)),
+    }
+}
+
+/// Makes the new run.
+fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
+    let Wish {
+        key,
+        mut start,
+        signal,
+        ..
+    } = wish;
+    let moment = txn.moment();
+    let given = moment.given();
+    let run_id = change::new_run_id(&given);
+    start.key = RunKey {
+        run_id: run_id.clone(),
+        ..key
+    };
+    start.signal = signal;
+    let (workflow, outcome) = Workflow::start(start, &given).map_err(Fault::Refused)?;
+    let task = workflow
+        .hot
+        .workflow_task
+        .as_ref()
+        .filter(|t| t.started_event_id.get() > 0);
+    let started = Started {
+        task: task.map(|t| TaskView::started(&workflow, t, Extent::Full, Vec::new())),
+        first_run_id: workflow.start.first_run_id.clone(),
+        run_id,
+        is_new: true,
+        is_repeated: false,
+        status: WorkflowExecutionStatus::Running,
+    };
+    txn.insert(
+        workflow,
+        outcome.events,
+        outcome.tasks,
+        CurrentChange::Become,
+    )?;
+    Ok(started)
+}
+
+async fn signal_existing(
+    txn: &mut Txn,
+    wish: Wish,
+    current: &CurrentRecord,
+) -> Result<Started, Fault> {
+    let signal = wish.signal.unwrap_or_default();
+    let request = Request::Signal {
+        signal,
+        only_from_parent: None,
+    };
+    change::within(txn, &current.run_id, request).await?;
+    Ok(Started::existing(current, false))
+}
+
+async fn end_existing(txn: &mut Txn, wish: &Wish, current: &CurrentRecord) -> Result<(), Fault> {
+    let reason = match wish.policies.is_old_terminate {
+        true => "TerminateIfRunning WorkflowIdReusePolicy Policy",
+        false => "TerminateExisting WorkflowIdConflictPolicy",
+    };
+    change::within(txn, &current.run_id, change::terminate(reason.to_owned())).await?;
+    Ok(())
+}
+
+impl Wish {
+    fn new(
+        engine: &Engine,
+        key: RunKey,
+        request: public::StartWorkflowExecutionRequest,
+        backoff: Option<Duration>,
+        default_conflict: WorkflowIdConflictPolicy,
+    ) -> Self {
+        let policies = policy::Policies::of(&request, default_conflict);
+        let start = Start {
+            attempt: 1,
+            first_workflow_task_backoff: backoff.unwrap_or_default(),
+            eager: request.request_eager_execution
+                && engine.deps.settings.get(&settings::EAGER_START),
+            request: Box::new(request),
+            ..Start::default()
+        };
+        Self {
+            key,
+            start,
+            policies,
+            signal: None,
+        }
+    }
+}
+
+impl Started {
+    fn existing(current: &CurrentRecord, is_repeated: bool) -> Self {
+        let status = WorkflowExecutionStatus::try_from(current.status).unwrap_or_default();
+        Self {
+            run_id: current.run_id.clone(),
+            first_run_id: current.first_run_id.clone(),
+            is_new: false,
+            is_repeated,
+            status,
+            task: None,
+        }
+    }
+}
+
+fn key(namespace_id: &str, workflow_id: &str) -> Result<RunKey, Status> {
+    if workflow_id.is_empty() {
+        return Err(status::invalid_argument(
+            "WorkflowId is not set on request.",
+        ));
+    }
+    Ok(RunKey::new(namespace_id, workflow_id, ""))
+}
+
+fn parent(parent: internal::ParentExecution) -> Parent {
+    let execution = parent.execution.unwrap_or_default();
+    Parent {
+        key: RunKey::new(parent.namespace_id, execution.workflow_id, execution.run_id),
+        namespace: parent.namespace,
+        initiated_event_id: parent.initiated_event_id.into(),
+        initiated_event_version: parent.initiated_event_version,
+        root: parent.root_execution,
+    }
+}

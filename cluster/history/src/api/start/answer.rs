@@ -1,0 +1,113 @@
+//! Answers of starts.
+
+use proto_ids::{RunId, RunKey};
+use proto_messages::temporal::api::{
+    common::v1::{
+        Link,
+        link::{Variant, WorkflowEvent, workflow_event},
+    },
+    enums::v1::EventType,
+    workflowservice::v1 as public,
+};
+use tonic::Status;
+
+use cluster_shard::Shard;
+
+use super::Started;
+use crate::{
+    fault,
+    poll::{Extent, TaskView},
+};
+
+/// The answer of StartWorkflowExecution.
+pub async fn started(
+    shard: &Shard,
+    key: &RunKey,
+    namespace: &str,
+    started: Started,
+) -> Result<public::StartWorkflowExecutionResponse, Status> {
+    let is_started = started.is_new || started.is_repeated;
+    let eager_workflow_task = match started.task {
+        Some(view) => Some(view.answer(shard, Vec::new()).await?),
+        None => None,
+    };
+    Ok(public::StartWorkflowExecutionResponse {
+        link: is_started.then(|| link(key, namespace, &started.run_id)),
+        run_id: started.run_id.into(),
+        first_execution_run_id: started.first_run_id.into(),
+        started: is_started,
+        status: started.status as i32,
+        eager_workflow_task,
+    })
+}
+
+/// The first workflow task of a run whose start is asked for again, while it is the caller's still: the
+/// first answer may not have arrived.
+pub async fn first_task(
+    shard: &Shard,
+    key: &RunKey,
+    run_id: &RunId,
+) -> Result<Option<TaskView>, Status> {
+    let key = RunKey {
+        run_id: run_id.clone(),
+        ..key.clone()
+    };
+    let look = |wf: &cluster_core::Workflow| {
+        let task = wf.hot.workflow_task.as_ref().filter(|t| {
+            let is_first = wf.hot.last_completed_started_event_id.get() == 0 && t.attempt == 1;
+            let is_eager = t.started_event_id.get() == 3 && t.request_id == wf.start.request_id;
+            is_first && is_eager
+        });
+        task.map(|t| TaskView::started(wf, t, Extent::Full, Vec::new()))
+    };
+    shard
+        .read(&key, look)
+        .await
+        .map_err(|e| fault::status(e.into(), &key))
+}
+
+/// The start a signal-with-start asks for.
+pub fn start_request(
+    ask: public::SignalWithStartWorkflowExecutionRequest,
+) -> public::StartWorkflowExecutionRequest {
+    public::StartWorkflowExecutionRequest {
+        namespace: ask.namespace,
+        workflow_id: ask.workflow_id,
+        workflow_type: ask.workflow_type,
+        task_queue: ask.task_queue,
+        input: ask.input,
+        workflow_execution_timeout: ask.workflow_execution_timeout,
+        workflow_run_timeout: ask.workflow_run_timeout,
+        workflow_task_timeout: ask.workflow_task_timeout,
+        identity: ask.identity,
+        request_id: ask.request_id,
+        workflow_id_reuse_policy: ask.workflow_id_reuse_policy,
+        workflow_id_conflict_policy: ask.workflow_id_conflict_policy,
+        retry_policy: ask.retry_policy,
+        cron_schedule: ask.cron_schedule,
+        memo: ask.memo,
+        search_attributes: ask.search_attributes,
+        header: ask.header,
+        workflow_start_delay: ask.workflow_start_delay,
+        user_metadata: ask.user_metadata,
+        links: ask.links,
+        versioning_override: ask.versioning_override,
+        priority: ask.priority,
+        ..Default::default()
+    }
+}
+
+fn link(key: &RunKey, namespace: &str, run_id: &RunId) -> Link {
+    let event = workflow_event::EventReference {
+        event_id: 1,
+        event_type: EventType::WorkflowExecutionStarted as i32,
+    };
+    Link {
+        variant: Some(Variant::WorkflowEvent(WorkflowEvent {
+            namespace: namespace.to_owned(),
+            workflow_id: key.workflow_id.as_str().to_owned(),
+            run_id: run_id.as_str().to_owned(),
+            reference: Some(workflow_event::Reference::EventRef(event)),
+        })),
+    }
+}

@@ -1,0 +1,137 @@
+//! RespondWorkflowTaskCompleted: the worker's commands go through the core; queries it answered go to who
+//! waits; the next workflow task and activities may go back with the answer.
+
+use proto_ids::{EventId, RunKey};
+use proto_messages::{
+    meridian::history::v1::RespondWorkflowTaskCompletedRequest,
+    temporal::api::{
+        enums::v1::WorkflowTaskFailedCause,
+        workflowservice::v1::{
+            PollActivityTaskQueueResponse, RespondWorkflowTaskCompletedResponse,
+        },
+    },
+};
+use tonic::Status;
+
+use cluster_core::{Outcome, Reply, Request, Workflow};
+use cluster_rpc::status;
+use cluster_shard::Shard;
+
+use crate::{
+    api,
+    engine::Engine,
+    poll::{self, Extent, TaskView},
+    token,
+};
+
+/// What the answer and the waiting queries need, taken under the run's lock.
+struct Done {
+    next_task: Option<TaskView>,
+    activities: Vec<PollActivityTaskQueueResponse>,
+    failed: Option<(WorkflowTaskFailedCause, String)>,
+    heartbeat_over: bool,
+    /// A workflow task is scheduled or started: queries that are left ride on it.
+    task_pending: bool,
+}
+
+/// Serves the call.
+pub async fn completed(
+    engine: &Engine,
+    request: RespondWorkflowTaskCompletedRequest,
+) -> Result<RespondWorkflowTaskCompletedResponse, Status> {
+    let mut public = api::required(request.request)?;
+    let (key, task) = token::read_task(&request.namespace_id, &public.task_token)?;
+    if public.intermediate_page || public.page_number > 0 {
+        return Err(status::failed_precondition(
+            "paged workflow task completion is not enabled",
+        ));
+    }
+    let namespace = engine.namespace(&key.namespace_id)?;
+    let shard = engine.shard_of(&key).await?;
+    let answers = std::mem::take(&mut public.query_results);
+    let queries_pending = answers.is_empty() && engine.queries.are_waiting(&key);
+    let keeps_cache = public.sticky_attributes.is_some();
+    let ask = Request::CompleteWorkflowTask {
+        scheduled_event_id: EventId::new(task.scheduled_event_id),
+        started_event_id: EventId::new(task.started_event_id),
+        attempt: task.attempt,
+        request: Box::new(public),
+        queries_pending,
+    };
+    let updated = engine.update(&shard, &key, |wf, given| {
+        let outcome = wf.handle(ask, given)?;
+        let done = Done::of(wf, &outcome, namespace.name.as_str(), keeps_cache);
+        Ok((outcome, done))
+    });
+    let updated = updated.await?;
+    let (key, done) = (
+        RunKey {
+            run_id: updated.run_id,
+            ..key
+        },
+        updated.value,
+    );
+    if let Some((_, text)) = done.failed {
+        return Err(status::invalid_argument(text));
+    }
+    engine.queries.answer(&key, answers);
+    if !done.task_pending {
+        engine.queries.unblock(&key);
+    }
+    if done.heartbeat_over {
+        return Err(status::not_found("workflow task heartbeat timeout"));
+    }
+    respond(engine, &shard, &key, done).await
+}
+
+async fn respond(
+    engine: &Engine,
+    shard: &Shard,
+    key: &RunKey,
+    done: Done,
+) -> Result<RespondWorkflowTaskCompletedResponse, Status> {
+    let mut answer = RespondWorkflowTaskCompletedResponse {
+        activity_tasks: done.activities,
+        ..Default::default()
+    };
+    if let Some(view) = done.next_task {
+        let mut task = view.answer(shard, Vec::new()).await?;
+        task.queries = engine.queries.carry(key);
+        answer.workflow_task = Some(task);
+    }
+    Ok(answer)
+}
+
+impl Done {
+    fn of(wf: &Workflow, outcome: &Outcome, namespace: &str, keeps_cache: bool) -> Self {
+        let mut done = Self {
+            next_task: None,
+            activities: Vec::new(),
+            failed: None,
+            heartbeat_over: matches!(outcome.reply, Reply::WorkflowTaskHeartbeatTimedOut),
+            task_pending: wf.hot.workflow_task.is_some(),
+        };
+        if let Reply::WorkflowTaskCompleted {
+            eager_activities,
+            new_task_started,
+            failed,
+        } = &outcome.reply
+        {
+            let eager = eager_activities
+                .iter()
+                .filter_map(|id| wf.activities.get(id));
+            done.activities = eager
+                .map(|a| poll::activity_task(wf, a, namespace))
+                .collect();
+            let task = wf.hot.workflow_task.as_ref().filter(|_| *new_task_started);
+            let extent = if keeps_cache {
+                Extent::SinceLastCompleted
+            } else {
+                Extent::Full
+            };
+            done.next_task = task.map(|t| TaskView::started(wf, t, extent, Vec::new()));
+            done.failed = failed.clone();
+        }
+        done
+    }
+}

@@ -1,0 +1,112 @@
+//! RecordWorkflowTaskStarted: matching has a poller in hand. The whole answer of the poll is made here,
+//! from state in memory. "Started" was promised to nobody, so the answer does not wait for its commit.
+
+use proto_ids::{EventId, RunKey};
+use proto_messages::{
+    meridian::history::v1::RecordWorkflowTaskStartedRequest,
+    temporal::api::{
+        enums::v1::TaskQueueKind,
+        history::v1::HistoryEvent,
+        taskqueue::v1::TaskQueue,
+        workflowservice::v1::{PollWorkflowTaskQueueRequest, PollWorkflowTaskQueueResponse},
+    },
+};
+use tonic::Status;
+
+use cluster_core::{Durability, Outcome, Refusal, Reply, Request, Workflow};
+
+use crate::{
+    api,
+    engine::Engine,
+    poll::{Extent, TaskView},
+};
+
+/// Serves the call.
+pub async fn started(
+    engine: &Engine,
+    request: RecordWorkflowTaskStartedRequest,
+) -> Result<PollWorkflowTaskQueueResponse, Status> {
+    let key = api::run_key(&request.namespace_id, request.execution.as_ref())?;
+    let shard = engine.shard_of(&key).await?;
+    let poll = request.poll_request.unwrap_or_default();
+    let queue = poll.task_queue.clone().unwrap_or_default();
+    let durable = request.durable;
+    let ask = Request::StartWorkflowTask {
+        scheduled_event_id: EventId::new(request.scheduled_event_id),
+        attempt: request.attempt,
+        request_id: request.request_id,
+        task_queue: queue.clone(),
+        build_id: build_id(&poll),
+        identity: poll.identity,
+    };
+    let updated = engine.update(&shard, &key, |wf, given| {
+        let extent = extent(wf, &queue);
+        let mut outcome = wf.handle(ask, given)?;
+        api::promote(&mut outcome, durable);
+        let (view, fresh) = view(wf, &outcome, extent)?;
+        Ok((outcome, (view, fresh)))
+    });
+    let updated = updated.await?;
+    let (view, fresh) = updated.value;
+    let mut answer = view.answer(&shard, fresh).await?;
+    let key = RunKey {
+        run_id: updated.run_id,
+        ..key
+    };
+    answer.queries = engine.queries.carry(&key);
+    Ok(answer)
+}
+
+fn view(
+    wf: &Workflow,
+    outcome: &Outcome,
+    extent: Extent,
+) -> Result<(TaskView, Vec<HistoryEvent>), Refusal> {
+    let task = wf
+        .hot
+        .workflow_task
+        .as_ref()
+        .ok_or(Refusal::WorkflowTaskNotFound)?;
+    let transient = match &outcome.reply {
+        Reply::WorkflowTaskStarted { transient } => transient.clone(),
+        _ => Vec::new(),
+    };
+    // Only events that nobody waits for may be shown before their commit.
+    let fresh = match outcome.durability {
+        Durability::Behind => outcome
+            .events
+            .iter()
+            .flat_map(|b| b.events.iter().cloned())
+            .collect(),
+        _ => Vec::new(),
+    };
+    Ok((TaskView::started(wf, task, extent, transient), fresh))
+}
+
+/// A worker that polled its sticky queue has the run in its cache, as long as that queue is still the run's.
+fn extent(wf: &Workflow, queue: &TaskQueue) -> Extent {
+    let is_sticky = queue.kind == TaskQueueKind::Sticky as i32;
+    let is_ours = wf
+        .hot
+        .sticky
+        .as_ref()
+        .is_some_and(|s| s.task_queue == queue.name);
+    if is_sticky && is_ours {
+        Extent::SinceLastCompleted
+    } else {
+        Extent::Full
+    }
+}
+
+fn build_id(poll: &PollWorkflowTaskQueueRequest) -> String {
+    let deployment = poll.deployment_options.as_ref().map(|d| d.build_id.clone());
+    let capabilities = poll
+        .worker_version_capabilities
+        .as_ref()
+        .map(|c| c.build_id.clone());
+    [deployment, capabilities, Some(poll.binary_checksum.clone())]
+        .into_iter()
+        .flatten()
+        .find(|id| !id.is_empty())
+        .unwrap_or_default()
+}

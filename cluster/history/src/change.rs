@@ -1,0 +1,91 @@
+//! Changing one run, for requests and queue tasks alike: a run that outgrew a limit is terminated when a
+//! change shows it.
+
+use proto_ids::{RunId, RunKey};
+use proto_messages::temporal::api::failure::v1::Failure;
+
+use cluster_core::{Given, Outcome, Refusal, Request, Workflow};
+use cluster_shard::{Shard, Txn, UpdateError, Updated};
+
+use crate::fault::Fault;
+
+/// Who the service is in events it writes by itself.
+pub const IDENTITY: &str = "history-service";
+
+/// Who the service is when it ends a run that a reset replaces: by this name others know that the run goes
+/// on as another one.
+pub const RESETTER: &str = "history-resetter";
+
+/// Run ids begin with the moment, which keeps rows of one time together in the store.
+pub fn new_run_id(given: &Given<'_>) -> RunId {
+    let mut random = [0; 10];
+    random.copy_from_slice(&given.seed.0[..10]);
+    let millis = u64::try_from(given.now.millis()).unwrap_or_default();
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    RunId::from(id.to_string())
+}
+
+/// Changes one existing run; an empty run id means the current one.
+pub async fn update<T: Send + 'static>(
+    shard: &Shard,
+    key: &RunKey,
+    decide: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal> + Send,
+) -> Result<Updated<T>, UpdateError> {
+    let ended = shard.update(key, decide).await;
+    if let Err(UpdateError::Refused(Refusal::Outgrown(failure))) = &ended {
+        terminate_outgrown(shard, key, failure).await?;
+    }
+    ended
+}
+
+/// Asks one existing run.
+pub async fn ask(
+    shard: &Shard,
+    key: &RunKey,
+    request: Request,
+) -> Result<Updated<()>, UpdateError> {
+    update(shard, key, |wf, given| Ok((wf.handle(request, given)?, ()))).await
+}
+
+/// Decides one request on a run of a transaction's workflow id, and stages it.
+pub async fn within(txn: &mut Txn, run_id: &RunId, request: Request) -> Result<(), Fault> {
+    let moment = txn.moment();
+    let Some(wf) = txn.run(run_id).await? else {
+        return Err(Fault::NoRun);
+    };
+    let outcome = wf
+        .handle(request, &moment.given())
+        .map_err(Fault::Refused)?;
+    txn.put(run_id, outcome)?;
+    Ok(())
+}
+
+/// A request to terminate that the service makes by itself.
+pub fn terminate(reason: String) -> Request {
+    Request::Terminate {
+        reason,
+        details: None,
+        identity: IDENTITY.to_owned(),
+        only_from_parent: None,
+        first_execution_run_id: Default::default(),
+    }
+}
+
+async fn terminate_outgrown(
+    shard: &Shard,
+    key: &RunKey,
+    failure: &Failure,
+) -> Result<(), UpdateError> {
+    tracing::warn!(
+        namespace = %key.namespace_id, workflow_id = %key.workflow_id, run_id = %key.run_id,
+        reason = failure.message, "terminating a run that outgrew a limit"
+    );
+    let request = terminate(failure.message.clone());
+    let done = shard
+        .update(key, |wf, given| Ok((wf.handle(request, given)?, ())))
+        .await;
+    match done {
+        Ok(_) | Err(UpdateError::Refused(Refusal::Closed(_))) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,113 @@
+//! What every RPC of the service stands on: the shards, the neighbours, and the one way to change a run.
+
+use std::{sync::Arc, time::Duration};
+
+use proto_ids::{NamespaceId, RunKey, Timestamp};
+use tonic::Status;
+
+use cluster_core::{Given, Outcome, Refusal, Request, Workflow};
+use cluster_rpc::{HistoryClient, MatchingClient};
+use cluster_runtime::{Metrics, Settings, SharedClock, Tasks};
+use cluster_shard::{Shard, Shards, Updated};
+use namespaces::{Clusters, Namespace, Registry};
+
+use crate::{
+    change,
+    fault::{self, Fault},
+    queries::Queries,
+};
+
+/// What the service needs.
+#[derive(Clone)]
+pub struct HistoryDeps {
+    /// The shards of this process.
+    pub shards: Shards,
+    /// The namespaces.
+    pub registry: Registry,
+    /// The cluster directory.
+    pub clusters: Clusters,
+    /// The matching service, wherever it is.
+    pub matching: MatchingClient,
+    /// The history service of other shards.
+    pub history: HistoryClient,
+    /// The time.
+    pub clock: SharedClock,
+    /// Live settings.
+    pub settings: Settings,
+    /// Where metrics are registered.
+    pub metrics: Metrics,
+    /// The group of this service's tasks.
+    pub tasks: Tasks,
+}
+
+/// The service's inside, shared by all RPCs.
+pub struct Engine {
+    /// What it was built from.
+    pub deps: HistoryDeps,
+    /// Queries that wait for a workflow task.
+    pub queries: Queries,
+}
+
+impl Engine {
+    /// An engine over these.
+    pub fn new(deps: HistoryDeps) -> Arc<Self> {
+        Arc::new(Self {
+            deps,
+            queries: Queries::default(),
+        })
+    }
+
+    /// The moment.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.deps.clock.now_nanos())
+    }
+
+    /// The shard of a workflow, acquired when it is ours and not yet held.
+    pub async fn shard_of(&self, key: &RunKey) -> Result<Shard, Status> {
+        let shard = self
+            .deps
+            .shards
+            .for_workflow(&key.namespace_id, &key.workflow_id)
+            .await;
+        shard.map_err(|e| fault::status(Fault::Shard(e), key))
+    }
+
+    /// A namespace known to this host.
+    pub fn namespace(&self, id: &NamespaceId) -> Result<Arc<Namespace>, Status> {
+        let namespace = self.deps.registry.by_id(id);
+        namespace.ok_or_else(|| {
+            let fault = Fault::NoNamespace(id.as_str().to_owned());
+            fault::status(fault, &RunKey::default())
+        })
+    }
+
+    /// Whether this cluster may write to the namespace.
+    pub fn is_active(&self, namespace: &Namespace) -> bool {
+        namespace.is_active_in(&self.deps.clusters.current_name())
+    }
+
+    /// Changes one existing run.
+    pub async fn update<T: Send + 'static>(
+        &self,
+        shard: &Shard,
+        key: &RunKey,
+        decide: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal> + Send,
+    ) -> Result<Updated<T>, Status> {
+        change::update(shard, key, decide)
+            .await
+            .map_err(|e| fault::status(e.into(), key))
+    }
+
+    /// Asks one existing run; the answer is the core's reply.
+    pub async fn ask(&self, key: &RunKey, request: Request) -> Result<Updated<()>, Status> {
+        let shard = self.shard_of(key).await?;
+        change::ask(&shard, key, request)
+            .await
+            .map_err(|e| fault::status(e.into(), key))
+    }
+}
+
+/// How long a call may take: the caller's deadline, else the setting.
+pub fn deadline(timeout: Option<Duration>, otherwise: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + timeout.unwrap_or(otherwise).min(Duration::from_secs(3_600))
+}

@@ -1,0 +1,103 @@
+//! Tasks on a standby: verified, not executed.
+
+use proto_messages::{
+    meridian::history::v1::DescribeWorkflowExecutionRequest,
+    temporal::api::{
+        common::v1::WorkflowExecution,
+        enums::v1::{ParentClosePolicy, WorkflowExecutionStatus},
+        workflowservice::v1 as public,
+    },
+};
+use tonic::{Code, Status};
+
+use cluster_core::{TaskKind, Workflow};
+use cluster_rpc::HistoryClient;
+use cluster_shard::{QueuedTask, Shard, Verdict};
+
+use super::{
+    ended::{SOON, after_read},
+    transfer::Closed,
+};
+
+/// Done when replicated state has the task's effect, else parked.
+pub async fn verify(shard: &Shard, task: &QueuedTask) -> Verdict {
+    let kind = &task.task.kind;
+    match shard.read(&task.run, |wf| is_open(wf, kind)).await {
+        Ok(true) => Verdict::Park,
+        Ok(false) => Verdict::Done,
+        Err(error) => after_read(error),
+    }
+}
+
+fn is_open(wf: &Workflow, kind: &TaskKind) -> bool {
+    match kind {
+        TaskKind::UserTimer { started_event_id } => {
+            wf.is_running()
+                && wf
+                    .timers
+                    .values()
+                    .any(|t| t.started_event_id == *started_event_id)
+        }
+        kind => wf.owes(kind),
+    }
+}
+
+/// A closed run has told its parent, and its children follow its policy, when their state says so.
+pub async fn verify_close(history: &HistoryClient, closed: &Closed) -> Verdict {
+    if let Some(parent) = closed.parent_to_tell() {
+        let namespace = parent.key.namespace_id.as_str();
+        let execution = crate::poll::execution(&parent.key);
+        let initiated = parent.initiated_event_id.get();
+        match describe(history, namespace, execution).await {
+            Ok(found)
+                if found
+                    .pending_children
+                    .iter()
+                    .any(|c| c.initiated_id == initiated) =>
+            {
+                return Verdict::Park;
+            }
+            Ok(_) => {}
+            // Its parent may not have been replicated yet.
+            Err(status) if status.code() == Code::NotFound => {}
+            Err(_) => return Verdict::Retry(SOON),
+        }
+    }
+    for child in &closed.children {
+        let execution = WorkflowExecution {
+            workflow_id: child.workflow_id.clone(),
+            run_id: child.run_id.as_str().to_owned(),
+        };
+        match describe(history, &child.namespace_id, execution).await {
+            Ok(found) if !follows(child.parent_close_policy, &found) => return Verdict::Park,
+            Ok(_) => {}
+            Err(status) if status.code() == Code::NotFound => {}
+            Err(_) => return Verdict::Retry(SOON),
+        }
+    }
+    Verdict::Done
+}
+
+fn follows(policy: ParentClosePolicy, found: &public::DescribeWorkflowExecutionResponse) -> bool {
+    let info = found.workflow_execution_info.as_ref();
+    let is_open = info.is_some_and(|i| i.status() == WorkflowExecutionStatus::Running);
+    let extended = found.workflow_extended_info.as_ref();
+    let is_asked = extended.is_some_and(|e| e.cancel_requested);
+    !is_open || (policy == ParentClosePolicy::RequestCancel && is_asked)
+}
+
+async fn describe(
+    history: &HistoryClient,
+    namespace_id: &str,
+    execution: WorkflowExecution,
+) -> Result<public::DescribeWorkflowExecutionResponse, Status> {
+    let request = public::DescribeWorkflowExecutionRequest {
+        execution: Some(execution),
+        ..Default::default()
+    };
+    let call = DescribeWorkflowExecutionRequest {
+        namespace_id: namespace_id.to_owned(),
+        request: Some(request),
+    };
+    history.describe_workflow_execution(call).await
+}

@@ -1,0 +1,88 @@
+//! Transfer tasks: what has to reach matching or another run at once.
+
+mod activity;
+mod cancel_external;
+mod close;
+pub mod delete;
+mod signal_external;
+mod start_child;
+mod workflow_task;
+
+pub use close::Closed;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto_ids::{EventId, NamespaceId};
+use proto_messages::temporal::api::history::v1::HistoryEvent;
+
+use cluster_core::{TaskKind, version::BranchToken};
+use cluster_shard::{Executor, QueuedTask, Role, Shard, Verdict};
+
+use super::{
+    ExecutorDeps,
+    ended::after_call,
+    standby::{verify, verify_close},
+};
+use crate::events;
+
+/// Executes transfer tasks.
+pub struct Transfer(pub Arc<ExecutorDeps>);
+
+#[async_trait]
+impl Executor for Transfer {
+    async fn execute(&self, shard: &Shard, task: &QueuedTask, role: Role) -> Verdict {
+        match (&task.task.kind, role) {
+            (TaskKind::DeleteExecution, _) => delete::asked(&self.0, shard, task, role).await,
+            (TaskKind::Close, Role::Standby) => match close::look(shard, &task.run).await {
+                Ok(Some(closed)) => verify_close(&self.0.history, &closed).await,
+                Ok(None) => Verdict::Done,
+                Err(verdict) => verdict,
+            },
+            (_, Role::Standby) => verify(shard, task).await,
+            (_, Role::Active) => self.act(shard, task).await,
+        }
+    }
+}
+
+impl Transfer {
+    async fn act(&self, shard: &Shard, task: &QueuedTask) -> Verdict {
+        let deps = &*self.0;
+        match task.task.kind {
+            TaskKind::WorkflowTask { .. } => workflow_task::dispatch(deps, shard, task).await,
+            TaskKind::Activity {
+                scheduled_event_id, ..
+            } => activity::dispatch(deps, shard, task, scheduled_event_id).await,
+            TaskKind::StartChild { initiated_event_id } => {
+                start_child::start(deps, shard, task, initiated_event_id).await
+            }
+            TaskKind::SignalExternal { initiated_event_id } => {
+                signal_external::signal(deps, shard, task, initiated_event_id).await
+            }
+            TaskKind::CancelExternal { initiated_event_id } => {
+                cancel_external::cancel(deps, shard, task, initiated_event_id).await
+            }
+            TaskKind::Close => close::close(deps, shard, &task.run).await,
+            ref kind => Verdict::Poison(format!("not a transfer task: {kind:?}")),
+        }
+    }
+}
+
+/// Reads the event a task is about, which holds what state does not keep.
+async fn initiated(
+    shard: &Shard,
+    task: &QueuedTask,
+    branch: &BranchToken,
+    batch_first: EventId,
+    id: EventId,
+) -> Result<HistoryEvent, Verdict> {
+    let event = events::one(shard, &task.run, branch, batch_first, id).await;
+    event.map_err(|status| after_call(&status, &task.run))
+}
+
+/// The name of a namespace known here.
+fn namespace_name(deps: &ExecutorDeps, id: &str) -> Option<String> {
+    deps.registry
+        .by_id(&NamespaceId::new(id))
+        .map(|n| n.name.as_str().to_owned())
+}

@@ -1,0 +1,58 @@
+//! Hands a scheduled activity to matching.
+
+use proto_ids::EventId;
+use proto_messages::{
+    meridian::matching::v1::AddTaskRequest,
+    time::{duration_to_proto, to_proto},
+};
+use tonic::Code;
+
+use cluster_core::Workflow;
+use cluster_shard::{QueuedTask, Shard, Verdict};
+
+use crate::{
+    poll,
+    queue::{
+        ExecutorDeps,
+        ended::{after_call, after_read},
+    },
+};
+
+/// Dispatches the task.
+pub async fn dispatch(
+    deps: &ExecutorDeps,
+    shard: &Shard,
+    task: &QueuedTask,
+    scheduled: EventId,
+) -> Verdict {
+    let look = |wf: &Workflow| {
+        (wf.owes(&task.task.kind) && !wf.hot.zombie)
+            .then(|| request(wf, scheduled))
+            .flatten()
+    };
+    let request = match shard.read(&task.run, look).await {
+        Ok(Some(request)) => request,
+        Ok(None) => return Verdict::Done,
+        Err(error) => return after_read(error),
+    };
+    match deps.matching.add_activity_task(request).await {
+        Ok(_) => Verdict::Done,
+        Err(status) if status.code() == Code::NotFound => Verdict::Done,
+        Err(status) => after_call(&status, &task.run),
+    }
+}
+
+fn request(wf: &Workflow, scheduled: EventId) -> Option<AddTaskRequest> {
+    let activity = wf.activities.get(&scheduled)?;
+    let timeout = activity.schedule_to_start_timeout;
+    Some(AddTaskRequest {
+        namespace_id: wf.key.namespace_id.as_str().to_owned(),
+        execution: Some(poll::execution(&wf.key)),
+        task_queue: Some(poll::normal_queue(&activity.task_queue)),
+        scheduled_event_id: scheduled.get(),
+        attempt: activity.attempt,
+        schedule_to_start_timeout: (!timeout.is_zero()).then(|| duration_to_proto(timeout)),
+        created_time: Some(to_proto(activity.attempt_scheduled_time)),
+        priority: activity.priority.clone(),
+    })
+}

@@ -1,0 +1,218 @@
+//! A run closed: its parent is told, and its children follow their parent-close policy.
+
+use proto_ids::{RunId, RunKey};
+use proto_messages::{
+    meridian::history::v1 as internal,
+    temporal::api::{
+        common::v1::WorkflowExecution,
+        enums::v1::{ParentClosePolicy, WorkflowExecutionStatus},
+        history::v1::{HistoryEvent, history_event::Attributes},
+        workflowservice::v1 as public,
+    },
+};
+use tonic::{Code, Status};
+
+use cluster_core::{Workflow, request::Parent, state::Child, version::BranchToken};
+use cluster_shard::{ReadError, Shard, Verdict};
+
+use super::namespace_name;
+use crate::{
+    change::{IDENTITY, RESETTER},
+    events, poll,
+    queue::{
+        ExecutorDeps,
+        ended::{after_call, after_read},
+    },
+};
+
+const REASON: &str = "by parent close policy";
+
+/// What of a closed run others have to know.
+pub struct Closed {
+    key: RunKey,
+    branch: BranchToken,
+    status: WorkflowExecutionStatus,
+    parent: Option<Parent>,
+    new_run_id: RunId,
+    was_reset: bool,
+    /// The event that closed it; set when somebody has to know it.
+    event: Option<HistoryEvent>,
+    /// Started children that must follow.
+    pub children: Vec<Child>,
+}
+
+impl Closed {
+    /// The parent, when this end is the chain's end: a run that continues, or that a reset replaced, goes
+    /// on being the same child.
+    pub fn parent_to_tell(&self) -> Option<&Parent> {
+        let goes_on = self.status == WorkflowExecutionStatus::ContinuedAsNew
+            || !self.new_run_id.is_empty()
+            || self.was_reset;
+        self.parent.as_ref().filter(|_| !goes_on)
+    }
+}
+
+/// Looks at the run; `None` when it is open or gone, or when nobody has to know of its end.
+pub async fn look(shard: &Shard, run: &RunKey) -> Result<Option<Closed>, Verdict> {
+    let look = |wf: &Workflow| {
+        let at = (wf.hot.close_batch_first_event_id, wf.hot.close_event_id);
+        (!wf.is_running() && !wf.hot.zombie).then(|| (closed(wf), at))
+    };
+    let (mut closed, (batch, id)) = match shard.read(run, look).await {
+        Ok(Some(found)) => found,
+        Ok(None) | Err(ReadError::NotFound) => return Ok(None),
+        Err(error) => return Err(after_read(error)),
+    };
+    if closed.parent.is_none() && closed.children.is_empty() {
+        return Ok(None);
+    }
+    let event = events::one(shard, run, &closed.branch, batch, id).await;
+    let event = event.map_err(|error| after_call(&error, run))?;
+    if let Some(Attributes::WorkflowExecutionTerminatedEventAttributes(a)) = &event.attributes
+        && a.identity == RESETTER
+    {
+        closed.was_reset = true;
+        // The new run takes them over.
+        closed.children.clear();
+    }
+    closed.event = Some(event);
+    Ok(Some(closed))
+}
+
+fn closed(wf: &Workflow) -> Closed {
+    let follow = wf.children.values().filter(|c| {
+        c.started_event_id.get() > 0 && c.parent_close_policy != ParentClosePolicy::Abandon
+    });
+    let children = follow.cloned().map(|mut c| {
+        if c.namespace_id.is_empty() {
+            c.namespace_id = wf.key.namespace_id.as_str().to_owned();
+        }
+        c
+    });
+    Closed {
+        key: wf.key.clone(),
+        branch: wf.versions.current().branch.clone(),
+        status: wf.hot.status,
+        parent: wf.start.parent.clone(),
+        new_run_id: wf.hot.new_run_id.clone(),
+        was_reset: false,
+        event: None,
+        children: children.collect(),
+    }
+}
+
+/// Executes the task.
+pub async fn close(deps: &ExecutorDeps, shard: &Shard, run: &RunKey) -> Verdict {
+    let closed = match look(shard, run).await {
+        Ok(Some(closed)) => closed,
+        Ok(None) => return Verdict::Done,
+        Err(verdict) => return verdict,
+    };
+    let mut verdict = Verdict::Done;
+    if let Some(parent) = closed.parent_to_tell() {
+        verdict = tell_parent(deps, &closed, parent).await;
+    }
+    // A child that cannot be reached must not keep the others waiting.
+    for child in &closed.children {
+        let applied = apply_policy(deps, &closed.key, child).await;
+        if !matches!(applied, Verdict::Done) {
+            verdict = applied;
+        }
+    }
+    verdict
+}
+
+async fn tell_parent(deps: &ExecutorDeps, closed: &Closed, parent: &Parent) -> Verdict {
+    let key = &closed.key;
+    let call = internal::RecordChildExecutionCompletedRequest {
+        namespace_id: parent.key.namespace_id.as_str().to_owned(),
+        parent_execution: Some(poll::execution(&parent.key)),
+        parent_initiated_event_id: parent.initiated_event_id.get(),
+        parent_initiated_event_version: parent.initiated_event_version,
+        child_execution: Some(poll::execution(key)),
+        completion_event: closed.event.clone(),
+    };
+    match deps.history.record_child_execution_completed(call).await {
+        Ok(_) => Verdict::Done,
+        Err(error) if error.code() == Code::NotFound => Verdict::Done,
+        Err(error) => after_call(&error, key),
+    }
+}
+
+/// Makes one child follow its policy. The first run of the child's chain is named, so that any later run
+/// of the chain follows and an unrelated run with the same id does not.
+pub async fn apply_policy(deps: &ExecutorDeps, parent: &RunKey, child: &Child) -> Verdict {
+    let Some(namespace) = namespace_name(deps, &child.namespace_id) else {
+        return Verdict::Done;
+    };
+    let done = match child.parent_close_policy {
+        ParentClosePolicy::Abandon => return Verdict::Done,
+        ParentClosePolicy::RequestCancel => request_cancel(deps, parent, child, namespace).await,
+        _ => terminate(deps, parent, child, namespace).await,
+    };
+    match done {
+        Ok(()) => Verdict::Done,
+        Err(error) if error.code() == Code::NotFound => Verdict::Done,
+        Err(error) => after_call(&error, parent),
+    }
+}
+
+async fn terminate(
+    deps: &ExecutorDeps,
+    parent: &RunKey,
+    child: &Child,
+    namespace: String,
+) -> Result<(), Status> {
+    let call = internal::TerminateWorkflowExecutionRequest {
+        namespace_id: child.namespace_id.clone(),
+        request: Some(public::TerminateWorkflowExecutionRequest {
+            namespace,
+            workflow_execution: Some(current_run(child)),
+            reason: REASON.to_owned(),
+            identity: IDENTITY.to_owned(),
+            first_execution_run_id: child.run_id.as_str().to_owned(),
+            ..Default::default()
+        }),
+        external_execution: Some(poll::execution(parent)),
+        child_workflow_only: true,
+    };
+    deps.history
+        .terminate_workflow_execution(call)
+        .await
+        .map(drop)
+}
+
+async fn request_cancel(
+    deps: &ExecutorDeps,
+    parent: &RunKey,
+    child: &Child,
+    namespace: String,
+) -> Result<(), Status> {
+    let call = internal::RequestCancelWorkflowExecutionRequest {
+        namespace_id: child.namespace_id.clone(),
+        request: Some(public::RequestCancelWorkflowExecutionRequest {
+            namespace,
+            workflow_execution: Some(current_run(child)),
+            identity: IDENTITY.to_owned(),
+            request_id: child.create_request_id.clone(),
+            first_execution_run_id: child.run_id.as_str().to_owned(),
+            reason: REASON.to_owned(),
+            ..Default::default()
+        }),
+        external_execution: Some(poll::execution(parent)),
+        external_namespace: namespace_name(deps, parent.namespace_id.as_str()).unwrap_or_default(),
+        external_initiated_event_id: child.initiated_event_id.get(),
+        child_workflow_only: true,
+    };
+    deps.history
+        .request_cancel_workflow_execution(call)
+        .await
+        .map(drop)
+}
+
+fn current_run(child: &Child) -> WorkflowExecution {
+    WorkflowExecution {
+        workflow_id: child.workflow_id.clone(),
+        run_id: String::new(),
+    }
+}

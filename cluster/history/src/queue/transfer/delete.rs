@@ -1,0 +1,86 @@
+//! Removes a run: when a client asked for it, and when retention has passed.
+
+use proto_ids::RunKey;
+
+use cluster_core::{Task, TaskKind};
+use cluster_shard::{QueuedTask, Role, Shard, ShardError, Txn, TxnError, Verdict};
+
+use super::close;
+use crate::queue::{
+    ExecutorDeps,
+    ended::{LATER, SOON, after_read},
+};
+
+/// Who wants it gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// A client: other clusters delete their copies too.
+    Asked,
+    /// Time: each cluster decides for its own copy.
+    Retention,
+}
+
+/// A client asked for it. The run's end is told to its parent and children first.
+pub async fn asked(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, role: Role) -> Verdict {
+    if role == Role::Active {
+        match close::close(deps, shard, &task.run).await {
+            Verdict::Done => {}
+            verdict => return verdict,
+        }
+    }
+    remove(shard, &task.run, Cause::Asked).await
+}
+
+/// Its retention has passed.
+pub async fn expired(shard: &Shard, task: &QueuedTask) -> Verdict {
+    remove(shard, &task.run, Cause::Retention).await
+}
+
+async fn remove(shard: &Shard, run: &RunKey, cause: Cause) -> Verdict {
+    match shard
+        .read(run, |wf| wf.is_running() && !wf.hot.zombie)
+        .await
+    {
+        // It was replicated back to life; only its end may remove it.
+        Ok(true) if cause == Cause::Retention => return Verdict::Done,
+        Ok(true) => return Verdict::Retry(LATER),
+        Ok(false) => {}
+        Err(error) => return after_read(error),
+    }
+    if cause == Cause::Asked {
+        let tell = async |txn: &mut Txn| tell_others(txn, run).await;
+        match shard
+            .replicate(&run.namespace_id, &run.workflow_id, tell)
+            .await
+        {
+            Ok(()) | Err(TxnError::NamespaceNotFound(_)) => {}
+            Err(_) => return Verdict::Retry(SOON),
+        }
+    }
+    match shard.delete_run(run).await {
+        Ok(()) => Verdict::Done,
+        Err(error) => {
+            tracing::debug!(
+                namespace = %run.namespace_id, workflow_id = %run.workflow_id,
+                run_id = %run.run_id, %error, "a run cannot be removed now"
+            );
+            Verdict::Retry(SOON)
+        }
+    }
+}
+
+async fn tell_others(txn: &mut Txn, run: &RunKey) -> Result<(), ShardError> {
+    if !txn.namespace().is_replicated() {
+        return Ok(());
+    }
+    let Some(wf) = txn.peek(&run.run_id).await? else {
+        return Ok(());
+    };
+    let version = wf.last_version();
+    let task = Task {
+        version,
+        fire_at: None,
+        kind: TaskKind::ReplicateDelete,
+    };
+    txn.add_tasks(&run.run_id, vec![task])
+}

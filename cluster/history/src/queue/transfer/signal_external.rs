@@ -1,0 +1,117 @@
+//! Signals another run, with a request id that makes repetition harmless, and tells this run the end.
+
+use proto_ids::EventId;
+use proto_messages::{
+    meridian::history::v1::SignalWorkflowExecutionRequest,
+    temporal::api::{
+        enums::v1::SignalExternalWorkflowExecutionFailedCause as Cause,
+        errordetails::v1::NamespaceNotFoundFailure, history::v1::history_event::Attributes,
+        workflowservice::v1 as public,
+    },
+};
+use tonic::{Code, Status};
+
+use cluster_core::{Request, Workflow};
+use cluster_rpc::status;
+use cluster_shard::{QueuedTask, Shard, Verdict};
+
+use super::{initiated, namespace_name};
+use crate::{
+    change::IDENTITY,
+    poll,
+    queue::{
+        ExecutorDeps,
+        ended::{after_call, after_read, tell},
+    },
+};
+
+/// Executes the task.
+pub async fn signal(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: EventId) -> Verdict {
+    let look = |wf: &Workflow| {
+        let pending = wf
+            .external_signals
+            .get(&id)
+            .filter(|_| wf.owes(&task.task.kind))?;
+        Some((pending.clone(), wf.versions.current().branch.clone()))
+    };
+    let (pending, branch) = match shard.read(&task.run, look).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Verdict::Done,
+        Err(error) => return after_read(error),
+    };
+    let event = match initiated(shard, task, &branch, pending.initiated_batch_id, id).await {
+        Ok(event) => event,
+        Err(verdict) => return verdict,
+    };
+    let Some(Attributes::SignalExternalWorkflowExecutionInitiatedEventAttributes(wish)) =
+        event.attributes
+    else {
+        return Verdict::Poison(format!("event {id} does not initiate a signal"));
+    };
+    let own = task.run.namespace_id.as_str();
+    let namespace_id = if wish.namespace_id.is_empty() {
+        own.to_owned()
+    } else {
+        wish.namespace_id.clone()
+    };
+    let target = wish.workflow_execution.clone().unwrap_or_default();
+    // A run that signals itself would wait for its own lock.
+    if namespace_id == own && target.workflow_id == task.run.workflow_id.as_str() {
+        return end(
+            shard,
+            task,
+            id,
+            Err(Cause::ExternalWorkflowExecutionNotFound),
+        )
+        .await;
+    }
+    let Some(namespace) = namespace_name(deps, &namespace_id) else {
+        return end(shard, task, id, Err(Cause::NamespaceNotFound)).await;
+    };
+    let call = SignalWorkflowExecutionRequest {
+        namespace_id,
+        request: Some(public::SignalWorkflowExecutionRequest {
+            namespace,
+            workflow_execution: Some(target),
+            signal_name: wish.signal_name,
+            input: wish.input,
+            identity: IDENTITY.to_owned(),
+            request_id: pending.request_id,
+            header: wish.header,
+            ..Default::default()
+        }),
+        external_execution: Some(poll::execution(&task.run)),
+        external_namespace: namespace_name(deps, own).unwrap_or_default(),
+        child_workflow_only: wish.child_workflow_only,
+    };
+    match deps.history.signal_workflow_execution(call).await {
+        Ok(_) => end(shard, task, id, Ok(())).await,
+        Err(error) => match failed_cause(&error) {
+            Some(cause) => end(shard, task, id, Err(cause)).await,
+            None => after_call(&error, &task.run),
+        },
+    }
+}
+
+fn failed_cause(error: &Status) -> Option<Cause> {
+    match error.code() {
+        Code::NotFound if status::decode_detail::<NamespaceNotFoundFailure>(error).is_some() => {
+            Some(Cause::NamespaceNotFound)
+        }
+        Code::NotFound => Some(Cause::ExternalWorkflowExecutionNotFound),
+        Code::InvalidArgument => Some(Cause::SignalCountLimitExceeded),
+        _ => None,
+    }
+}
+
+async fn end(shard: &Shard, task: &QueuedTask, id: EventId, result: Result<(), Cause>) -> Verdict {
+    tell(
+        shard,
+        &task.run,
+        Request::ExternalSignaled {
+            initiated_event_id: id,
+            result,
+        },
+    )
+    .await
+}

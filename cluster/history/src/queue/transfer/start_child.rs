@@ -1,0 +1,230 @@
+//! Starts a child: the run is made first, with a request id that makes repetition harmless; then the
+//! parent records it; then the child's first workflow task is released. Each step finds out by itself
+//! whether it was done before.
+
+use proto_ids::{EventId, RunId, RunKey};
+use proto_messages::{
+    meridian::history::v1::{
+        ParentExecution, ScheduleFirstWorkflowTaskRequest, StartWorkflowExecutionRequest,
+    },
+    temporal::api::{
+        common::v1::WorkflowExecution,
+        enums::v1::{ParentClosePolicy, StartChildWorkflowExecutionFailedCause as Cause},
+        history::v1::{
+            HistoryEvent, StartChildWorkflowExecutionInitiatedEventAttributes,
+            history_event::Attributes,
+        },
+        workflowservice::v1 as public,
+    },
+};
+use tonic::{Code, Status};
+
+use cluster_core::{Refusal, Request, Workflow, state::Child, version::BranchToken};
+use cluster_rpc::status;
+use cluster_shard::{QueuedTask, Shard, UpdateError, Verdict};
+
+use super::{close, initiated, namespace_name};
+use crate::{
+    change, poll,
+    queue::{
+        ExecutorDeps,
+        ended::{LATER, after_call, after_read, after_update, tell},
+    },
+};
+use proto_messages::temporal::api::errordetails::v1::NamespaceNotFoundFailure;
+
+/// The child as the parent's state has it.
+struct Wanted {
+    parent: RunKey,
+    child: Child,
+    branch: BranchToken,
+    root: WorkflowExecution,
+    is_open: bool,
+}
+
+/// Executes the task.
+pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: EventId) -> Verdict {
+    let wanted = match shard.read(&task.run, |wf| look(wf, id)).await {
+        Ok(Some(wanted)) => wanted,
+        Ok(None) => return Verdict::Done,
+        Err(error) => return after_read(error),
+    };
+    if wanted.child.started_event_id.get() > 0 {
+        return release(deps, task, &wanted.child, wanted.child.run_id.as_str()).await;
+    }
+    if !wanted.is_open && wanted.child.parent_close_policy != ParentClosePolicy::Abandon {
+        return Verdict::Done;
+    }
+    let batch = wanted.child.initiated_batch_id;
+    let event = match initiated(shard, task, &wanted.branch, batch, id).await {
+        Ok(event) => event,
+        Err(verdict) => return verdict,
+    };
+    let (namespace_id, call) = match call(deps, &wanted, event) {
+        Some(call) => call,
+        None => return refused(shard, task, id, Cause::NamespaceNotFound).await,
+    };
+    match deps.history.start_workflow_execution(call).await {
+        Ok(started) => record(deps, shard, task, wanted, namespace_id, started.run_id).await,
+        Err(error) => match failed_cause(&error) {
+            Some(cause) => refused(shard, task, id, cause).await,
+            None => after_call(&error, &task.run),
+        },
+    }
+}
+
+fn look(wf: &Workflow, id: EventId) -> Option<Wanted> {
+    if wf.hot.zombie {
+        return None;
+    }
+    let child = wf.children.get(&id)?.clone();
+    Some(Wanted {
+        parent: wf.key.clone(),
+        child,
+        branch: wf.versions.current().branch.clone(),
+        root: wf
+            .start
+            .root
+            .clone()
+            .unwrap_or_else(|| poll::execution(&wf.key)),
+        is_open: wf.is_running(),
+    })
+}
+
+fn call(
+    deps: &ExecutorDeps,
+    wanted: &Wanted,
+    event: HistoryEvent,
+) -> Option<(String, StartWorkflowExecutionRequest)> {
+    let version = event.version;
+    let user_metadata = event.user_metadata;
+    let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(wish)) =
+        event.attributes
+    else {
+        return None;
+    };
+    let namespace_id = if wanted.child.namespace_id.is_empty() {
+        wanted.parent.namespace_id.as_str().to_owned()
+    } else {
+        wanted.child.namespace_id.clone()
+    };
+    let namespace = namespace_name(deps, &namespace_id)?;
+    let parent_namespace = namespace_name(deps, wanted.parent.namespace_id.as_str())?;
+    let parent = ParentExecution {
+        namespace_id: wanted.parent.namespace_id.as_str().to_owned(),
+        namespace: parent_namespace,
+        execution: Some(poll::execution(&wanted.parent)),
+        initiated_event_id: wanted.child.initiated_event_id.get(),
+        initiated_event_version: version,
+        root_execution: Some(wanted.root.clone()),
+    };
+    let mut request = request(wish, namespace);
+    request.request_id = wanted.child.create_request_id.clone();
+    request.user_metadata = user_metadata;
+    let call = StartWorkflowExecutionRequest {
+        namespace_id: namespace_id.clone(),
+        request: Some(request),
+        parent: Some(parent),
+        first_workflow_task_backoff: None,
+    };
+    Some((namespace_id, call))
+}
+
+fn request(
+    wish: StartChildWorkflowExecutionInitiatedEventAttributes,
+    namespace: String,
+) -> public::StartWorkflowExecutionRequest {
+    public::StartWorkflowExecutionRequest {
+        namespace,
+        workflow_id: wish.workflow_id,
+        workflow_type: wish.workflow_type,
+        task_queue: wish.task_queue,
+        input: wish.input,
+        workflow_execution_timeout: wish.workflow_execution_timeout,
+        workflow_run_timeout: wish.workflow_run_timeout,
+        workflow_task_timeout: wish.workflow_task_timeout,
+        workflow_id_reuse_policy: wish.workflow_id_reuse_policy,
+        retry_policy: wish.retry_policy,
+        cron_schedule: wish.cron_schedule,
+        memo: wish.memo,
+        search_attributes: wish.search_attributes,
+        header: wish.header,
+        priority: wish.priority,
+        ..Default::default()
+    }
+}
+
+fn failed_cause(error: &Status) -> Option<Cause> {
+    match error.code() {
+        Code::AlreadyExists => Some(Cause::WorkflowAlreadyExists),
+        Code::NotFound if status::decode_detail::<NamespaceNotFoundFailure>(error).is_some() => {
+            Some(Cause::NamespaceNotFound)
+        }
+        _ => None,
+    }
+}
+
+async fn refused(shard: &Shard, task: &QueuedTask, id: EventId, cause: Cause) -> Verdict {
+    tell(
+        shard,
+        &task.run,
+        Request::ChildStarted {
+            initiated_event_id: id,
+            result: Err(cause),
+        },
+    )
+    .await
+}
+
+/// The parent records the start. A parent that closed meanwhile applies its close policy to the child
+/// right here: its close task could not know of it.
+async fn record(
+    deps: &ExecutorDeps,
+    shard: &Shard,
+    task: &QueuedTask,
+    wanted: Wanted,
+    namespace_id: String,
+    run_id: String,
+) -> Verdict {
+    let result = Ok(RunId::new(&run_id));
+    let id = wanted.child.initiated_event_id;
+    let told = Request::ChildStarted {
+        initiated_event_id: id,
+        result,
+    };
+    match change::ask(shard, &task.run, told).await {
+        Ok(_) => release(deps, task, &wanted.child, &run_id).await,
+        Err(UpdateError::Refused(Refusal::Closed(_)) | UpdateError::NotFound) => {
+            let mut child = wanted.child;
+            child.run_id = RunId::new(&run_id);
+            child.namespace_id = namespace_id;
+            if child.parent_close_policy == ParentClosePolicy::Abandon {
+                return release(deps, task, &child, &run_id).await;
+            }
+            close::apply_policy(deps, &wanted.parent, &child).await
+        }
+        Err(error) => after_update(error),
+    }
+}
+
+async fn release(deps: &ExecutorDeps, task: &QueuedTask, child: &Child, run_id: &str) -> Verdict {
+    let namespace_id = if child.namespace_id.is_empty() {
+        task.run.namespace_id.as_str().to_owned()
+    } else {
+        child.namespace_id.clone()
+    };
+    let call = ScheduleFirstWorkflowTaskRequest {
+        namespace_id,
+        execution: Some(WorkflowExecution {
+            workflow_id: child.workflow_id.clone(),
+            run_id: run_id.to_owned(),
+        }),
+    };
+    match deps.history.schedule_first_workflow_task(call).await {
+        Ok(_) => Verdict::Done,
+        // It has closed already, or is gone.
+        Err(error) if error.code() == Code::NotFound => Verdict::Done,
+        Err(error) if error.code() == Code::FailedPrecondition => Verdict::Retry(LATER),
+        Err(error) => after_call(&error, &task.run),
+    }
+}

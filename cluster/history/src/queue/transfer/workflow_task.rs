@@ -1,0 +1,104 @@
+//! Hands a scheduled workflow task to matching: to the worker that has the run in its cache, if there is
+//! one and it lives.
+
+use proto_messages::{
+    meridian::matching::v1::AddTaskRequest,
+    temporal::api::common::v1::Priority,
+    time::{duration_to_proto, to_proto},
+};
+use tonic::{Code, Status};
+
+use cluster_core::{TaskKind, Workflow, state::WorkflowTask};
+use cluster_shard::{QueuedTask, Shard, Verdict};
+
+use crate::{
+    poll,
+    queue::{
+        ExecutorDeps,
+        ended::{after_call, after_read},
+    },
+};
+
+/// What matching has to know.
+struct Wanted {
+    request: AddTaskRequest,
+    /// The queue to fall back to when the sticky one is not served.
+    normal: String,
+    sticky: bool,
+}
+
+/// Dispatches the task.
+pub async fn dispatch(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask) -> Verdict {
+    let look = |wf: &Workflow| wanted(wf, &task.task.kind);
+    let wanted = match shard.read(&task.run, look).await {
+        Ok(Some(wanted)) => wanted,
+        Ok(None) => return Verdict::Done,
+        Err(error) => return after_read(error),
+    };
+    let mut request = wanted.request;
+    if wanted.sticky {
+        match deps.matching.add_workflow_task(request.clone()).await {
+            Ok(_) => return Verdict::Done,
+            Err(status) if is_unserved(&status) => {}
+            Err(status) => return ended(&status, task),
+        }
+        request.task_queue = Some(poll::normal_queue(&wanted.normal));
+        request.schedule_to_start_timeout = None;
+    }
+    match deps.matching.add_workflow_task(request).await {
+        Ok(_) => Verdict::Done,
+        Err(status) => ended(&status, task),
+    }
+}
+
+fn wanted(wf: &Workflow, kind: &TaskKind) -> Option<Wanted> {
+    let task = wf
+        .hot
+        .workflow_task
+        .as_ref()
+        .filter(|_| wf.owes(kind) && !wf.hot.zombie)?;
+    let sticky = wf.hot.sticky.as_ref().filter(|_| task.sticky);
+    let normal = wf.start.task_queue.clone();
+    let queue = match sticky {
+        Some(sticky) => poll::sticky_queue(&sticky.task_queue, &normal),
+        None => poll::normal_queue(&normal),
+    };
+    let timeout = sticky
+        .map(|s| s.schedule_to_start_timeout)
+        .filter(|t| !t.is_zero());
+    let request = AddTaskRequest {
+        task_queue: Some(queue),
+        schedule_to_start_timeout: timeout.map(duration_to_proto),
+        ..request(wf, task, wf.start.priority.clone())
+    };
+    Some(Wanted {
+        request,
+        normal,
+        sticky: sticky.is_some(),
+    })
+}
+
+fn request(wf: &Workflow, task: &WorkflowTask, priority: Option<Priority>) -> AddTaskRequest {
+    AddTaskRequest {
+        namespace_id: wf.key.namespace_id.as_str().to_owned(),
+        execution: Some(poll::execution(&wf.key)),
+        scheduled_event_id: task.scheduled_event_id.get(),
+        attempt: task.attempt,
+        created_time: Some(to_proto(task.scheduled_time)),
+        priority,
+        ..Default::default()
+    }
+}
+
+fn is_unserved(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition
+        && status.message().contains("sticky worker unavailable")
+}
+
+/// NOT_FOUND says that the task became obsolete on its way.
+fn ended(status: &Status, task: &QueuedTask) -> Verdict {
+    match status.code() {
+        Code::NotFound => Verdict::Done,
+        _ => after_call(status, &task.run),
+    }
+}
