@@ -1,0 +1,129 @@
+//! Activities: dispatch, retry, result, heartbeat.
+
+use std::time::Duration;
+
+use proto_messages::{
+    meridian::history::v1 as history,
+    temporal::api::{
+        command::v1::{Command, ScheduleActivityTaskCommandAttributes, command::Attributes},
+        common::v1::{ActivityType, RetryPolicy},
+        enums::v1::{CommandType, EventType as E},
+        failure::v1::Failure,
+        history::v1::history_event,
+        workflowservice::v1 as api,
+    },
+    time::duration_to_proto,
+};
+use tonic::Code;
+
+use crate::world::*;
+
+fn schedule(id: &str) -> Command {
+    let retry = RetryPolicy {
+        initial_interval: Some(duration_to_proto(Duration::from_millis(20))),
+        backoff_coefficient: 1.0,
+        ..Default::default()
+    };
+    let attributes = ScheduleActivityTaskCommandAttributes {
+        activity_id: id.into(),
+        activity_type: Some(ActivityType { name: "act".into() }),
+        task_queue: Some(queue(QUEUE)),
+        input: payloads("in"),
+        start_to_close_timeout: Some(duration_to_proto(Duration::from_secs(30))),
+        retry_policy: Some(retry),
+        ..Default::default()
+    };
+    command(
+        CommandType::ScheduleActivityTask,
+        Attributes::ScheduleActivityTaskCommandAttributes(attributes),
+    )
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_retried_and_the_result_reaches_the_workflow() {
+    let world = World::new().await;
+    world.start("activity").await;
+    let task = world.poll().await;
+    world.complete(&task, vec![schedule("a")]).await.unwrap();
+    let first = world.poll_activity().await;
+    assert_eq!((first.attempt, first.activity_id.as_str()), (1, "a"));
+    assert_eq!(first.input, payloads("in"));
+    fail(&world, &first).await;
+
+    let second = world.poll_activity().await;
+    assert_eq!(second.attempt, 2);
+    let beat = heartbeat(&world, &second, "half").await.unwrap();
+    assert!(!beat.cancel_requested);
+    let pending = world
+        .describe("activity")
+        .await
+        .unwrap()
+        .pending_activities
+        .remove(0);
+    assert_eq!(
+        (pending.attempt, pending.heartbeat_details),
+        (2, payloads("half"))
+    );
+    assert_eq!(pending.last_failure.unwrap().message, "no");
+
+    let stale = heartbeat(&world, &first, "late").await.unwrap_err();
+    assert_eq!(stale.code(), Code::NotFound);
+    world
+        .complete_activity(second.task_token.clone(), "out")
+        .await
+        .unwrap();
+    let twice = world
+        .complete_activity(second.task_token, "out")
+        .await
+        .unwrap_err();
+    assert_eq!(twice.code(), Code::NotFound);
+
+    let task = world.poll().await;
+    let events = task.history.clone().unwrap().events;
+    let started = events.iter().find_map(|e| match &e.attributes {
+        Some(history_event::Attributes::ActivityTaskStartedEventAttributes(a)) => Some(a.attempt),
+        _ => None,
+    });
+    assert_eq!(started, Some(2));
+    assert!(in_task(&task).contains(&E::ActivityTaskCompleted));
+    world.complete(&task, complete_workflow("")).await.unwrap();
+    kinds(&world.events("activity", "").await);
+}
+
+async fn fail(world: &World, task: &api::PollActivityTaskQueueResponse) {
+    let failure = Failure {
+        message: "no".into(),
+        ..Default::default()
+    };
+    let request = api::RespondActivityTaskFailedRequest {
+        task_token: task.task_token.clone(),
+        failure: Some(failure),
+        ..Default::default()
+    };
+    let call = history::RespondActivityTaskFailedRequest {
+        namespace_id: NS.into(),
+        request: Some(request),
+    };
+    world
+        .history
+        .respond_activity_task_failed(call)
+        .await
+        .unwrap();
+}
+
+async fn heartbeat(
+    world: &World,
+    task: &api::PollActivityTaskQueueResponse,
+    details: &str,
+) -> Result<api::RecordActivityTaskHeartbeatResponse, tonic::Status> {
+    let request = api::RecordActivityTaskHeartbeatRequest {
+        task_token: task.task_token.clone(),
+        details: payloads(details),
+        ..Default::default()
+    };
+    let call = history::RecordActivityTaskHeartbeatRequest {
+        namespace_id: NS.into(),
+        request: Some(request),
+    };
+    world.history.record_activity_task_heartbeat(call).await
+}

@@ -1,0 +1,178 @@
+//! Children: start, result, and what happens to them when the parent ends.
+
+use proto_messages::temporal::api::{
+    command::v1::{
+        Command, SignalExternalWorkflowExecutionCommandAttributes,
+        StartChildWorkflowExecutionCommandAttributes, command::Attributes,
+    },
+    common::v1::WorkflowType,
+    enums::v1::{CommandType, EventType as E},
+    workflowservice::v1 as api,
+};
+
+use crate::world::*;
+
+fn start_child(id: &str) -> Command {
+    let attributes = StartChildWorkflowExecutionCommandAttributes {
+        namespace: "test".into(),
+        workflow_id: id.into(),
+        workflow_type: Some(WorkflowType {
+            name: "child".into(),
+        }),
+        task_queue: Some(queue(QUEUE)),
+        ..Default::default()
+    };
+    command(
+        CommandType::StartChildWorkflowExecution,
+        Attributes::StartChildWorkflowExecutionCommandAttributes(attributes),
+    )
+}
+
+fn signal(id: &str) -> Command {
+    let attributes = SignalExternalWorkflowExecutionCommandAttributes {
+        namespace: "test".into(),
+        execution: Some(execution(id, "")),
+        signal_name: "s".into(),
+        ..Default::default()
+    };
+    command(
+        CommandType::SignalExternalWorkflowExecution,
+        Attributes::SignalExternalWorkflowExecutionCommandAttributes(attributes),
+    )
+}
+
+fn id_of(task: &api::PollWorkflowTaskQueueResponse) -> &str {
+    task.workflow_execution
+        .as_ref()
+        .map_or("", |e| &e.workflow_id)
+}
+
+/// Answers tasks with `answer` until `until` has happened in the history of `id`.
+async fn work(
+    world: &World,
+    id: &str,
+    until: E,
+    answer: impl Fn(&api::PollWorkflowTaskQueueResponse) -> Vec<Command>,
+) {
+    for _ in 0..20 {
+        let task = world.poll().await;
+        let seen = id_of(&task) == id && in_task(&task).contains(&until);
+        world.complete(&task, answer(&task)).await.unwrap();
+        if seen {
+            return;
+        }
+    }
+    panic!("{until:?} did not happen in {id}");
+}
+
+#[tokio::test]
+async fn a_childs_result_reaches_its_parent() {
+    let world = World::new().await;
+    world.start("parent").await;
+    work(
+        &world,
+        "parent",
+        E::ChildWorkflowExecutionCompleted,
+        |task| match id_of(task) {
+            "child" => complete_workflow("result"),
+            _ if in_task(task).len() == 3 => vec![start_child("child")],
+            _ if in_task(task).contains(&E::ChildWorkflowExecutionCompleted) => {
+                complete_workflow("")
+            }
+            _ => vec![],
+        },
+    )
+    .await;
+    let events = kinds(&world.events("parent", "").await);
+    let at = |kind| events.iter().position(|e| *e == kind);
+    assert!(at(E::StartChildWorkflowExecutionInitiated) < at(E::ChildWorkflowExecutionStarted));
+    assert!(at(E::ChildWorkflowExecutionStarted) < at(E::ChildWorkflowExecutionCompleted));
+    let child = world
+        .describe("child")
+        .await
+        .unwrap()
+        .workflow_execution_info
+        .unwrap();
+    assert_eq!(child.parent_execution.unwrap().workflow_id, "parent");
+}
+
+#[tokio::test]
+async fn children_end_with_their_parent_and_a_taken_id_is_told() {
+    let world = World::new().await;
+    let other = world.start("taken").await;
+    let task = world.poll().await;
+    world.complete(&task, vec![]).await.unwrap();
+    world.start("closer").await;
+    work(
+        &world,
+        "closer",
+        E::StartChildWorkflowExecutionFailed,
+        |task| match id_of(task) {
+            "closer" if in_task(task).len() == 3 => {
+                vec![start_child("taken"), start_child("orphan")]
+            }
+            _ => vec![],
+        },
+    )
+    .await;
+    for _ in 0..20 {
+        if kinds(&world.events("closer", "").await).contains(&E::ChildWorkflowExecutionStarted) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    terminate(&world, "closer").await;
+    let ended = world.close_event("orphan", "").await;
+    assert_eq!(ended.event_type(), E::WorkflowExecutionTerminated);
+    let info = world
+        .describe("taken")
+        .await
+        .unwrap()
+        .workflow_execution_info
+        .unwrap();
+    assert_eq!(
+        info.execution.unwrap().run_id,
+        other,
+        "a run that is not its child stays"
+    );
+    assert!(info.close_time.is_none());
+}
+
+#[tokio::test]
+async fn runs_signal_one_another() {
+    let world = World::new().await;
+    world.start("target").await;
+    let task = world.poll().await;
+    world.complete(&task, vec![]).await.unwrap();
+    world.start("sender").await;
+    work(
+        &world,
+        "sender",
+        E::ExternalWorkflowExecutionSignaled,
+        |task| match id_of(task) {
+            "sender" if in_task(task).len() == 3 => vec![signal("target"), signal("nobody")],
+            _ => vec![],
+        },
+    )
+    .await;
+    let target = kinds(&world.events("target", "").await);
+    assert!(target.contains(&E::WorkflowExecutionSignaled));
+}
+
+async fn terminate(world: &World, id: &str) {
+    let request = api::TerminateWorkflowExecutionRequest {
+        workflow_execution: Some(execution(id, "")),
+        reason: "test".into(),
+        ..Default::default()
+    };
+    let call = proto_messages::meridian::history::v1::TerminateWorkflowExecutionRequest {
+        namespace_id: NS.into(),
+        request: Some(request),
+        ..Default::default()
+    };
+    world
+        .history
+        .terminate_workflow_execution(call)
+        .await
+        .unwrap();
+}

@@ -1,0 +1,8 @@
+//! The history service with the real kernel, the real matching and a scripted worker.
+
+mod activities;
+mod children;
+mod lifecycle;
+mod queries;
+mod resets;
+mod world;

@@ -1,0 +1,66 @@
+//! Reset: the run goes back, and what came from outside is kept.
+
+use proto_messages::{
+    meridian::history::v1 as history,
+    temporal::api::{enums::v1::EventType as E, workflowservice::v1 as api},
+};
+use tonic::Code;
+
+use crate::world::*;
+
+async fn reset(world: &World, finish: i64, request_id: &str) -> Result<String, tonic::Status> {
+    let request = api::ResetWorkflowExecutionRequest {
+        workflow_execution: Some(execution("reset", "")),
+        reason: "again".into(),
+        workflow_task_finish_event_id: finish,
+        request_id: request_id.into(),
+        ..Default::default()
+    };
+    let call = history::ResetWorkflowExecutionRequest {
+        namespace_id: NS.into(),
+        request: Some(request),
+    };
+    world
+        .history
+        .reset_workflow_execution(call)
+        .await
+        .map(|r| r.run_id)
+}
+
+#[tokio::test]
+async fn a_reset_forks_history_ends_the_old_run_and_delivers_signals_again() {
+    let world = World::new().await;
+    let first = world.start("reset").await;
+    let task = world.poll().await;
+    world.complete(&task, vec![]).await.unwrap();
+    world.signal("reset", "kept").await.unwrap();
+    let task = world.poll().await;
+    world.complete(&task, vec![]).await.unwrap();
+
+    let refused = reset(&world, 100, "bad").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let second = reset(&world, 4, "r").await.unwrap();
+    assert_ne!(second, first);
+    assert_eq!(
+        reset(&world, 4, "r").await.unwrap(),
+        second,
+        "the same request resets once"
+    );
+
+    let ended = world.close_event("reset", &first).await;
+    assert_eq!(ended.event_type(), E::WorkflowExecutionTerminated);
+    let wanted = [
+        E::WorkflowExecutionStarted,
+        E::WorkflowTaskScheduled,
+        E::WorkflowTaskStarted,
+        E::WorkflowTaskFailed,
+        E::WorkflowExecutionSignaled,
+        E::WorkflowTaskScheduled,
+    ];
+    assert_eq!(kinds(&world.events("reset", &second).await), wanted);
+    let task = world.poll().await;
+    assert_eq!(task.workflow_execution.as_ref().unwrap().run_id, second);
+    assert_eq!(in_task(&task).len(), 7);
+    world.complete(&task, complete_workflow("")).await.unwrap();
+    assert_eq!(kinds(&world.events("reset", &first).await).len(), 9);
+}
