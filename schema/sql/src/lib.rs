@@ -5,10 +5,16 @@
 //! Statements that both databases read alike are written once, in `plain`, and compiled once per driver;
 //! everything that is hot or locks is written out per database.
 
+#![expect(
+    clippy::duplicate_mod,
+    reason = "statements that both databases read alike are compiled once per driver"
+)]
+
 mod migrate;
 mod options;
 mod place;
 mod pointers;
+mod postgres;
 mod sqlite;
 mod stats;
 mod visibility_sql;
@@ -25,9 +31,7 @@ pub async fn open(options: Options) -> Result<Store, StoreError> {
     match &options.plugin {
         Plugin::Sqlite(sqlite) if sqlite.ephemeral => Ok(MemoryStore::new().store()),
         Plugin::Sqlite(sqlite) => sqlite::open(sqlite, options.stats.clone()).await,
-        Plugin::Postgres(_) => Err(StoreError::Invalid(
-            "PostgreSQL is not built yet".to_owned(),
-        )),
+        Plugin::Postgres(postgres) => postgres::open(postgres, &options).await,
     }
 }
 
@@ -47,19 +51,24 @@ pub async fn schema_setup(options: &Options) -> Result<Vec<SchemaStatus>, StoreE
 pub async fn schema_upgrade(options: &Options) -> Result<Vec<SchemaStatus>, StoreError> {
     match &options.plugin {
         Plugin::Sqlite(sqlite) => sqlite::schema(sqlite, migrate::Wish::Upgrade).await,
-        Plugin::Postgres(_) => Err(StoreError::Invalid(
-            "PostgreSQL is not built yet".to_owned(),
-        )),
+        Plugin::Postgres(postgres) => postgres::schema(postgres, migrate::Wish::Upgrade).await,
     }
 }
 
-/// Which version the schema has, for each database of the store. Changes nothing; a missing database is an
-/// empty one.
+/// Which version the schema has, for each database of the store. Changes nothing; a missing file is an
+/// empty database.
 pub async fn schema_status(options: &Options) -> Result<Vec<SchemaStatus>, StoreError> {
     match &options.plugin {
         Plugin::Sqlite(sqlite) => sqlite::schema(sqlite, migrate::Wish::Look).await,
-        Plugin::Postgres(_) => Err(StoreError::Invalid(
-            "PostgreSQL is not built yet".to_owned(),
-        )),
+        Plugin::Postgres(postgres) => postgres::schema(postgres, migrate::Wish::Look).await,
+    }
+}
+
+/// Reads the database's own counters of its write-ahead log into the stats, where it has some. For
+/// measurements; nothing calls it by itself.
+pub async fn read_wal_counters(options: &Options) -> Result<(), StoreError> {
+    match &options.plugin {
+        Plugin::Sqlite(_) => Ok(()),
+        Plugin::Postgres(postgres) => postgres::read_wal_counters(postgres, &options.stats).await,
     }
 }

@@ -422,3 +422,49 @@ fn pointer<'a>(rows: &'a mut Rows, update: &RunUpdate) -> &'a mut Rows {
     row.text(update.key.namespace_id.as_str())
         .text(update.key.workflow_id.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        migrate::{SQLITE, Wish},
+        sqlite::database::{Database, Tuning},
+    };
+
+    /// The tables grow without bound: a statement of the commit path that scans one would stall every shard.
+    #[tokio::test]
+    async fn no_statement_scans_a_table() {
+        let folder = tempfile::tempdir().expect("folder");
+        let tuning = Tuning {
+            path: folder.path().join("plan.db"),
+            readers: 1,
+            checkpoint_pages: 1000,
+            cache_kib: 1000,
+        };
+        let database = Database::open(&tuning, &Default::default())
+            .await
+            .expect("open");
+        database
+            .migrate(SQLITE, Wish::Upgrade)
+            .await
+            .expect("migrate");
+        let mut writer = database.writer().await;
+        let statements = COMMIT_WITH_PROGRESS.split(';').map(str::trim);
+        let mut seen = 0;
+        for statement in
+            statements.filter(|text| text.starts_with("INSERT") || text.starts_with("DELETE"))
+        {
+            let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+            let plan = sqlx::query_as(explain).fetch_all(&mut writer.conn);
+            let plan: Vec<(i64, i64, i64, String)> = plan.await.expect(statement);
+            for (.., step) in plan {
+                let is_scan = step.starts_with("SCAN")
+                    && !step.contains("VIRTUAL TABLE")
+                    && step != "SCAN broken";
+                assert!(!is_scan, "{step}: {statement}");
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, 18);
+    }
+}

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use schema_store::StoreError;
 use sqlx::{
-    Connection as _, SqliteConnection, SqlitePool,
+    ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -59,7 +59,8 @@ impl Database {
             .busy_timeout(Duration::from_secs(10))
             .pragma("wal_autocheckpoint", tuning.checkpoint_pages.to_string())
             .pragma("cache_size", format!("-{}", tuning.cache_kib))
-            .pragma("temp_store", "MEMORY");
+            .pragma("temp_store", "MEMORY")
+            .disable_statement_logging();
         let conn = SqliteConnection::connect_with(&options)
             .await
             .map_err(fail)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use proto_ids::{ShardId, Timestamp};
 use schema_sql::{Options, SchemaStatus, schema_setup, schema_status, schema_upgrade};
 use schema_store::{Store, StoreError};
+use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 
 async fn open(folder: &Path) -> Store {
     schema_sql::open(Options::sqlite(folder.join("data/test.db")))
@@ -80,4 +81,53 @@ async fn schema_commands() {
         versions(schema_status(&options).await.expect("status")),
         vec![(4, 4), (1, 1)]
     );
+}
+
+/// The schema as SQLite remembers it, without what differs only in layout.
+async fn schema(path: &Path) -> Vec<String> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true);
+    let mut conn = SqliteConnection::connect_with(&options)
+        .await
+        .expect("connect");
+    let rows = sqlx::query(
+        "SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_master
+         WHERE tbl_name <> 'schema_version' ORDER BY 1",
+    );
+    let rows = rows.fetch_all(&mut conn).await.expect("schema");
+    rows.iter().map(|row| row.get::<String, _>(0)).collect()
+}
+
+#[tokio::test]
+async fn steps_equal_the_create_scripts() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = |name: &str| folder.path().join(name);
+    schema_setup(&Options::sqlite(file("steps.db")))
+        .await
+        .expect("setup");
+    for (dialect, steps, rows) in [
+        ("sqlite", "steps.db", 20),
+        ("sqlite-visibility", "steps.db-visibility", 5),
+    ] {
+        let script = schema_sql::latest()
+            .into_iter()
+            .find(|(name, _)| *name == dialect)
+            .expect("script")
+            .1;
+        let options = SqliteConnectOptions::new()
+            .filename(file(dialect))
+            .create_if_missing(true);
+        let mut conn = SqliteConnection::connect_with(&options)
+            .await
+            .expect("connect");
+        sqlx::raw_sql(script)
+            .execute(&mut conn)
+            .await
+            .expect("script");
+        conn.close().await.expect("close");
+        let steps = schema(&file(steps)).await;
+        assert!(steps.len() >= rows, "{steps:?}");
+        assert_eq!(steps, schema(&file(dialect)).await);
+    }
 }
