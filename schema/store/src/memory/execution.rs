@@ -263,14 +263,31 @@ impl State {
             record.state = progress.state;
         }
         if let Some(until) = progress.trim_outbox {
-            self.outbox
-                .retain(|(of, id), _| *of != shard || *id > until);
+            let first = (shard, TaskId::new(i64::MIN));
+            drop_range(&mut self.outbox, first, &(shard, until));
         }
         if let Some((at, id)) = progress.trim_timers {
-            self.timers.retain(|(of, fire_at, task_id), _| {
-                *of != shard || (*fire_at, *task_id) > (at, id)
-            });
+            let first = (
+                shard,
+                Timestamp::from_nanos(i64::MIN),
+                TaskId::new(i64::MIN),
+            );
+            drop_range(&mut self.timers, first, &(shard, at, id));
         }
+    }
+}
+
+/// Removes entries from `first` to `last`, both inclusive, without a walk over the others.
+fn drop_range<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, first: K, last: &K) {
+    if first > *last {
+        return;
+    }
+    let gone: Vec<K> = map
+        .range(first..=last.clone())
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in gone {
+        map.remove(&key);
     }
 }
 
