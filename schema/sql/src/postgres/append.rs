@@ -36,9 +36,6 @@ impl Backend {
                 .flat_map(|append| append.tasks.iter().map(|task| (&append.key, task)))
         };
         let count = tasks().count() as u64;
-        if count == 0 {
-            return Ok(());
-        }
         let mut conn = self.db.read().await?;
         let written = sqlx::query(APPEND)
             .bind(
@@ -85,7 +82,7 @@ impl Backend {
                 fail(error)
             }
         })?;
-        if written.rows_affected() == count {
+        if count > 0 && written.rows_affected() == count {
             Stats::add(&self.stats.transactions, 1);
             return Ok(());
         }
@@ -100,6 +97,9 @@ impl Backend {
             if held != Some((append.range.get(),)) {
                 return Err(fenced(&append.key, append.range));
             }
+        }
+        if count == 0 {
+            return Ok(());
         }
         Err(StoreError::Unavailable(
             "the appends were not written".to_owned(),

@@ -70,7 +70,11 @@ impl Database {
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
+            .connect_lazy_with(
+                options
+                    .pragma("query_only", "ON")
+                    .pragma("cache_size", "-2048"),
+            );
         Ok(Self {
             name: tuning.path.display().to_string(),
             writer: Mutex::new(Writer {

@@ -1,5 +1,6 @@
 //! The stores on real databases: SQLite in a folder of its own, PostgreSQL in a server of its own.
 
+mod crash;
 mod cutter;
 mod postgres;
 mod server;
