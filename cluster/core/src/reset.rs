@@ -53,8 +53,11 @@ impl Workflow {
         fail_started_activities(&mut turn, &reset.reason)?;
         if !reset.reapply_nothing {
             let buffered = base.buffered.iter().cloned();
+            // Children are named by event ids, which mean something else in the runs that follow.
+            let mut in_base = true;
             for event in later.into_iter().chain(buffered) {
-                reapply(&mut turn, event, &reset.exclude)?;
+                in_base &= event.event_id != 1;
+                reapply(&mut turn, event, in_base, &reset.exclude)?;
             }
         }
         turn.schedule_now()?;
@@ -175,6 +178,7 @@ fn reset_failure(
 fn reapply(
     turn: &mut Turn<'_>,
     event: HistoryEvent,
+    in_base: bool,
     exclude: &[ResetReapplyExcludeType],
 ) -> Result<(), Refusal> {
     use Attributes as A;
@@ -185,8 +189,8 @@ fn reapply(
             }
             Ok(())
         }
-        Some(_) => reapply_child(turn, event),
-        None => Ok(()),
+        Some(_) if in_base => reapply_child(turn, event),
+        _ => Ok(()),
     }
 }
 

@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use cluster_core::{
-    Policy, Request,
+    EventBatch, Given, IdSeed, Policy, Refusal, Request, Reset, Workflow,
     request::{ActivityRef, Fire, Signal},
     task::Timeout,
 };
 use proptest::prelude::*;
-use proto_ids::{EventId, RunId};
+use proto_ids::{EventId, FailoverVersion, RunId};
 use proto_messages::temporal::api::{
     command::v1::{
         CancelTimerCommandAttributes, Command, ContinueAsNewWorkflowExecutionCommandAttributes,
@@ -455,6 +455,48 @@ fn outside_request(step: &Step, run: &Run) -> Option<Request> {
     })
 }
 
+/// A reset to any point either is refused or makes a run for which the same laws hold.
+fn reset_everywhere(run: &Run) {
+    for finish in 2..run.wf.hot.next_event_id.get() {
+        let mut kept: Vec<EventBatch> = Vec::new();
+        let mut later = Vec::new();
+        for batch in &run.history {
+            let (before, after): (Vec<_>, Vec<_>) = batch
+                .events
+                .iter()
+                .cloned()
+                .partition(|e| e.event_id < finish);
+            if !before.is_empty() {
+                kept.push(EventBatch { events: before });
+            }
+            later.extend(after);
+        }
+        let reset = Reset {
+            new_run_id: RunId::new("reset-run"),
+            finish_event_id: EventId::new(finish),
+            reason: "why".into(),
+            request_id: "reset".into(),
+            ..Reset::default()
+        };
+        let given = Given {
+            now: run.now,
+            version: FailoverVersion::new(run.version),
+            policy: &run.policy,
+            seed: IdSeed([9; 16]),
+        };
+        match Workflow::reset(&run.wf, kept.clone(), later, &reset, &given) {
+            Ok(mut made) => {
+                kept.append(&mut made.events);
+                made.events = kept;
+                let made = Run::follow(made, run);
+                made.check();
+                assert!(made.wf.hot.workflow_task.is_some());
+            }
+            Err(refusal) => assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal:?}"),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -485,5 +527,6 @@ proptest! {
                 run.check();
             }
         }
+        reset_everywhere(&run);
     }
 }

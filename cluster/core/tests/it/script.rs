@@ -31,6 +31,11 @@ pub struct Run {
     pub now: Timestamp,
     pub version: i64,
     pub policy: Policy,
+    /// A replica that is sent every batch, and what it owes by them.
+    standby: Workflow,
+    standby_tasks: Vec<Task>,
+    /// When timers of the activities and of the workflow were last looked at.
+    activities_fired: Timestamp,
     pub seed: u8,
 }
 
@@ -112,6 +117,7 @@ impl Run {
             seed: seed(0),
         };
         let (wf, outcome) = Workflow::start(start, &given)?;
+        let (wf_key, wf_branch) = (wf.key.clone(), wf.versions.current().branch.clone());
         let mut run = Run {
             wf,
             history: Vec::new(),
@@ -121,6 +127,9 @@ impl Run {
             now: T0,
             version: 1,
             policy,
+            standby: Workflow::empty(wf_key, wf_branch),
+            standby_tasks: Vec::new(),
+            activities_fired: Timestamp::ZERO,
             seed: 1,
         };
         run.take(outcome);
@@ -130,8 +139,18 @@ impl Run {
 
     /// A run that another one made.
     pub fn follow(new_run: NewRun, before: &Run) -> Self {
+        let wf = new_run.workflow;
+        let mut standby = Workflow::empty(wf.key.clone(), wf.versions.current().branch.clone());
+        let mut standby_tasks = Vec::new();
+        for batch in &new_run.events {
+            let applied = standby.apply(batch, &before.policy).expect("applies");
+            standby_tasks.extend(applied.tasks);
+        }
         Run {
-            wf: new_run.workflow,
+            wf,
+            standby,
+            standby_tasks,
+            activities_fired: Timestamp::ZERO,
             history: new_run.events,
             tasks: new_run.tasks,
             new_run: None,
@@ -144,6 +163,10 @@ impl Run {
     }
 
     fn take(&mut self, outcome: Outcome) {
+        for batch in &outcome.events {
+            let applied = self.standby.apply(batch, &self.policy).expect("applies");
+            self.standby_tasks.extend(applied.tasks);
+        }
         self.history.extend(outcome.events);
         self.tasks.extend(outcome.tasks);
         self.reply = outcome.reply;
@@ -172,10 +195,14 @@ impl Run {
         };
         self.seed = self.seed.wrapping_add(1);
         let before = self.wf.clone();
+        let timers = matches!(request, Request::Fire(Fire::ActivityTimeouts));
         // The same input twice gives the same bytes.
         let twin = before.clone().handle(request.clone(), &given);
         match self.wf.handle(request, &given) {
             Ok(outcome) => {
+                if timers {
+                    self.activities_fired = self.now;
+                }
                 let twin = twin.expect("decides alike");
                 assert_eq!(twin.events, outcome.events);
                 assert_eq!(twin.tasks, outcome.tasks);
@@ -363,6 +390,16 @@ impl Run {
             );
             assert!(replayed == live, "{}", difference(&replayed, &live));
         }
+        if self.wf.buffered.is_empty() {
+            let at = self.activities_fired;
+            assert_covered(&self.wf, &self.tasks, at, &self.policy);
+            assert_covered(
+                &self.standby,
+                &self.standby_tasks,
+                Timestamp::ZERO,
+                &self.policy,
+            );
+        }
         let rebuilt = self.wf.rebuild_tasks(&self.policy);
         for task in self.tasks.iter().filter(|t| self.wf.owes(&t.kind)) {
             assert!(
@@ -370,6 +407,32 @@ impl Run {
                 "{task:?} is not among {rebuilt:?}"
             );
         }
+    }
+}
+
+/// Everything owed by state has a task that was emitted and has not fired.
+fn assert_covered(wf: &Workflow, emitted: &[Task], activities_fired: Timestamp, policy: &Policy) {
+    for task in wf.rebuild_tasks(policy) {
+        let covered = match &task.kind {
+            // The attempts of a reset run are dispatched by what the reset rebuilt.
+            TaskKind::ActivityTimeout {
+                scheduled_event_id, ..
+            } => {
+                let activity = &wf.activities[scheduled_event_id];
+                let earliest = activity.deadlines()[0].0;
+                earliest <= activities_fired
+                    || emitted.iter().any(|t| {
+                        t.fire_at > Some(activities_fired)
+                            && t.fire_at <= Some(earliest)
+                            && matches!(&t.kind, TaskKind::ActivityTimeout { scheduled_event_id: id, .. }
+                                if id == scheduled_event_id)
+                    })
+            }
+            kind => emitted
+                .iter()
+                .any(|t| t.kind == *kind && t.fire_at == task.fire_at),
+        };
+        assert!(covered, "{task:?} was never emitted among {emitted:?}");
     }
 }
 

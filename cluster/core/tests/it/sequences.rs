@@ -919,11 +919,9 @@ fn only_what_nobody_was_promised_is_written_behind() {
         maximum_attempts: 1,
         ..Default::default()
     });
-    let request = Run {
-        wf: wf.clone(),
-        ..run
-    }
-    .completion(vec![schedule(activity("many")), schedule(once)]);
+    let mut run = run;
+    run.wf = wf.clone();
+    let request = run.completion(vec![schedule(activity("many")), schedule(once)]);
     assert_eq!(ask(&mut wf, request), Durability::Durable);
     let take = |n| Request::StartActivity {
         scheduled_event_id: id(n),
