@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Request, Status};
 
 use super::{Arrival, Call, Parks, Serve, check_state, left, operation};
-use crate::{frontend::Host, redirect};
+use crate::{frontend::Host, quota::Counts, redirect};
 
 /// Kept back from the caller's deadline, so that a refusal still reaches it.
 const RESERVE: Duration = Duration::from_millis(100);
@@ -115,7 +115,10 @@ impl Host {
 
     async fn here<R: Serve>(&self, call: &Call, message: R) -> Result<R::Answer, Status> {
         check_state(&call.namespace, R::NATURE.states)?;
-        let counts = R::NATURE.counts;
+        let counts = match message.is_long() {
+            true => Counts::Long,
+            false => R::NATURE.counts,
+        };
         let _place = self
             .quota
             .admit(&call.namespace, operation::<R>(), counts)?;

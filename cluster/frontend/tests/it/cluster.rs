@@ -1,0 +1,301 @@
+//! One cluster: a frontend on a socket over memory.
+
+use std::{sync::Arc, time::Duration};
+
+use cluster_frontend::{
+    About, Delegates, Frontend, FrontendDeps, Policy, Readiness, RemoteFrontends,
+};
+use cluster_membership::{Member, Membership, Role};
+use cluster_rpc::{
+    ChannelOptions, Channels, HistoryClient, Listener, MatchingClient, PUBLIC_MESSAGE_BYTES_MAX,
+    ReplicationClient, Security, ServeOptions, tuned,
+};
+use cluster_runtime::{Metrics, Settings, SystemClock, Tasks};
+use namespaces::{
+    Clusters, Manager, ManagerOptions, Registry,
+    rules::{OwnCluster, ReplicationChange, Update},
+};
+use proto_messages::temporal::{
+    api::{
+        common::v1::WorkflowType,
+        enums::v1::ReplicationState,
+        operatorservice::v1 as operator,
+        replication::v1::{ClusterReplicationConfig, NamespaceReplicationConfig},
+        taskqueue::v1::TaskQueue,
+        workflowservice::v1 as api,
+    },
+    server::api::{
+        adminservice::v1::GetNamespaceReplicationMessagesRequest,
+        replication::v1::replication_task::Attributes,
+    },
+};
+use proto_services::temporal::{
+    api::{
+        operatorservice::v1::{
+            operator_service_client::OperatorServiceClient,
+            operator_service_server::OperatorServiceServer,
+        },
+        workflowservice::v1::{
+            workflow_service_client::WorkflowServiceClient,
+            workflow_service_server::WorkflowServiceServer,
+        },
+    },
+    server::api::adminservice::v1::{
+        admin_service_client::AdminServiceClient, admin_service_server::AdminServiceServer,
+    },
+};
+use tonic::{service::Routes, transport::Channel};
+
+use crate::behind::{History, Matching};
+
+pub struct Cluster {
+    pub name: &'static str,
+    pub address: String,
+    pub manager: Manager,
+    pub history: Arc<History>,
+    pub matching: Arc<Matching>,
+    pub readiness: Readiness,
+    pub metrics: Metrics,
+    channel: Channel,
+    tasks: Tasks,
+}
+
+pub async fn start(name: &'static str, initial: i64, policy: Policy) -> Cluster {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into(), None, ServeOptions::public())
+        .await
+        .unwrap();
+    let address = listener.address().to_string();
+    let store = schema_store::memory::MemoryStore::new().store();
+    let (tasks, settings, metrics) = (Tasks::new(name), Settings::new(), Metrics::new());
+    let own = OwnCluster {
+        name: name.into(),
+        initial_failover_version: initial,
+        failover_version_increment: 10,
+        shard_count: 4,
+        address: address.clone(),
+        connection_enabled: true,
+        is_global_namespace_enabled: true,
+        ..Default::default()
+    };
+    let clusters = Clusters::start(&own, store.cluster.clone(), settings.clone(), &tasks)
+        .await
+        .unwrap();
+    let registry = Registry::start(store.namespace.clone(), settings.clone(), &tasks)
+        .await
+        .unwrap();
+    let manager = Manager::new(
+        ManagerOptions {
+            master_cluster: "west".into(),
+        },
+        store.namespace.clone(),
+        registry.clone(),
+        clusters.clone(),
+        SystemClock::shared(),
+    );
+    manager.ensure_system().await.unwrap();
+    let history = Arc::new(History {
+        registry: registry.clone(),
+        clusters: clusters.clone(),
+        knows_better: Default::default(),
+        started: Default::default(),
+    });
+    let matching = Arc::new(Matching::default());
+    let (to_history, to_matching) = (HistoryClient::local(4), MatchingClient::local());
+    to_history.set_local(history.clone());
+    to_matching.set_local(matching.clone());
+    let channels = Channels::new(Security::Plain, ChannelOptions::between_clusters());
+    let readiness = Readiness::new();
+    let frontend = Frontend::new(FrontendDeps {
+        registry: registry.clone(),
+        manager: manager.clone(),
+        clusters: clusters.clone(),
+        visibility: store.visibility.clone(),
+        queue: store.queue.clone(),
+        history: to_history,
+        matching: to_matching,
+        remotes: RemoteFrontends::new(channels.clone(), clusters.clone()),
+        membership: Membership::alone(Member {
+            id: name.to_owned(),
+            gossip: listener.address(),
+            roles: vec![(Role::Frontend, listener.address())],
+            incarnation: 1,
+        }),
+        delegates: Delegates {
+            replication: ReplicationClient::local(4),
+            dead_letters: None,
+        },
+        policy,
+        readiness: readiness.clone(),
+        about: About {
+            persistence_store: "memory".into(),
+            visibility_store: "memory".into(),
+        },
+        settings,
+        clock: SystemClock::shared(),
+        metrics: metrics.clone(),
+    });
+    let workflow = WorkflowServiceServer::from_arc(frontend.workflow_service());
+    let routes = Routes::new(tuned!(workflow, PUBLIC_MESSAGE_BYTES_MAX))
+        .add_service(OperatorServiceServer::from_arc(frontend.operator_service()))
+        .add_service(AdminServiceServer::from_arc(frontend.admin_service()));
+    listener.serve(&tasks, "frontend", routes);
+    readiness.set(true);
+    let channel = channels.get(address.as_str()).unwrap();
+    Cluster {
+        name,
+        address,
+        manager,
+        history,
+        matching,
+        readiness,
+        metrics,
+        channel,
+        tasks,
+    }
+}
+
+/// Two clusters that know each other, with the global namespace `orders` active in `west`.
+pub async fn pair(policy: Policy) -> (Cluster, Cluster) {
+    let (west, east) = (
+        start("west", 1, policy).await,
+        start("east", 2, policy).await,
+    );
+    west.connect(&east).await;
+    east.connect(&west).await;
+    let request = api::RegisterNamespaceRequest {
+        namespace: "orders".into(),
+        workflow_execution_retention_period: Some(prost_types::Duration {
+            seconds: 86_400,
+            nanos: 0,
+        }),
+        is_global_namespace: true,
+        clusters: ["west", "east"]
+            .map(|c| ClusterReplicationConfig {
+                cluster_name: c.into(),
+                ..Default::default()
+            })
+            .into(),
+        ..Default::default()
+    };
+    west.workflows().register_namespace(request).await.unwrap();
+    east.pull(&west).await;
+    (west, east)
+}
+
+impl Cluster {
+    pub fn workflows(&self) -> WorkflowServiceClient<Channel> {
+        WorkflowServiceClient::new(self.channel.clone())
+    }
+
+    pub fn operator(&self) -> OperatorServiceClient<Channel> {
+        OperatorServiceClient::new(self.channel.clone())
+    }
+
+    pub fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone())
+    }
+
+    pub async fn connect(&self, other: &Cluster) {
+        let request = operator::AddOrUpdateRemoteClusterRequest {
+            frontend_address: other.address.clone(),
+            enable_remote_cluster_connection: true,
+            enable_replication: true,
+            ..Default::default()
+        };
+        self.operator()
+            .add_or_update_remote_cluster(request)
+            .await
+            .unwrap();
+    }
+
+    /// What the puller of the worker role does.
+    pub async fn pull(&self, from: &Cluster) {
+        let request = GetNamespaceReplicationMessagesRequest {
+            last_retrieved_message_id: -1,
+            last_processed_message_id: -1,
+            cluster_name: self.name.into(),
+        };
+        let answer = from
+            .admin()
+            .get_namespace_replication_messages(request)
+            .await
+            .unwrap();
+        for task in answer.into_inner().messages.unwrap().replication_tasks {
+            let Some(Attributes::NamespaceTaskAttributes(attributes)) = &task.attributes else {
+                panic!("{task:?}")
+            };
+            self.manager.merge(attributes).await.unwrap();
+        }
+    }
+
+    /// Makes a cluster the active one, as the stock command line does.
+    pub async fn fail_over_to(&self, cluster: &str) {
+        let replication_config = NamespaceReplicationConfig {
+            active_cluster_name: cluster.into(),
+            ..Default::default()
+        };
+        let request = api::UpdateNamespaceRequest {
+            namespace: "orders".into(),
+            replication_config: Some(replication_config),
+            ..Default::default()
+        };
+        self.workflows().update_namespace(request).await.unwrap();
+    }
+
+    pub async fn hold(&self, hold: bool) {
+        let state = match hold {
+            true => ReplicationState::Handover,
+            false => ReplicationState::Normal,
+        };
+        let handover = Some(state == ReplicationState::Handover);
+        let wanted = Update {
+            replication: ReplicationChange {
+                handover,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        self.manager.update(&"orders".into(), wanted).await.unwrap();
+    }
+
+    pub async fn stop(self) {
+        assert!(
+            self.tasks.shutdown(Duration::from_secs(10)).await,
+            "{} held on",
+            self.name
+        );
+    }
+}
+
+pub fn start_request(workflow_id: &str) -> api::StartWorkflowExecutionRequest {
+    api::StartWorkflowExecutionRequest {
+        namespace: "orders".into(),
+        workflow_id: workflow_id.into(),
+        workflow_type: Some(WorkflowType {
+            name: "Order".into(),
+        }),
+        task_queue: Some(TaskQueue {
+            name: "orders".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// A request that the caller waits for as long as told.
+pub fn within<T>(message: T, millis: u64) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(Duration::from_millis(millis));
+    request
+}
+
+pub fn poll_request() -> api::PollWorkflowTaskQueueRequest {
+    api::PollWorkflowTaskQueueRequest {
+        namespace: "orders".into(),
+        task_queue: Some(TaskQueue {
+            name: "orders".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
