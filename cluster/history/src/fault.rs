@@ -45,6 +45,12 @@ pub enum Fault {
 
 /// The status a caller gets.
 pub fn status(fault: Fault, key: &RunKey) -> Status {
+    if let Fault::Refused(Refusal::Corrupt(_)) | Fault::Shard(ShardError::Corrupt(_)) = &fault {
+        tracing::error!(
+            namespace = %key.namespace_id, workflow_id = %key.workflow_id, run_id = %key.run_id,
+            ?fault, "the run's state or history is broken"
+        );
+    }
     match fault {
         Fault::Refused(refusal) => refused(refusal),
         Fault::NoRun => {

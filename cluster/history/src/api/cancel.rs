@@ -29,7 +29,8 @@ pub async fn cancel(
     let chain = public.first_execution_run_id;
     let decided = engine.update(&shard, &key, |wf, given| {
         if !chain.is_empty() && wf.start.first_run_id.as_str() != chain {
-            return Err(Refusal::NotChild);
+            // The chain that was meant is over.
+            return Err(Refusal::Closed(Default::default()));
         }
         match wf.handle(ask, given) {
             Ok(outcome) => Ok((outcome, ())),

@@ -2,6 +2,8 @@
 
 mod activities;
 mod children;
+mod failover;
+mod history;
 mod lifecycle;
 mod queries;
 mod resets;

@@ -37,6 +37,31 @@ pub struct World {
     store: MemoryStore,
     tasks: Tasks,
     shards: Shards,
+    registry: Registry,
+}
+
+/// The namespace, active in the given cluster under the given version.
+fn namespace(active: &str, version: i64) -> Namespace {
+    Namespace {
+        id: NS.into(),
+        name: "test".into(),
+        retention: Duration::from_secs(86_400),
+        is_global: true,
+        active_cluster: active.into(),
+        clusters: vec!["here".into(), "there".into()],
+        failover_version: version.into(),
+        ..Namespace::default()
+    }
+}
+
+fn cluster(name: &str, version: i64) -> ClusterInfo {
+    ClusterInfo {
+        name: name.into(),
+        shard_count: 4,
+        initial_failover_version: version,
+        failover_version_increment: 10,
+        ..ClusterInfo::default()
+    }
 }
 
 impl World {
@@ -50,22 +75,8 @@ impl World {
             ("history.workflowIdReuseMinimalInterval", "0s"),
             ("history.longPollExpirationInterval", "2s"),
         ]);
-        let registry = Registry::fixed(vec![Namespace {
-            id: NS.into(),
-            name: "test".into(),
-            retention: Duration::from_secs(86_400),
-            active_cluster: "here".into(),
-            clusters: vec!["here".into()],
-            ..Namespace::default()
-        }]);
-        let clusters = Clusters::fixed(
-            ClusterInfo {
-                name: "here".into(),
-                shard_count: 4,
-                ..ClusterInfo::default()
-            },
-            Vec::new(),
-        );
+        let registry = Registry::fixed(vec![namespace("here", 1)]);
+        let clusters = Clusters::fixed(cluster("here", 1), vec![cluster("there", 2)]);
         let at = ([127, 0, 0, 1], 1).into();
         let membership = Membership::alone(Member {
             id: "me".into(),
@@ -108,7 +119,7 @@ impl World {
             tasks: tasks.child("matching"),
         }));
         shards.run_queues(executors(ExecutorDeps {
-            registry,
+            registry: registry.clone(),
             matching: matching.clone(),
             history: history.clone(),
         }));
@@ -118,7 +129,13 @@ impl World {
             store,
             tasks,
             shards,
+            registry,
         }
+    }
+
+    /// Makes the namespace active in a cluster, as if the news had just arrived.
+    pub fn fail_over(&self, to: &str, version: i64) {
+        self.registry.set(vec![namespace(to, version)]);
     }
 
     /// Stops everything and starts anew over what is stored.
