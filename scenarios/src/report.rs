@@ -150,11 +150,14 @@ impl Report {
         }
     }
 
-    /// Writes `report.json` and `report.html`.
+    /// Writes `report.json`, `report.html` and the drawing alone as `timeline.svg`.
     pub(crate) fn write(&self, dir: &Path) -> anyhow::Result<()> {
         let json = dir.join("report.json");
         std::fs::write(&json, serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("write {}", json.display()))?;
+        let svg = dir.join("timeline.svg");
+        std::fs::write(&svg, plot::svg(self))
+            .with_context(|| format!("write {}", svg.display()))?;
         let html = dir.join("report.html");
         std::fs::write(&html, html::page(self)).with_context(|| format!("write {}", html.display()))
     }

@@ -91,6 +91,9 @@ impl World {
             _postgres: postgres,
         };
         for cluster in &mut world.clusters {
+            if drill.world.store == Store::Postgres {
+                cluster.set_up_schema(&world.binary).await?;
+            }
             cluster.start(&world.binary)?;
         }
         for cluster in &mut world.clusters {

@@ -138,6 +138,12 @@ impl Cluster {
         self.connections.clone()
     }
 
+    /// Creates the schema in a database several processes share; an embedded one does it by itself.
+    pub(super) async fn set_up_schema(&self, binary: &Path) -> anyhow::Result<()> {
+        let first = self.processes.first().context("a cluster has a process")?;
+        first.set_up_schema(binary).await
+    }
+
     /// Starts every process that is not running.
     pub(crate) fn start(&mut self, binary: &Path) -> anyhow::Result<()> {
         for process in &mut self.processes {

@@ -77,6 +77,24 @@ impl Process {
         Ok(())
     }
 
+    /// Creates the schema in the database its configuration names.
+    pub(super) async fn set_up_schema(&self, binary: &Path) -> anyhow::Result<()> {
+        let output = Command::new(binary)
+            .args(["schema", "setup", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("run schema setup")?;
+        anyhow::ensure!(
+            output.status.success(),
+            "schema setup failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(())
+    }
+
     /// kill -9.
     pub(super) async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
