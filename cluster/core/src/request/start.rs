@@ -5,7 +5,8 @@ use std::time::Duration;
 use proto_ids::{EventId, RunId};
 use proto_messages::{
     temporal::api::{
-        common::v1::WorkflowExecution, history::v1::WorkflowExecutionStartedEventAttributes,
+        common::v1::WorkflowExecution, enums::v1::ContinueAsNewInitiator,
+        history::v1::WorkflowExecutionStartedEventAttributes,
         workflowservice::v1::StartWorkflowExecutionRequest,
     },
     time::{duration_from_proto, duration_to_proto, to_proto},
@@ -110,6 +111,12 @@ fn started(
         .root
         .or_else(|| start.parent.as_ref().and_then(|p| p.root.clone()));
     let parent = start.parent;
+    // The first run of a cron schedule is the schedule's as well.
+    let initiator = if request.cron_schedule.is_empty() {
+        ContinueAsNewInitiator::Unspecified
+    } else {
+        ContinueAsNewInitiator::CronSchedule
+    };
     let text = |id: RunId| -> String { id.into() };
     Ok(WorkflowExecutionStartedEventAttributes {
         workflow_type: request.workflow_type,
@@ -136,7 +143,7 @@ fn started(
         workflow_run_timeout: Some(duration_to_proto(timeouts.run)),
         workflow_task_timeout: Some(duration_to_proto(timeouts.task)),
         continued_execution_run_id: text(start.continued_run_id),
-        initiator: start.initiator.unwrap_or_default().into(),
+        initiator: start.initiator.unwrap_or(initiator).into(),
         continued_failure: start.continued_failure.or(request.continued_failure),
         last_completion_result: start
             .last_completion_result

@@ -2,5 +2,7 @@
 
 mod fixtures;
 mod laws;
+mod limits;
+mod others;
 mod script;
 mod sequences;
