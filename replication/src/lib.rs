@@ -8,6 +8,7 @@
 //! clusters. [`namespaces`] pulls the queue of namespace changes. [`switchover`] moves a namespace without loss.
 //! [`range`] finds the events that a caller of the raw history means, [`digest`] compares histories.
 
+pub mod apply;
 pub mod dead_letters;
 pub mod digest;
 pub mod inbox;
@@ -17,6 +18,7 @@ pub mod range;
 pub mod remotes;
 pub mod route;
 pub mod sender;
+pub mod service;
 pub mod switchover;
 pub mod watermark;
 pub mod wire;

@@ -23,10 +23,13 @@ use tonic::Status;
 
 use crate::route::StreamKey;
 
+mod hydrate;
+mod shard;
 mod source;
 mod stream;
 
-pub use source::{Queued, SourceError, TaskSource};
+pub use shard::ShardSource;
+pub use source::{SourceError, TaskSource};
 
 /// How often an idle stream repeats where it stands.
 pub static IDLE_MESSAGE_EVERY: Key<Duration> = Key::new(

@@ -19,7 +19,9 @@ use proto_messages::temporal::{
 };
 
 mod arrival;
+pub mod state;
 
+pub(crate) use arrival::current_items;
 pub use arrival::{Arrival, HistoryArrival, Kind, NewRun, run_key};
 
 /// A message that cannot be what its sender meant. The task goes to the dead letters at once.

@@ -1,9 +1,9 @@
-//! In-flight state of an activity that no event tells: attempts, heartbeats, the last failure. It is taken
-//! over when the run's branch holds the activity and what arrives is newer than what is here.
+//! Whether in-flight state of an activity (attempts, heartbeats) may be looked at at all: no event tells it,
+//! so only the branches say whether it belongs to what is here. Which of two states is newer is the core's
+//! to say.
 
-use cluster_core::{VersionHistories, VersionItem, state::Activity};
-use proto_ids::{EventId, FailoverVersion, Timestamp};
-use proto_messages::temporal::api::{common::v1::Payloads, failure::v1::Failure};
+use cluster_core::{VersionHistories, VersionItem};
+use proto_ids::EventId;
 
 use crate::{
     branch::{self, Broken},
@@ -19,31 +19,6 @@ pub enum Admission {
     Drop,
     /// Events are missing first.
     Gap(Missing),
-}
-
-/// In-flight state as it arrives.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct InFlight {
-    /// Version of its last change.
-    pub version: FailoverVersion,
-    /// The attempt, from 1.
-    pub attempt: i32,
-    /// When the attempt was or will be scheduled.
-    pub scheduled_time: Timestamp,
-    /// Its started event; 0 while none is written.
-    pub started_event_id: EventId,
-    /// When the attempt was started; zero while not.
-    pub started_time: Timestamp,
-    /// Last heartbeat.
-    pub last_heartbeat_time: Timestamp,
-    /// Last heartbeat's details.
-    pub heartbeat_details: Option<Payloads>,
-    /// Last attempt's failure.
-    pub last_failure: Option<Failure>,
-    /// Last attempt's worker.
-    pub last_worker_identity: String,
-    /// When the last attempt ended.
-    pub last_attempt_complete_time: Timestamp,
 }
 
 /// Compares branches before in-flight state of the activity scheduled by `scheduled` is looked at.
@@ -78,49 +53,6 @@ pub fn admit(
         // The other branch wins; bringing its events makes it the current one.
         _ => gap_before(there_last.event_id.next()),
     })
-}
-
-impl InFlight {
-    /// Whether this is newer than what is here: by version, attempt, then heartbeat.
-    pub fn is_newer_than(&self, activity: &Activity) -> bool {
-        let order = self
-            .version
-            .cmp(&activity.version)
-            .then(self.attempt.cmp(&activity.attempt));
-        match order {
-            std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Greater => true,
-            std::cmp::Ordering::Equal => {
-                // An attempt does not become unstarted again.
-                let is_undone = self.started_time.is_zero() && !activity.started_time.is_zero();
-                !is_undone && self.last_heartbeat_time >= activity.last_heartbeat_time
-            }
-        }
-    }
-
-    /// Takes it over; false when it is older, or equal in everything. Armed timeouts are forgotten, so that
-    /// the caller can ask the activity for its deadlines anew.
-    pub fn take_over(self, activity: &mut Activity) -> bool {
-        if !self.is_newer_than(activity) {
-            return false;
-        }
-        let before = activity.clone();
-        activity.version = self.version;
-        activity.attempt = self.attempt;
-        activity.attempt_scheduled_time = self.scheduled_time;
-        activity.started_event_id = self.started_event_id;
-        activity.started_time = self.started_time;
-        activity.last_heartbeat_time = self.last_heartbeat_time;
-        activity.heartbeat_details = self.heartbeat_details;
-        activity.last_failure = self.last_failure;
-        activity.last_worker_identity = self.last_worker_identity;
-        activity.last_attempt_complete_time = self.last_attempt_complete_time;
-        if *activity == before {
-            return false;
-        }
-        activity.armed = Default::default();
-        true
-    }
 }
 
 #[cfg(test)]
@@ -166,48 +98,5 @@ mod tests {
             assert_eq!(found, Ok(expected), "{here:?} {there:?}");
         }
         assert!(admit(&local(&[(9, 1)]), &[], 6.into()).is_err());
-    }
-
-    #[test]
-    fn the_newer_state_wins() {
-        let here = Activity {
-            version: 2.into(),
-            attempt: 3,
-            started_time: Timestamp::from_millis(5),
-            last_heartbeat_time: Timestamp::from_millis(10),
-            ..Default::default()
-        };
-        let there = |version: i64, attempt, heartbeat| InFlight {
-            version: version.into(),
-            attempt,
-            started_time: Timestamp::from_millis(5),
-            last_heartbeat_time: Timestamp::from_millis(heartbeat),
-            ..Default::default()
-        };
-        for (arriving, is_taken) in [
-            (there(1, 9, 99), false),
-            (there(11, 1, 0), true),
-            (there(2, 2, 99), false),
-            (there(2, 4, 0), true),
-            (there(2, 3, 9), false),
-            (there(2, 3, 11), true),
-            // The same again changes nothing.
-            (there(2, 3, 10), false),
-            (
-                InFlight {
-                    started_time: Timestamp::ZERO,
-                    ..there(2, 3, 10)
-                },
-                false,
-            ),
-        ] {
-            let mut activity = here.clone();
-            assert_eq!(
-                arriving.clone().take_over(&mut activity),
-                is_taken,
-                "{arriving:?}"
-            );
-            assert_eq!(activity != here, is_taken);
-        }
     }
 }

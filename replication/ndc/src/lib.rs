@@ -18,7 +18,7 @@ pub mod reapply;
 pub mod runs;
 pub mod verdict;
 
-pub use activity::{Admission, InFlight};
+pub use activity::Admission;
 pub use branch::Broken;
 pub use election::elect;
 pub use reapply::Reappliable;

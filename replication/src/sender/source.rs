@@ -2,24 +2,11 @@
 //! message. A row is a pointer; what is sent is made at the moment of sending and may be newer.
 
 use async_trait::async_trait;
-use cluster_core::Task;
-use proto_ids::{RunKey, TaskId, Timestamp};
+use cluster_shard::QueuedTask;
+use proto_ids::TaskId;
 use proto_messages::temporal::server::api::replication::v1::ReplicationTask;
 
 use crate::watermark::Mark;
-
-/// A row of the replication queue.
-#[derive(Clone, Debug)]
-pub struct Queued {
-    /// Its position.
-    pub id: TaskId,
-    /// The run.
-    pub key: RunKey,
-    /// What changed.
-    pub task: Task,
-    /// When it was written.
-    pub time: Timestamp,
-}
 
 /// Why a shard's queue could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +17,7 @@ pub enum SourceError {
     /// This host does not own the shard any more; `owner` may be empty.
     #[error("the shard is owned by {owner:?}")]
     NotOwner {
-        /// The owner's address.
+        /// The owner, as far as is known.
         owner: String,
     },
     /// The row cannot be turned into a message, now or later.
@@ -50,7 +37,7 @@ pub trait TaskSource: Send + Sync + 'static {
     fn end(&self) -> TaskId;
 
     /// Returns when the end is above `seen`. Dropping the future costs nothing.
-    async fn grown(&self, seen: TaskId);
+    async fn grown(&self, seen: TaskId) -> Result<(), SourceError>;
 
     /// Rows in `from..until`, in order; fewer than `limit` means that there are no more.
     async fn read(
@@ -58,20 +45,20 @@ pub trait TaskSource: Send + Sync + 'static {
         from: TaskId,
         until: TaskId,
         limit: usize,
-    ) -> Result<Vec<Queued>, SourceError>;
+    ) -> Result<Vec<QueuedTask>, SourceError>;
 
     /// The message of a row for a cluster; none when nothing has to be sent: the run or record is gone, or
     /// the namespace does not live in that cluster.
     async fn hydrate(
         &self,
-        row: &Queued,
+        row: &QueuedTask,
         cluster: &str,
     ) -> Result<Option<ReplicationTask>, SourceError>;
 
     /// Where a reader stands; none when it was never here.
-    fn acked(&self, reader: i64) -> Option<TaskId>;
+    fn acked(&self, reader: &str) -> Option<TaskId>;
 
     /// Notes that everything below the mark is done at the reader. Kept with the shard, in time for the next
     /// trim of the queue.
-    fn ack(&self, reader: i64, mark: Mark);
+    fn ack(&self, reader: &str, mark: Mark);
 }

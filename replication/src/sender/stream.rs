@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cluster_runtime::{Settings, SharedClock, retry};
+use cluster_shard::QueuedTask;
 use futures::{StreamExt, stream, stream::BoxStream};
 use proto_ids::{ShardId, TaskId, Timestamp};
 use proto_messages::{
@@ -21,7 +22,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use super::{
-    ACK_EVERY, IDLE_MESSAGE_EVERY, Inbound, MISSED_ACKS_MAX, Outbound, Peer, Queued, SourceError,
+    ACK_EVERY, IDLE_MESSAGE_EVERY, Inbound, MISSED_ACKS_MAX, Outbound, Peer, SourceError,
     TaskSource,
 };
 use crate::{route::StreamKey, watermark::Mark};
@@ -30,6 +31,8 @@ use crate::{route::StreamKey, watermark::Mark};
 const PAGE: usize = 100;
 /// Rows made into messages at once; they are sent in order all the same.
 const HYDRATE_AHEAD: usize = 16;
+/// How often marks without tasks are sent while the queue grows.
+const MARK_EVERY: Duration = Duration::from_millis(20);
 /// Rows in a row that need not be sent, after which the client is told how far the stream is.
 const SKIPPED_MAX: u32 = 1_000;
 
@@ -49,6 +52,29 @@ pub(super) struct SendStream {
     pub out: mpsc::Sender<Outbound>,
     pub clock: SharedClock,
     pub settings: Settings,
+}
+
+/// How far a stream is.
+struct Sent {
+    /// Everything below was looked at.
+    end: TaskId,
+    /// The mark the client was told last.
+    told: Option<TaskId>,
+    /// When that was.
+    at: Instant,
+}
+
+impl Sent {
+    fn tell(&mut self, mark: TaskId) {
+        self.told = Some(mark);
+        self.at = Instant::now();
+    }
+
+    /// When the next mark is due if no task comes before.
+    fn next_mark(&self, silence: Duration) -> Instant {
+        let is_told = self.told == Some(self.end);
+        self.at + if is_told { silence } else { MARK_EVERY }
+    }
 }
 
 /// The client went away, which is no error of the stream.
@@ -137,17 +163,17 @@ impl SendStream {
             id: TaskId::new(state.inclusive_low_watermark),
             time: time.map(time::from_proto).unwrap_or_default(),
         };
-        self.source.ack(self.key.reader_id(), mark);
+        self.source.ack(&self.reader(), mark);
         Ok(())
     }
 
     async fn send_all(&self) -> End {
         let end = self.source.end();
-        let reader = self.key.reader_id();
+        let reader = self.reader();
         // A reader that was never here is entered at once: from now on the queue waits for it.
-        let begin = self.source.acked(reader).unwrap_or_else(|| {
+        let begin = self.source.acked(&reader).unwrap_or_else(|| {
             self.source.ack(
-                reader,
+                &reader,
                 Mark {
                     id: end,
                     time: self.now(),
@@ -155,88 +181,91 @@ impl SendStream {
             );
             end
         });
-        let mut sent = match self.send_range(begin.min(end), end).await {
-            Ok(sent) => sent,
-            Err(end) => return end,
+        let mut sent = Sent {
+            end: begin.min(end),
+            told: None,
+            at: Instant::now(),
         };
-        let mut silent_since = Instant::now();
+        if let Err(end) = self.send_range(&mut sent, end).await {
+            return end;
+        }
         loop {
-            let silence = self.settings.get(&IDLE_MESSAGE_EVERY);
+            let due = sent.next_mark(self.settings.get(&IDLE_MESSAGE_EVERY));
             tokio::select! {
-                () = self.source.grown(sent) => {}
-                () = tokio::time::sleep_until(silent_since + silence) => {}
+                grown = self.source.grown(sent.end) => {
+                    if let Err(error) = grown {
+                        return failed(error);
+                    }
+                    if let Err(end) = self.send_range(&mut sent, self.source.end()).await {
+                        return end;
+                    }
+                }
+                () = tokio::time::sleep_until(due) => {
+                    if let Err(end) = self.send_mark(&mut sent).await {
+                        return end;
+                    }
+                }
                 () = self.out.closed() => return End::Gone,
             }
-            match self.send_range(sent, self.source.end()).await {
-                Ok(end) => sent = end,
-                Err(end) => return end,
-            }
-            silent_since = Instant::now();
         }
     }
 
-    /// Sends what is in `begin..end`, and how far that is.
-    async fn send_range(&self, begin: TaskId, end: TaskId) -> Result<TaskId, End> {
-        let mut from = begin;
-        let mut told = None;
+    /// Sends what is in the queue up to `end`, and how far that is, unless that was said a moment ago: a
+    /// queue that grows by what the client does not need says so at intervals only.
+    async fn send_range(&self, sent: &mut Sent, end: TaskId) -> Result<(), End> {
         let mut skipped = 0;
-        while from < end {
-            let rows = self.source.read(from, end, PAGE).await.map_err(failed)?;
-            let is_last = rows.len() < PAGE;
-            from = rows.last().map_or(end, |row| row.id.next());
+        while sent.end < end {
+            let rows = self
+                .source
+                .read(sent.end, end, PAGE)
+                .await
+                .map_err(failed)?;
+            let next = match rows.last() {
+                Some(last) if rows.len() == PAGE => last.task_id.next(),
+                _ => end,
+            };
             let mut messages = stream::iter(rows)
                 .map(|row| self.message(row))
                 .buffered(HYDRATE_AHEAD);
             while let Some(made) = messages.next().await {
                 let (row, task) = made?;
-                let high = row.id.next();
-                match task {
-                    Some(task) => {
-                        self.send(
-                            vec![task],
-                            Mark {
-                                id: high,
-                                time: row.time,
-                            },
-                        )
-                        .await?;
-                        (told, skipped) = (Some(high), 0);
-                    }
-                    None => skipped += 1,
-                }
-                if skipped >= SKIPPED_MAX {
-                    self.send(
-                        Vec::new(),
-                        Mark {
-                            id: high,
-                            time: row.time,
-                        },
-                    )
-                    .await?;
-                    (told, skipped) = (Some(high), 0);
+                let high = Mark {
+                    id: row.task_id.next(),
+                    time: row.at,
+                };
+                skipped = if task.is_some() { 0 } else { skipped + 1 };
+                if task.is_some() || skipped >= SKIPPED_MAX {
+                    self.send(task.into_iter().collect(), high).await?;
+                    sent.tell(high.id);
+                    skipped = 0;
                 }
             }
-            if is_last {
-                break;
-            }
+            sent.end = next;
         }
-        if told != Some(end) {
-            self.send(
-                Vec::new(),
-                Mark {
-                    id: end,
-                    time: self.now(),
-                },
-            )
-            .await?;
+        let is_new = sent.told.is_none() || sent.at.elapsed() >= MARK_EVERY;
+        if sent.told != Some(sent.end) && is_new {
+            self.send_mark(sent).await?;
         }
-        Ok(end)
+        Ok(())
     }
 
-    async fn message(&self, row: Queued) -> Result<(Queued, Option<ReplicationTask>), End> {
+    async fn send_mark(&self, sent: &mut Sent) -> Result<(), End> {
+        self.send(
+            Vec::new(),
+            Mark {
+                id: sent.end,
+                time: self.now(),
+            },
+        )
+        .await?;
+        sent.tell(sent.end);
+        Ok(())
+    }
+
+    async fn message(&self, row: QueuedTask) -> Result<(QueuedTask, Option<ReplicationTask>), End> {
         let shard = ShardId::for_workflow(
-            &row.key.namespace_id,
-            &row.key.workflow_id,
+            &row.run.namespace_id,
+            &row.run.workflow_id,
             self.peer.shard_count,
         );
         if shard != self.key.client.shard {
@@ -255,9 +284,9 @@ impl SendStream {
                 tracing::error!(
                     shard = %self.key.server.shard,
                     task_id = %id,
-                    namespace_id = %row.key.namespace_id,
-                    workflow_id = %row.key.workflow_id,
-                    run_id = %row.key.run_id,
+                    namespace_id = %row.run.namespace_id,
+                    workflow_id = %row.run.workflow_id,
+                    run_id = %row.run.run_id,
                     remote_cluster = %self.peer.name,
                     reason,
                     "replication task cannot be sent and is passed over"
@@ -282,9 +311,19 @@ impl SendStream {
         Ok(())
     }
 
+    /// The name under which the shard keeps how far this client is.
+    fn reader(&self) -> String {
+        reader_name(self.peer.name.as_str(), self.key.client.shard)
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.clock.now_nanos())
     }
+}
+
+/// The name of a reader: its cluster, and which of its shards.
+fn reader_name(cluster: &str, shard: ShardId) -> String {
+    format!("{cluster}/{shard}")
 }
 
 fn failed(error: SourceError) -> End {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use cluster_core::{Task, TaskKind};
 use cluster_runtime::ManualClock;
+use cluster_shard::QueuedTask;
 use proto_ids::{RunKey, TaskId, Timestamp};
 use proto_messages::temporal::server::api::{
     adminservice::v1::{
@@ -19,9 +20,9 @@ use super::*;
 use crate::{route::End, watermark::Mark};
 
 struct Queue {
-    rows: Mutex<BTreeMap<i64, Queued>>,
+    rows: Mutex<BTreeMap<i64, QueuedTask>>,
     end: watch::Sender<i64>,
-    acked: Mutex<HashMap<i64, Mark>>,
+    acked: Mutex<HashMap<String, Mark>>,
 }
 
 impl Queue {
@@ -34,15 +35,15 @@ impl Queue {
     }
 
     fn push(&self, id: i64, workflow: &str) {
-        let row = Queued {
-            id: id.into(),
-            key: RunKey::new("ns", workflow, "run"),
+        let row = QueuedTask {
+            task_id: id.into(),
+            run: RunKey::new("ns", workflow, "run"),
             task: Task {
                 version: 1.into(),
                 fire_at: None,
                 kind: TaskKind::SyncWorkflowState,
             },
-            time: Timestamp::from_millis(id),
+            at: Timestamp::from_millis(id),
         };
         self.rows.lock().insert(id, row);
         self.end.send_replace(id + 1);
@@ -55,9 +56,10 @@ impl TaskSource for Queue {
         TaskId::new(*self.end.borrow())
     }
 
-    async fn grown(&self, seen: TaskId) {
+    async fn grown(&self, seen: TaskId) -> Result<(), SourceError> {
         let mut end = self.end.subscribe();
         let _ = end.wait_for(|end| *end > seen.get()).await;
+        Ok(())
     }
 
     async fn read(
@@ -65,7 +67,7 @@ impl TaskSource for Queue {
         from: TaskId,
         until: TaskId,
         limit: usize,
-    ) -> Result<Vec<Queued>, SourceError> {
+    ) -> Result<Vec<QueuedTask>, SourceError> {
         let rows = self.rows.lock();
         Ok(rows
             .range(from.get()..until.get())
@@ -74,26 +76,30 @@ impl TaskSource for Queue {
             .collect())
     }
 
-    async fn hydrate(&self, row: &Queued, _: &str) -> Result<Option<ReplicationTask>, SourceError> {
-        match row.key.workflow_id.as_str() {
+    async fn hydrate(
+        &self,
+        row: &QueuedTask,
+        _: &str,
+    ) -> Result<Option<ReplicationTask>, SourceError> {
+        match row.run.workflow_id.as_str() {
             "gone" => Ok(None),
             "stuck" => Err(SourceError::Stuck {
-                id: row.id,
+                id: row.task_id,
                 reason: "no history".to_owned(),
             }),
             _ => Ok(Some(ReplicationTask {
-                source_task_id: row.id.get(),
+                source_task_id: row.task_id.get(),
                 ..Default::default()
             })),
         }
     }
 
-    fn acked(&self, reader: i64) -> Option<TaskId> {
-        self.acked.lock().get(&reader).map(|mark| mark.id)
+    fn acked(&self, reader: &str) -> Option<TaskId> {
+        self.acked.lock().get(reader).map(|mark| mark.id)
     }
 
-    fn ack(&self, reader: i64, mark: Mark) {
-        self.acked.lock().insert(reader, mark);
+    fn ack(&self, reader: &str, mark: Mark) {
+        self.acked.lock().insert(reader.to_owned(), mark);
     }
 }
 
@@ -107,6 +113,8 @@ const KEY: StreamKey = StreamKey {
         shard: ShardId::new(1),
     },
 };
+
+const READER: &str = "east/1";
 
 struct World {
     senders: Senders,
@@ -181,7 +189,7 @@ async fn a_new_client_gets_no_backlog_and_then_everything() {
     let mut client = world.open(1);
     assert_eq!(client.next().await, (vec![], 8));
     assert_eq!(
-        world.queue.acked(KEY.reader_id()),
+        world.queue.acked(READER),
         Some(8.into()),
         "the queue waits for it"
     );
@@ -202,7 +210,7 @@ async fn a_client_that_comes_back_goes_on_where_it_was() {
         world.queue.push(id, "a");
     }
     world.queue.ack(
-        KEY.reader_id(),
+        READER,
         Mark {
             id: 6.into(),
             time: Timestamp::ZERO,
@@ -217,7 +225,7 @@ async fn a_client_that_comes_back_goes_on_where_it_was() {
             ..Default::default()
         })
         .await;
-    while world.queue.acked(KEY.reader_id()) != Some(9.into()) {
+    while world.queue.acked(READER) != Some(9.into()) {
         tokio::task::yield_now().await;
     }
     // A newer stream with the same key replaces this one, which ends without an error.
@@ -233,7 +241,7 @@ async fn a_client_that_comes_back_goes_on_where_it_was() {
 #[tokio::test(start_paused = true)]
 async fn only_the_clients_own_workflows_are_sent() {
     let world = World::new(1);
-    world.queue.ack(KEY.reader_id(), Mark::default());
+    world.queue.ack(READER, Mark::default());
     let count = 4;
     let mine =
         |id: &str| ShardId::for_workflow(&"ns".into(), &id.into(), count) == KEY.client.shard;

@@ -1,0 +1,323 @@
+//! A batch of events, inside a transaction on its workflow id: verdict, branch, state, pointer. One
+//! transaction takes as many batches as come without another branch winning; a branch that wins is read
+//! back from the store, so everything before it has to be there first.
+
+use cluster_core::{
+    Corrupt, Durability, EventBatch, Outcome, Request, VersionItem, Workflow,
+    state::WorkflowTask,
+    task::{Category, Task, TaskKind},
+    version::BranchToken,
+};
+use cluster_shard::{CurrentChange, Moment, ShardError, Txn};
+use proto_ids::{EventId, RunId, RunKey};
+use proto_messages::temporal::api::{
+    enums::v1::WorkflowTaskFailedCause, history::v1::HistoryEvent,
+};
+use replication_ndc::{
+    Absent, Broken, Incoming, Missing, Plan, Refused, Role, Target, Verdict, reapply,
+    verdict::fork_token,
+};
+
+use super::{pointer, rebuild};
+use crate::wire::{self, NewRun};
+
+/// Batches of one branch of one run, on their way into the state.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub key: RunKey,
+    /// The whole branch at its source.
+    pub items: Vec<VersionItem>,
+    /// Gapless.
+    pub batches: Vec<EventBatch>,
+    /// Run that the last batch continues as.
+    pub new_run: Option<NewRun>,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Absorbed {
+    /// Batches that are settled; the rest needs another transaction.
+    pub batches: usize,
+    /// Events written, on any branch.
+    pub events: usize,
+    /// Events of this run that lost their place and may have to be delivered again.
+    pub lost: Vec<HistoryEvent>,
+}
+
+/// Why a transaction was given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// Events are missing first.
+    #[error("events are missing before {}", .0.before.event_id)]
+    Gap(Missing),
+    /// No history explains the batch.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The events do not fit the state they meet.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// The rules refused what had to be done first.
+    #[error("{0}")]
+    Blocked(String),
+    /// The kernel.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+}
+
+impl From<Broken> for Fault {
+    fn from(broken: Broken) -> Self {
+        Self::Refused(Refused::Malformed(broken))
+    }
+}
+
+impl Work {
+    fn incoming<'a>(&'a self, batch: &EventBatch) -> Incoming<'a> {
+        Incoming {
+            items: &self.items,
+            first: batch.first_event_id(),
+            next: batch.next_event_id(),
+            version: batch.version(),
+        }
+    }
+}
+
+/// Takes the batches in, as far as one transaction can.
+pub(super) async fn absorb(
+    txn: &mut Txn,
+    work: &Work,
+    is_local: impl Fn(proto_ids::FailoverVersion) -> bool,
+) -> Result<Absorbed, Fault> {
+    let mut absorbed = Absorbed::default();
+    for batch in &work.batches {
+        let settled = take_batch(txn, work, batch, &mut absorbed).await?;
+        if !settled {
+            break;
+        }
+        absorbed.batches += 1;
+    }
+    if absorbed.events > 0 {
+        pointer::settle(txn, &work.key.run_id, &is_local).await?;
+    }
+    let run_id = &work.key.run_id;
+    if txn.peek(run_id).await?.is_some_and(|run| run.hot.zombie) {
+        let events = work.batches[..absorbed.batches]
+            .iter()
+            .flat_map(|b| &b.events);
+        absorbed.lost = events
+            .filter(|e| reapply::is_reappliable(e))
+            .cloned()
+            .collect();
+    }
+    if let Some(new_run) = &work.new_run
+        && absorbed.batches == work.batches.len()
+        && txn.peek(&new_run.run_id).await?.is_none()
+    {
+        let key = RunKey {
+            run_id: new_run.run_id.clone(),
+            ..work.key.clone()
+        };
+        absorbed.events += new_run.batch.events.len();
+        create(txn, key, new_run.batch.clone())?;
+        pointer::settle(txn, &new_run.run_id, &is_local).await?;
+    }
+    Ok(absorbed)
+}
+
+/// Takes one batch in; false when it has to wait for another transaction.
+async fn take_batch(
+    txn: &mut Txn,
+    work: &Work,
+    batch: &EventBatch,
+    absorbed: &mut Absorbed,
+) -> Result<bool, Fault> {
+    let run_id = &work.key.run_id;
+    let incoming = work.incoming(batch);
+    let Some(run) = txn.peek(run_id).await? else {
+        return match incoming.for_absent(None)? {
+            Absent::Create => {
+                create(txn, work.key.clone(), batch.clone())?;
+                absorbed.events += batch.events.len();
+                Ok(true)
+            }
+            Absent::Gap(missing) => Err(Fault::Gap(missing)),
+            Absent::FromBase { .. } => Err(Fault::Blocked("no base run was told".to_owned())),
+        };
+    };
+    let plan = match incoming.against(&run.versions)? {
+        Verdict::Duplicate => {
+            if !is_current(run, batch) {
+                absorbed.lost.extend(reappliable(batch));
+            }
+            return Ok(true);
+        }
+        // Batches are gapless, so a gap is before the first of them and nothing is staged yet.
+        Verdict::Gap(missing) => return Err(Fault::Gap(missing)),
+        Verdict::Apply(plan) => plan,
+    };
+    if plan.role != Role::Behind && holds_loose_ends(run) {
+        settle_loose_ends(txn, run_id).await?;
+        // What was buffered is history now, so the batch may mean a fork where it meant an append.
+        return Ok(false);
+    }
+    let Some(batch) = wire::cut_before(batch.clone(), plan.from) else {
+        return Ok(true);
+    };
+    let written = batch.events.len();
+    match plan.role {
+        Role::Current => apply(txn, run_id, batch).await?,
+        Role::Behind => {
+            absorbed.lost.extend(reappliable(&batch));
+            write_behind(txn, run_id, &plan, batch).await?;
+        }
+        Role::Wins => {
+            if absorbed.events > 0 {
+                return Ok(false);
+            }
+            rebuild::switch(txn, run_id, &plan, batch).await?;
+        }
+    }
+    absorbed.events += written;
+    Ok(true)
+}
+
+/// Whether the current branch holds the batch.
+fn is_current(run: &Workflow, batch: &EventBatch) -> bool {
+    let last = VersionItem {
+        event_id: EventId::new(batch.next_event_id().get() - 1),
+        version: batch.version(),
+    };
+    replication_ndc::branch::contains(&run.versions.current().items, last)
+}
+
+fn reappliable(batch: &EventBatch) -> impl Iterator<Item = HistoryEvent> + '_ {
+    batch
+        .events
+        .iter()
+        .filter(|event| reapply::is_reappliable(event))
+        .cloned()
+}
+
+/// Tasks that replicated events lead to. They are verified here while another cluster is active and
+/// executed when this one is; nothing is sent on, since every cluster reads from the one that wrote.
+pub(super) fn keep_tasks(run: &Workflow, tasks: &mut Vec<Task>) {
+    tasks.retain(|task| {
+        task.kind.category() != Category::Replication
+            && (!run.hot.zombie || matches!(task.kind, TaskKind::Retention | TaskKind::Visibility))
+    });
+}
+
+fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), Fault> {
+    let moment = txn.moment();
+    let given = moment.given();
+    let branch = BranchToken {
+        tree_id: key.run_id.to_string(),
+        branch_id: given.seed.uuid(0),
+        ancestors: Vec::new(),
+    };
+    let mut run = Workflow::empty(key, branch);
+    let mut applied = run.apply(&batch, given.policy)?;
+    keep_tasks(&run, &mut applied.tasks);
+    txn.insert(run, vec![batch], applied.tasks, CurrentChange::Keep)?;
+    Ok(())
+}
+
+/// Applies a batch to the current branch.
+pub(super) async fn apply(txn: &mut Txn, run_id: &RunId, batch: EventBatch) -> Result<(), Fault> {
+    let moment = txn.moment();
+    let run = loaded(txn, run_id).await?;
+    let applied = run.apply(&batch, moment.given().policy);
+    let mut applied = match applied {
+        Ok(applied) => applied,
+        Err(corrupt) => {
+            txn.spoil();
+            return Err(corrupt.into());
+        }
+    };
+    keep_tasks(loaded(txn, run_id).await?, &mut applied.tasks);
+    let outcome = Outcome {
+        events: vec![batch],
+        delta: applied.delta,
+        tasks: applied.tasks,
+        durability: Durability::Durable,
+        ..Outcome::default()
+    };
+    txn.put(run_id, outcome)?;
+    Ok(())
+}
+
+/// Writes a batch to a branch that stays behind the current one.
+async fn write_behind(
+    txn: &mut Txn,
+    run_id: &RunId,
+    plan: &Plan,
+    batch: EventBatch,
+) -> Result<(), Fault> {
+    let seed = txn.moment().given().seed;
+    let run = loaded(txn, run_id).await?;
+    let (next, version) = (batch.next_event_id(), batch.version());
+    let fork = |base: &cluster_core::VersionHistory, at| fork_token(&base.branch, at, seed.uuid(0));
+    let index = plan.carry_out(&mut run.versions, fork, next, version)?;
+    let branch = run.versions.histories[index].branch.clone();
+    if matches!(plan.target, Target::Fork { .. }) {
+        txn.new_branch(run_id, &branch)?;
+    }
+    txn.write_branch_events(run_id, &branch, vec![batch])?;
+    Ok(())
+}
+
+/// Whether this cluster has accepted events for the run that have no place in its history yet.
+fn holds_loose_ends(run: &Workflow) -> bool {
+    !run.buffered.is_empty() && run.is_running() && !run.hot.zombie
+}
+
+/// Gives buffered events their place, under the version they were accepted under: the workflow task they
+/// wait for is failed. This is a write of the old active side, so other clusters get it, and what of it can
+/// be is delivered again by the new one.
+async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
+    let moment: Moment = txn.moment();
+    let run = loaded(txn, run_id).await?;
+    let Some(WorkflowTask {
+        scheduled_event_id,
+        started_event_id,
+        attempt,
+        ..
+    }) = run.hot.workflow_task.clone()
+    else {
+        return Err(Fault::Blocked(
+            "events are buffered without a workflow task".to_owned(),
+        ));
+    };
+    let mut given = moment.given();
+    given.version = run.last_version();
+    let request = Request::FailWorkflowTask {
+        scheduled_event_id,
+        started_event_id,
+        attempt,
+        cause: WorkflowTaskFailedCause::FailoverCloseCommand,
+        failure: None,
+        identity: reapply::SERVER_IDENTITY.to_owned(),
+        binary_checksum: String::new(),
+    };
+    match run.handle(request, &given) {
+        Ok(outcome) => {
+            txn.put(run_id, outcome)?;
+            Ok(())
+        }
+        Err(refusal) => {
+            txn.spoil();
+            Err(Fault::Blocked(format!(
+                "buffered events cannot be flushed: {refusal:?}"
+            )))
+        }
+    }
+}
+
+/// A run that was found before in this transaction.
+pub(super) async fn loaded<'a>(
+    txn: &'a mut Txn,
+    run_id: &RunId,
+) -> Result<&'a mut Workflow, ShardError> {
+    txn.run(run_id)
+        .await?
+        .ok_or_else(|| ShardError::Corrupt(format!("run {run_id} went away in a transaction")))
+}

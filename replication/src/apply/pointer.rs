@@ -1,0 +1,142 @@
+//! Which run of a workflow id is current, after events arrived for one of them. Inside the transaction that
+//! wrote the events, so that there is never more than one open run that is not a zombie.
+
+use cluster_core::{Durability, Outcome, Request, Workflow};
+use cluster_shard::Txn;
+use proto_ids::{FailoverVersion, RunId};
+use proto_messages::temporal::api::common::v1::{Payload, Payloads};
+use replication_ndc::{Arbitration, RunFacts, Suppress, reapply::SERVER_IDENTITY, runs};
+
+use super::absorb::{Fault, keep_tasks, loaded};
+
+/// Why a run that lost its place was terminated, as Temporal words it.
+const VERSION_CONFLICT: &str = "Terminate Workflow Due To Version Conflict.";
+
+/// Lets the run take the current place, keep it, or stand beside it.
+pub(super) async fn settle(
+    txn: &mut Txn,
+    run_id: &RunId,
+    is_local: &impl Fn(FailoverVersion) -> bool,
+) -> Result<(), Fault> {
+    let current_id = txn.current().await?.map(|record| record.run_id);
+    let target = facts(loaded(txn, run_id).await?);
+    let current = match &current_id {
+        Some(id) => txn.peek(id).await?.map(facts),
+        None => None,
+    };
+    match runs::arbitrate(&target, current.as_ref(), is_local) {
+        Arbitration::Current => take_place(txn, run_id).await,
+        Arbitration::Takes(suppress) => {
+            if let Some(loser) = &current_id {
+                self::suppress(txn, loser, suppress, target.last_version).await?;
+            }
+            take_place(txn, run_id).await
+        }
+        Arbitration::Beside => stand_beside(txn, run_id).await,
+    }
+}
+
+fn facts(run: &Workflow) -> RunFacts {
+    RunFacts {
+        run_id: run.key.run_id.clone(),
+        open: run.is_running(),
+        last_version: run.last_version(),
+        started: run.start.start_time,
+    }
+}
+
+/// The run is current; one that was a zombie lives again, and owes everything it did not do meanwhile.
+async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
+    let moment = txn.moment();
+    let run = loaded(txn, run_id).await?;
+    if std::mem::take(&mut run.hot.zombie) {
+        let mut tasks = run.rebuild_tasks(moment.given().policy);
+        keep_tasks(run, &mut tasks);
+        tracing::info!(run = %run.key, version = %run.last_version(), "a run takes its place back");
+        txn.put(
+            run_id,
+            Outcome {
+                tasks,
+                durability: Durability::Durable,
+                ..Outcome::default()
+            },
+        )?;
+    }
+    txn.set_current(run_id)?;
+    Ok(())
+}
+
+async fn stand_beside(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
+    let run = loaded(txn, run_id).await?;
+    if run.is_running() && !run.hot.zombie {
+        run.hot.zombie = true;
+        tracing::info!(run = %run.key, version = %run.last_version(), "a run stands beside the current one");
+        txn.put(
+            run_id,
+            Outcome {
+                durability: Durability::Durable,
+                ..Outcome::default()
+            },
+        )?;
+    }
+    Ok(())
+}
+
+async fn suppress(
+    txn: &mut Txn,
+    loser: &RunId,
+    how: Suppress,
+    winner: FailoverVersion,
+) -> Result<(), Fault> {
+    match how {
+        Suppress::Closed => Ok(()),
+        Suppress::Zombie => stand_beside(txn, loser).await,
+        Suppress::Terminate => terminate(txn, loser, winner).await,
+    }
+}
+
+/// Terminates a run that this cluster wrote last, under the version it was written under. Other clusters
+/// hear of it.
+async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Result<(), Fault> {
+    let moment = txn.moment();
+    let run = loaded(txn, loser).await?;
+    tracing::warn!(
+        run = %run.key,
+        version = %run.last_version(),
+        winner = %winner,
+        "a run is terminated: another cluster's run of the same workflow id wins"
+    );
+    let mut given = moment.given();
+    given.version = run.last_version();
+    let text = format!("terminated by version: {winner}");
+    let details = Payload {
+        metadata: [(
+            "encoding".to_owned(),
+            bytes::Bytes::from_static(b"json/plain"),
+        )]
+        .into(),
+        data: format!("{text:?}").into(),
+        ..Payload::default()
+    };
+    let request = Request::Terminate {
+        reason: VERSION_CONFLICT.to_owned(),
+        details: Some(Payloads {
+            payloads: vec![details],
+        }),
+        identity: SERVER_IDENTITY.to_owned(),
+        only_from_parent: None,
+        first_execution_run_id: RunId::default(),
+    };
+    match run.handle(request, &given) {
+        Ok(outcome) => {
+            txn.put(loser, outcome)?;
+            Ok(())
+        }
+        Err(refusal) => {
+            txn.spoil();
+            Err(Fault::Blocked(format!(
+                "the losing run cannot be terminated: {refusal:?}"
+            )))
+        }
+    }
+}

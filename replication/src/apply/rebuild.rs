@@ -1,0 +1,101 @@
+//! Another branch wins: the run's state is made anew from that branch's events. What is not in events and
+//! belongs to the run whatever its branch (what was delivered again, who started it) is carried over.
+
+use cluster_core::{EventBatch, Workflow, version::BranchToken};
+use cluster_shard::{ReadError, ShardError, Txn};
+use proto_ids::{EventId, RunId, RunKey};
+use replication_ndc::{Plan, Target, verdict::fork_token};
+
+use super::absorb::{Fault, keep_tasks, loaded};
+use crate::wire;
+
+/// Batches read at once.
+const PAGE: usize = 1_000;
+
+/// Makes the plan's branch current and applies the batch to it.
+pub(super) async fn switch(
+    txn: &mut Txn,
+    run_id: &RunId,
+    plan: &Plan,
+    batch: EventBatch,
+) -> Result<(), Fault> {
+    let moment = txn.moment();
+    let given = moment.given();
+    let before = loaded(txn, run_id).await?.clone();
+    let mut versions = before.versions.clone();
+    let (next, version) = (batch.next_event_id(), batch.version());
+    let fork =
+        |base: &cluster_core::VersionHistory, at| fork_token(&base.branch, at, given.seed.uuid(0));
+    let index = plan.carry_out(&mut versions, fork, next, version)?;
+    let branch = versions.histories[index].branch.clone();
+    tracing::warn!(
+        run = %before.key,
+        losing_version = %before.last_version(),
+        winning_version = %version,
+        from_event = %plan.from,
+        "another branch of a run's history wins"
+    );
+
+    let mut run = Workflow::empty(before.key.clone(), branch.clone());
+    for old in read(txn, &before.key, &branch, plan.from).await? {
+        run.apply(&old, given.policy)?;
+    }
+    run.versions = versions;
+    run.apply(&batch, given.policy)?;
+    run.hot.zombie = before.hot.zombie;
+    run.hot.reapplied = before.hot.reapplied;
+    run.hot.state_transition_count = run
+        .hot
+        .state_transition_count
+        .max(before.hot.state_transition_count + 1);
+    if run.start.request_id.is_empty() {
+        run.start.request_id = before.start.request_id;
+    }
+    let mut tasks = run.rebuild_tasks(given.policy);
+    keep_tasks(&run, &mut tasks);
+
+    txn.replace(run, tasks)?;
+    if matches!(plan.target, Target::Fork { .. }) {
+        txn.new_branch(run_id, &branch)?;
+    }
+    txn.write_branch_events(run_id, &branch, vec![batch])?;
+    Ok(())
+}
+
+/// The events of a branch below `until`, cut there.
+async fn read(
+    txn: &Txn,
+    key: &RunKey,
+    branch: &BranchToken,
+    until: EventId,
+) -> Result<Vec<EventBatch>, Fault> {
+    let mut batches = Vec::new();
+    let mut from = EventId::new(1);
+    while from < until {
+        let page = match txn
+            .shard()
+            .history(key, Some(branch), from, until, PAGE)
+            .await
+        {
+            Ok(page) => page.batches,
+            Err(ReadError::NotFound) => Vec::new(),
+            Err(ReadError::Shard(error)) => return Err(error.into()),
+        };
+        let Some(last) = page.last() else {
+            // An attempt that was given up may still be on its way to the store; if not, the retries end.
+            let text = format!("branch {} lacks event {from}", branch.branch_id);
+            return Err(ShardError::Unavailable(text).into());
+        };
+        from = last.next;
+        for node in page {
+            let corrupt = |e: wire::Malformed| ShardError::Corrupt(e.to_string());
+            let events = wire::events_from_blob(&wire::blob(node.data)).map_err(corrupt)?;
+            let below = events
+                .into_iter()
+                .filter(|e| e.event_id < until.get())
+                .collect();
+            batches.push(wire::batch(below).map_err(corrupt)?);
+        }
+    }
+    Ok(batches)
+}

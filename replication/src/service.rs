@@ -1,0 +1,182 @@
+//! What a history host serves for replication. [`ReplicationHost`] implements two gRPC services, to be
+//! mounted on the history port beside the history service: the cluster-internal apply service, and the part
+//! of the admin service that is bound to a shard, to which frontends pass on what peers and tools call.
+//!
+//! ```text
+//! let host = ReplicationHost::new(deps);
+//! client.set_local(host.clone(), host.clone());              // ReplicationClient of the same process
+//! server.add_service(ReplicationApplyServiceServer::from_arc(host.clone()))
+//!       .add_service(AdminServiceServer::from_arc(host));    // on the history port, not the frontend's
+//! ```
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use cluster_runtime::{Settings, SharedClock, TaskKind, Tasks};
+use cluster_shard::{Shard, Shards};
+use namespaces::{Clusters, Namespace, Registry};
+use parking_lot::Mutex;
+use proto_ids::{NamespaceId, NamespaceName, RunKey, ShardId, Timestamp};
+use proto_messages::temporal::api::common::v1::WorkflowExecution;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::{
+    apply::{Applier, ApplyDeps, status},
+    namespaces::Refresher,
+    remotes::Remotes,
+    sender::Senders,
+};
+
+mod admin;
+mod internal;
+mod raw_history;
+mod runs;
+mod standing;
+
+/// Longest time a namespace stays shut by one call, whatever was asked for.
+const HOLD_MAX: Duration = Duration::from_secs(60);
+
+/// What the services need.
+#[derive(Clone)]
+pub struct HostDeps {
+    /// The shards of this process.
+    pub shards: Shards,
+    /// Namespaces.
+    pub registry: Registry,
+    /// The cluster directory.
+    pub clusters: Clusters,
+    /// Clients of remote clusters.
+    pub remotes: Remotes,
+    /// Fetches namespaces that are not known or old.
+    pub refresher: Refresher,
+    /// The time.
+    pub clock: SharedClock,
+    /// Live settings.
+    pub settings: Settings,
+    /// The group of the streams.
+    pub tasks: Tasks,
+    /// This process, as the tools name it.
+    pub address: String,
+}
+
+/// Replication's services of a history host. Always in an `Arc`.
+pub struct ReplicationHost {
+    deps: HostDeps,
+    applier: Applier,
+    senders: Senders,
+    /// Until when namespaces are shut.
+    holds: Arc<Mutex<HashMap<NamespaceId, Instant>>>,
+}
+
+impl ReplicationHost {
+    /// The services over the shards of this process.
+    pub fn new(deps: HostDeps) -> Arc<Self> {
+        let applier = Applier::new(ApplyDeps {
+            shards: deps.shards.clone(),
+            registry: deps.registry.clone(),
+            clusters: deps.clusters.clone(),
+            remotes: deps.remotes.clone(),
+            refresher: deps.refresher.clone(),
+            clock: deps.clock.clone(),
+        });
+        let senders = Senders::new(deps.clock.clone(), deps.settings.clone(), &deps.tasks);
+        let holds = Arc::default();
+        Arc::new(Self {
+            deps,
+            applier,
+            senders,
+            holds,
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.deps.clock.now_nanos())
+    }
+
+    async fn shard(&self, id: i32) -> Result<Shard, Status> {
+        self.deps
+            .shards
+            .shard(ShardId::new(id))
+            .await
+            .map_err(status::shard)
+    }
+
+    async fn shard_of(&self, key: &RunKey) -> Result<Shard, Status> {
+        let found = self
+            .deps
+            .shards
+            .for_workflow(&key.namespace_id, &key.workflow_id)
+            .await;
+        found.map_err(status::shard)
+    }
+
+    fn namespace_named(&self, name: &str) -> Result<Arc<Namespace>, Status> {
+        self.deps
+            .registry
+            .by_name(&NamespaceName::new(name))
+            .ok_or_else(|| cluster_rpc::status::namespace_not_found(name))
+    }
+
+    /// Opens the namespace when its hold ends, unless it was shut again meanwhile.
+    fn open_later(&self, namespace_id: NamespaceId, hold: Duration) {
+        let until = Instant::now() + hold.min(HOLD_MAX);
+        let latest = {
+            let mut holds = self.holds.lock();
+            let latest = holds.entry(namespace_id.clone()).or_insert(until);
+            *latest = until.max(*latest);
+            *latest
+        };
+        let (holds, shards) = (self.holds.clone(), self.deps.shards.clone());
+        self.deps.tasks.spawn(TaskKind::Background, "hold-ends", async move {
+            tokio::time::sleep_until(latest).await;
+            let is_over = {
+                let mut holds = holds.lock();
+                let is_over = holds.get(&namespace_id).is_some_and(|until| *until <= latest);
+                if is_over {
+                    holds.remove(&namespace_id);
+                }
+                is_over
+            };
+            if is_over {
+                tracing::warn!(%namespace_id, "the hold of a namespace ran out; writes are accepted again");
+                shards.unfreeze(&namespace_id);
+            }
+        });
+    }
+}
+
+/// The run a request names.
+fn run_key(namespace_id: &str, execution: Option<&WorkflowExecution>) -> Result<RunKey, Status> {
+    let execution =
+        execution.ok_or_else(|| Status::invalid_argument("Execution is not set on request."))?;
+    if execution.workflow_id.is_empty() {
+        return Err(Status::invalid_argument(
+            "WorkflowId is not set on request.",
+        ));
+    }
+    Ok(RunKey::new(
+        namespace_id,
+        execution.workflow_id.as_str(),
+        execution.run_id.as_str(),
+    ))
+}
+
+/// Readers of a cluster among all readers of a shard: the remote shard and what it has acknowledged,
+/// exclusive.
+fn readers_of<'a>(
+    acks: &'a BTreeMap<String, proto_ids::TaskId>,
+    cluster: &'a str,
+) -> impl Iterator<Item = (ShardId, proto_ids::TaskId)> + 'a {
+    acks.iter().filter_map(move |(reader, acked)| {
+        let shard = reader
+            .strip_prefix(cluster)?
+            .strip_prefix('/')?
+            .parse()
+            .ok()?;
+        Some((ShardId::new(shard), *acked))
+    })
+}
