@@ -272,6 +272,30 @@ async fn a_restart_loses_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test]
+async fn after_a_crash_the_new_owner_goes_on() {
+    let old = World::new().await;
+    let run = old.start("crash").await;
+    let task = old.poll().await;
+    let new = old.take_over().await;
+    new.signal("crash", "s").await.unwrap();
+    // The first start was promised to nobody: the token may be void, and then the task goes out again.
+    let task = match new.complete(&task, vec![]).await {
+        Ok(_) => new.poll().await,
+        Err(void) => {
+            assert_eq!(void.code(), Code::NotFound);
+            new.poll().await
+        }
+    };
+    new.complete(&task, complete_workflow("")).await.unwrap();
+    let events = kinds(&new.events("crash", &run).await);
+    let signals = events
+        .iter()
+        .filter(|e| **e == E::WorkflowExecutionSignaled);
+    assert_eq!(signals.count(), 1);
+    assert_eq!(events.last(), Some(&E::WorkflowExecutionCompleted));
+}
+
+#[tokio::test]
 async fn a_deleted_run_is_gone() {
     let world = World::new().await;
     world.start("delete").await;

@@ -40,7 +40,10 @@ async fn query(
 
 /// Answers one query task, and says how many events came with it.
 async fn answer_one(world: &World, text: &str) -> usize {
-    let task = world.poll().await;
+    answer(world, world.poll().await, text).await
+}
+
+async fn answer(world: &World, task: api::PollWorkflowTaskQueueResponse, text: &str) -> usize {
     assert!(task.query.is_some() && task.started_event_id == 0);
     let token = history::QueryToken::decode(task.task_token.clone()).unwrap();
     let request = api::RespondQueryTaskCompletedRequest {
@@ -124,4 +127,35 @@ async fn queries_go_directly_or_ride_on_the_task_in_flight() {
         .await
         .unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn the_worker_with_the_run_in_its_cache_is_asked_first_and_then_any() {
+    let world = World::new().await;
+    world.start("cached").await;
+    let task = world.poll().await;
+    let mut done = completion(&task, vec![]);
+    done.sticky_attributes = keep_cache();
+    // A worker polls its own queue from the first task on.
+    let (_, answered, asked) = tokio::join!(
+        world.complete_with(done),
+        async { answer(&world, world.poll_sticky().await, "cached").await },
+        async {
+            while world
+                .describe("cached")
+                .await
+                .unwrap()
+                .pending_workflow_task
+                .is_some()
+            {
+                tokio::task::yield_now().await;
+            }
+            query(&world, "cached", QueryRejectCondition::None).await
+        }
+    );
+    assert_eq!(asked.unwrap().query_result, payloads("cached"));
+    assert_eq!(
+        answered, 1,
+        "only what followed the last task the worker saw"
+    );
 }

@@ -138,6 +138,11 @@ impl World {
         self.registry.set(vec![namespace(to, version)]);
     }
 
+    /// Starts another process over the same store, without a word to the first, as after a crash.
+    pub async fn take_over(&self) -> Self {
+        Self::over(self.store.clone()).await
+    }
+
     /// Stops everything and starts anew over what is stored.
     pub async fn reopen(self) -> Self {
         self.shards.drain().await;
