@@ -11,7 +11,7 @@ use proto_messages::temporal::api::errordetails::v1::{
     NamespaceNotActiveFailure, NamespaceUnavailableFailure,
 };
 use tokio::time::{Instant, timeout};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use super::{Arrival, Call, Parks, Serve, check_state, left, operation};
 use crate::{frontend::Host, quota::Counts, redirect};
@@ -22,8 +22,11 @@ const RESERVE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait, without news of the namespace, before trying again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a poll may take to end once it was told to.
+/// How long a poll here may take to end once it was told to.
 const UNPARK_GRACE: Duration = Duration::from_secs(3);
+/// How long a poll that was passed on is still waited for: its side may be dead, which is why the namespace
+/// moved, and the worker is needed here.
+const LEAVE_GRACE: Duration = Duration::from_millis(500);
 
 /// How one attempt ended.
 enum Attempt<A> {
@@ -182,7 +185,9 @@ impl Host {
         let forward = async {
             let result = R::forward(channel, request).await;
             self.metrics.forwarded(operation::<R>(), &result);
-            result.map(tonic::Response::into_inner)
+            result
+                .map(tonic::Response::into_inner)
+                .map_err(lost_on_the_way)
         };
         let mut forward = std::pin::pin!(forward);
         if !is_long {
@@ -193,7 +198,10 @@ impl Host {
             ended = &mut forward => return Attempt::Ended(ended),
             () = self.moved(&call.namespace) => {}
         }
-        match timeout(UNPARK_GRACE, forward).await {
+        if R::NATURE.parks == Parks::Read {
+            return Attempt::Moved;
+        }
+        match timeout(LEAVE_GRACE, forward).await {
             Ok(Ok(answer)) if prost::Message::encoded_len(&answer) > 0 => {
                 Attempt::Ended(Ok(answer))
             }
@@ -265,6 +273,19 @@ impl Host {
             Some(tried) if known && active != *current && active != *tried => Again::At(active),
             _ => Again::Later,
         }
+    }
+}
+
+/// A connection that breaks under a call shows as an inner error with the transport's behind it; clients
+/// shall try again.
+fn lost_on_the_way(status: Status) -> Status {
+    let is_inner = matches!(status.code(), Code::Unknown | Code::Internal);
+    match std::error::Error::source(&status) {
+        Some(cause) if is_inner => status::unavailable(format!(
+            "connection to the active cluster was lost: {}: {cause}",
+            status.message()
+        )),
+        _ => status,
     }
 }
 

@@ -76,29 +76,42 @@ fn is_timeout(name: &str) -> bool {
         )
 }
 
-/// Refuses policies about a taken id that contradict each other.
-pub(super) fn id_policies(reuse: i32, conflict: i32) -> Checked {
-    let (Ok(reuse), Ok(conflict)) = (
-        WorkflowIdReusePolicy::try_from(reuse),
-        WorkflowIdConflictPolicy::try_from(conflict),
-    ) else {
+/// Refuses policies about a taken id that contradict each other, and fills in absent ones. The older way of
+/// asking for termination becomes the newer.
+pub(super) fn id_policies(
+    reuse: &mut i32,
+    conflict: &mut i32,
+    default: WorkflowIdConflictPolicy,
+) -> Checked {
+    use WorkflowIdConflictPolicy as Conflict;
+    use WorkflowIdReusePolicy as Reuse;
+    let (Ok(wanted), Ok(running)) = (Reuse::try_from(*reuse), Conflict::try_from(*conflict)) else {
         return refuse("Invalid WorkflowIDReusePolicy or WorkflowIDConflictPolicy.");
     };
     #[expect(deprecated, reason = "clients still send it")]
-    let terminates = reuse == WorkflowIdReusePolicy::TerminateIfRunning;
-    if conflict != WorkflowIdConflictPolicy::Unspecified && terminates {
+    let terminates = wanted == Reuse::TerminateIfRunning;
+    if running != Conflict::Unspecified && terminates {
         return refuse(
             "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot be used \
              together with a WorkflowIDConflictPolicy.",
         );
     }
-    if conflict == WorkflowIdConflictPolicy::TerminateExisting
-        && reuse == WorkflowIdReusePolicy::RejectDuplicate
-    {
+    if running == Conflict::TerminateExisting && wanted == Reuse::RejectDuplicate {
         return refuse(
             "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be used \
              together with WorkflowIdConflictPolicy WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING",
         );
+    }
+    if terminates {
+        *reuse = Reuse::AllowDuplicate as i32;
+        *conflict = Conflict::TerminateExisting as i32;
+        return Ok(());
+    }
+    if wanted == Reuse::Unspecified {
+        *reuse = Reuse::AllowDuplicate as i32;
+    }
+    if running == Conflict::Unspecified {
+        *conflict = default as i32;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use proto_messages::temporal::api::{
     common::v1::{
         Header, Link, Memo, Payload, Payloads, RetryPolicy, SearchAttributes, WorkflowType,
     },
+    enums::v1::WorkflowIdConflictPolicy,
     sdk::v1::UserMetadata,
     taskqueue::v1::TaskQueue,
 };
@@ -30,8 +31,10 @@ pub(crate) struct NewWorkflow<'a> {
     pub(crate) start_delay: Option<&'a prost_types::Duration>,
     pub(crate) identity: &'a str,
     pub(crate) request_id: &'a str,
-    pub(crate) reuse_policy: i32,
-    pub(crate) conflict_policy: i32,
+    pub(crate) reuse_policy: &'a mut i32,
+    pub(crate) conflict_policy: &'a mut i32,
+    /// What an absent conflict policy means.
+    pub(crate) default_conflict: WorkflowIdConflictPolicy,
     pub(crate) retry_policy: Option<&'a mut RetryPolicy>,
     pub(crate) cron_schedule: &'a str,
     pub(crate) memo: &'a mut Option<Memo>,
@@ -45,7 +48,7 @@ pub(crate) fn start(new: NewWorkflow<'_>, limits: Limits<'_>) -> Checked {
     super::workflow_id(new.workflow_id, limits)?;
     policy::retry(new.retry_policy)?;
     delay(new.start_delay, new.cron_schedule)?;
-    policy::id_policies(new.reuse_policy, new.conflict_policy)?;
+    policy::id_policies(new.reuse_policy, new.conflict_policy, new.default_conflict)?;
     length("RequestId", new.request_id, limits)?;
     length("Identity", new.identity, limits)?;
     let kind = new.workflow_type.map_or("", |t| t.name.as_str());

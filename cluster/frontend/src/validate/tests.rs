@@ -125,6 +125,24 @@ fn values_that_stand_for_nothing_are_dropped() {
 }
 
 #[test]
+fn policies_about_a_taken_id_are_filled_in() {
+    let settings = Settings::new();
+    let filled = |reuse, conflict| {
+        let mut request = request();
+        request.workflow_id_reuse_policy = reuse;
+        request.workflow_id_conflict_policy = conflict;
+        check_start(&mut request, Limits::new(&settings, "orders")).unwrap();
+        (
+            request.workflow_id_reuse_policy,
+            request.workflow_id_conflict_policy,
+        )
+    };
+    assert_eq!(filled(0, 0), (1, 1));
+    assert_eq!(filled(4, 0), (1, 3));
+    assert_eq!(filled(2, 2), (2, 2));
+}
+
+#[test]
 fn runs_are_named_in_full() {
     let settings = Settings::new();
     let limits = Limits::new(&settings, "orders");

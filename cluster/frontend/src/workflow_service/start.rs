@@ -2,8 +2,9 @@
 
 use proto_messages::{
     meridian::history::v1 as history,
-    temporal::api::workflowservice::v1::{
-        StartWorkflowExecutionRequest, StartWorkflowExecutionResponse,
+    temporal::api::{
+        enums::v1::WorkflowIdConflictPolicy,
+        workflowservice::v1::{StartWorkflowExecutionRequest, StartWorkflowExecutionResponse},
     },
 };
 use tonic::Status;
@@ -31,8 +32,9 @@ pub(crate) fn check(
         start_delay: request.workflow_start_delay.as_ref(),
         identity: &request.identity,
         request_id: &request.request_id,
-        reuse_policy: request.workflow_id_reuse_policy,
-        conflict_policy: request.workflow_id_conflict_policy,
+        reuse_policy: &mut request.workflow_id_reuse_policy,
+        conflict_policy: &mut request.workflow_id_conflict_policy,
+        default_conflict: WorkflowIdConflictPolicy::Fail,
         retry_policy: request.retry_policy.as_mut(),
         cron_schedule: &request.cron_schedule,
         memo: &mut request.memo,
