@@ -62,8 +62,13 @@ impl Workflow {
         if let Some(task) = &self.hot.workflow_task {
             self.rebuild_workflow_task(task, &mut add);
         }
+        self.rebuild_pending(&mut add);
+        tasks
+    }
+
+    fn rebuild_pending(&self, add: &mut impl FnMut(FailoverVersion, Option<Timestamp>, TaskKind)) {
         for activity in self.activities.values() {
-            activity.rebuild(&mut add);
+            activity.rebuild(add);
         }
         for timer in self.timers.values() {
             let kind = TaskKind::UserTimer {
@@ -87,7 +92,6 @@ impl Workflow {
                 TaskKind::SignalExternal { initiated_event_id },
             );
         }
-        tasks
     }
 
     fn rebuild_workflow_task(
@@ -133,21 +137,16 @@ impl Workflow {
             TaskKind::WorkflowTask {
                 scheduled_event_id,
                 attempt,
-            } => self.hot.workflow_task.as_ref().is_some_and(|t| {
-                t.scheduled_event_id == scheduled_event_id
-                    && t.attempt == attempt
-                    && t.started_event_id == EventId::default()
-            }),
+            } => self.has_attempt(scheduled_event_id, attempt, false),
             TaskKind::WorkflowTaskTimeout {
                 scheduled_event_id,
                 attempt,
                 timeout,
-            } => self.hot.workflow_task.as_ref().is_some_and(|t| {
-                let started = t.started_event_id != EventId::default();
-                t.scheduled_event_id == scheduled_event_id
-                    && t.attempt == attempt
-                    && started == (timeout == Timeout::StartToClose)
-            }),
+            } => self.has_attempt(
+                scheduled_event_id,
+                attempt,
+                timeout == Timeout::StartToClose,
+            ),
             TaskKind::Activity {
                 scheduled_event_id,
                 attempt,
@@ -199,6 +198,15 @@ impl Workflow {
             | TaskKind::SyncWorkflowState
             | TaskKind::ReplicateDelete => true,
         }
+    }
+
+    /// Whether this attempt of the workflow task is the pending one, started or not as told.
+    fn has_attempt(&self, scheduled_event_id: EventId, attempt: i32, started: bool) -> bool {
+        self.hot.workflow_task.as_ref().is_some_and(|t| {
+            t.scheduled_event_id == scheduled_event_id
+                && t.attempt == attempt
+                && started == (t.started_event_id != EventId::default())
+        })
     }
 
     /// The earlier of the run timeout and the timeout over the whole chain.

@@ -53,24 +53,7 @@ pub(super) fn check<'a>(
     cx.length(BAD, "ActivityId", &a.activity_id)?;
     cx.length(BAD, "ActivityType", activity_type)?;
     cx.length(BAD, "TaskQueue", task_queue)?;
-    let negative = [
-        ("ScheduleToCloseTimeout", &a.schedule_to_close_timeout),
-        ("ScheduleToStartTimeout", &a.schedule_to_start_timeout),
-        ("StartToCloseTimeout", &a.start_to_close_timeout),
-        ("HeartbeatTimeout", &a.heartbeat_timeout),
-    ]
-    .into_iter()
-    .find(|(_, d)| d.as_ref().is_some_and(|d| d.seconds < 0 || d.nanos < 0));
-    if let Some((name, _)) = negative {
-        let text =
-            format!("Invalid {name} for ScheduleActivityTaskCommand: negative duration. {about}");
-        return Err(Bad::new(BAD, text));
-    }
-    if duration_from_proto(a.schedule_to_close_timeout.as_ref()).is_zero()
-        && duration_from_proto(a.start_to_close_timeout.as_ref()).is_zero()
-    {
-        return unset("A valid StartToClose or ScheduleToCloseTimeout");
-    }
+    check_timeouts(a, &about)?;
     if let Some(policy) = &a.retry_policy {
         retry::validate(policy).map_err(|text| {
             Bad::new(
@@ -99,6 +82,33 @@ pub(super) fn check<'a>(
         return Err(Bad::new(Cause::ScheduleActivityDuplicateId, ""));
     }
     cx.activities_added += 1;
+    Ok(())
+}
+
+fn check_timeouts(a: &ScheduleActivityTaskCommandAttributes, about: &str) -> Result<(), Bad> {
+    let negative = [
+        ("ScheduleToCloseTimeout", &a.schedule_to_close_timeout),
+        ("ScheduleToStartTimeout", &a.schedule_to_start_timeout),
+        ("StartToCloseTimeout", &a.start_to_close_timeout),
+        ("HeartbeatTimeout", &a.heartbeat_timeout),
+    ]
+    .into_iter()
+    .find(|(_, d)| d.as_ref().is_some_and(|d| d.seconds < 0 || d.nanos < 0));
+    if let Some((name, _)) = negative {
+        let text =
+            format!("Invalid {name} for ScheduleActivityTaskCommand: negative duration. {about}");
+        return Err(Bad::new(BAD, text));
+    }
+    if duration_from_proto(a.schedule_to_close_timeout.as_ref()).is_zero()
+        && duration_from_proto(a.start_to_close_timeout.as_ref()).is_zero()
+    {
+        return Err(Bad::new(
+            BAD,
+            format!(
+                "A valid StartToClose or ScheduleToCloseTimeout is not set on ScheduleActivityTaskCommand. {about}"
+            ),
+        ));
+    }
     Ok(())
 }
 

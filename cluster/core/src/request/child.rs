@@ -99,78 +99,46 @@ fn child_closed(
     event: HistoryEvent,
 ) -> Option<Attributes> {
     use Attributes as A;
-    let namespace = child.namespace.clone();
-    let namespace_id = child.namespace_id.clone();
-    let workflow_type = Some(child.workflow_type.clone());
-    let workflow_execution = Some(execution);
-    let initiated_event_id = child.initiated_event_id.get();
-    let started_event_id = child.started_event_id.get();
+    // The five events differ in their name and one or two fields.
+    macro_rules! told {
+        ($variant:ident, $attributes:ident { $($extra:tt)* }) => {
+            A::$variant($attributes {
+                namespace: child.namespace.clone(),
+                namespace_id: child.namespace_id.clone(),
+                workflow_execution: Some(execution),
+                workflow_type: Some(child.workflow_type.clone()),
+                initiated_event_id: child.initiated_event_id.get(),
+                started_event_id: child.started_event_id.get(),
+                $($extra)*
+            })
+        };
+    }
     Some(match event.attributes? {
-        A::WorkflowExecutionCompletedEventAttributes(a) => {
-            A::ChildWorkflowExecutionCompletedEventAttributes(
-                ChildWorkflowExecutionCompletedEventAttributes {
-                    result: a.result,
-                    namespace,
-                    namespace_id,
-                    workflow_execution,
-                    workflow_type,
-                    initiated_event_id,
-                    started_event_id,
-                },
-            )
-        }
-        A::WorkflowExecutionFailedEventAttributes(a) => {
-            A::ChildWorkflowExecutionFailedEventAttributes(
-                ChildWorkflowExecutionFailedEventAttributes {
-                    failure: a.failure,
-                    namespace,
-                    namespace_id,
-                    workflow_execution,
-                    workflow_type,
-                    initiated_event_id,
-                    started_event_id,
-                    retry_state: a.retry_state,
-                },
-            )
-        }
-        A::WorkflowExecutionCanceledEventAttributes(a) => {
-            A::ChildWorkflowExecutionCanceledEventAttributes(
-                ChildWorkflowExecutionCanceledEventAttributes {
-                    details: a.details,
-                    namespace,
-                    namespace_id,
-                    workflow_execution,
-                    workflow_type,
-                    initiated_event_id,
-                    started_event_id,
-                },
-            )
-        }
-        A::WorkflowExecutionTimedOutEventAttributes(a) => {
-            A::ChildWorkflowExecutionTimedOutEventAttributes(
-                ChildWorkflowExecutionTimedOutEventAttributes {
-                    namespace,
-                    namespace_id,
-                    workflow_execution,
-                    workflow_type,
-                    initiated_event_id,
-                    started_event_id,
-                    retry_state: a.retry_state,
-                },
-            )
-        }
-        A::WorkflowExecutionTerminatedEventAttributes(_) => {
-            A::ChildWorkflowExecutionTerminatedEventAttributes(
-                ChildWorkflowExecutionTerminatedEventAttributes {
-                    namespace,
-                    namespace_id,
-                    workflow_execution,
-                    workflow_type,
-                    initiated_event_id,
-                    started_event_id,
-                },
-            )
-        }
+        A::WorkflowExecutionCompletedEventAttributes(a) => told!(
+            ChildWorkflowExecutionCompletedEventAttributes,
+            ChildWorkflowExecutionCompletedEventAttributes { result: a.result }
+        ),
+        A::WorkflowExecutionFailedEventAttributes(a) => told!(
+            ChildWorkflowExecutionFailedEventAttributes,
+            ChildWorkflowExecutionFailedEventAttributes {
+                failure: a.failure,
+                retry_state: a.retry_state
+            }
+        ),
+        A::WorkflowExecutionCanceledEventAttributes(a) => told!(
+            ChildWorkflowExecutionCanceledEventAttributes,
+            ChildWorkflowExecutionCanceledEventAttributes { details: a.details }
+        ),
+        A::WorkflowExecutionTimedOutEventAttributes(a) => told!(
+            ChildWorkflowExecutionTimedOutEventAttributes,
+            ChildWorkflowExecutionTimedOutEventAttributes {
+                retry_state: a.retry_state
+            }
+        ),
+        A::WorkflowExecutionTerminatedEventAttributes(_) => told!(
+            ChildWorkflowExecutionTerminatedEventAttributes,
+            ChildWorkflowExecutionTerminatedEventAttributes {}
+        ),
         _ => return None,
     })
 }

@@ -128,6 +128,15 @@ fn decide(mut turn: Turn<'_>, request: Request) -> Result<Outcome, Refusal> {
             };
             workflow_task::fail(t, failed)?
         }
+        other => about_the_rest(t, other)?,
+    }
+    workflow_task::limit_buffer(t)?;
+    Ok(turn.finish())
+}
+
+/// Activities, and what the run is told by timers, children and other runs.
+fn about_the_rest(t: &mut Turn<'_>, request: Request) -> Result<(), Refusal> {
+    match request {
         Request::ResetSticky => workflow_task::reset_sticky(t),
         Request::ScheduleFirstWorkflowTask => workflow_task::schedule_first(t)?,
         Request::StartActivity {
@@ -176,7 +185,13 @@ fn decide(mut turn: Turn<'_>, request: Request) -> Result<Outcome, Refusal> {
             result,
         } => external::canceled(t, initiated_event_id, result)?,
         Request::Reapply { run_id, events } => reapply::reapply(t, &run_id, events)?,
+        // Answered by the caller.
+        Request::Signal { .. }
+        | Request::Cancel { .. }
+        | Request::Terminate { .. }
+        | Request::StartWorkflowTask { .. }
+        | Request::CompleteWorkflowTask { .. }
+        | Request::FailWorkflowTask { .. } => {}
     }
-    workflow_task::limit_buffer(t)?;
-    Ok(turn.finish())
+    Ok(())
 }

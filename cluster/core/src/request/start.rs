@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto_ids::{EventId, RunId};
+use proto_ids::RunId;
 use proto_messages::{
     temporal::api::{
         common::v1::WorkflowExecution, enums::v1::ContinueAsNewInitiator,
@@ -12,7 +12,7 @@ use proto_messages::{
     time::{duration_from_proto, duration_to_proto, to_proto},
 };
 
-use super::{Start, signal::signaled};
+use super::{Parent, Start, signal::signaled};
 use crate::{
     Given, Outcome, Refusal, Reply, Workflow, apply::is_null, cron, event::Attributes, retry,
     turn::Turn, version::BranchToken,
@@ -118,25 +118,8 @@ fn started(
         ContinueAsNewInitiator::CronSchedule
     };
     let text = |id: RunId| -> String { id.into() };
-    Ok(WorkflowExecutionStartedEventAttributes {
+    let mut attributes = WorkflowExecutionStartedEventAttributes {
         workflow_type: request.workflow_type,
-        parent_workflow_namespace: parent
-            .as_ref()
-            .map(|p| p.namespace.clone())
-            .unwrap_or_default(),
-        parent_workflow_namespace_id: parent
-            .as_ref()
-            .map(|p| p.key.namespace_id.as_str().to_owned())
-            .unwrap_or_default(),
-        parent_workflow_execution: parent.as_ref().map(|p| WorkflowExecution {
-            workflow_id: p.key.workflow_id.as_str().to_owned(),
-            run_id: p.key.run_id.as_str().to_owned(),
-        }),
-        parent_initiated_event_id: parent
-            .as_ref()
-            .map_or(EventId::default(), |p| p.initiated_event_id)
-            .get(),
-        parent_initiated_event_version: parent.map_or(0, |p| p.initiated_event_version),
         task_queue: request.task_queue,
         input: request.input,
         workflow_execution_timeout: Some(duration_to_proto(timeouts.execution)),
@@ -167,7 +150,22 @@ fn started(
         priority: request.priority,
         eager_execution_accepted: eager,
         ..Default::default()
-    })
+    };
+    if let Some(parent) = parent {
+        name_parent(&mut attributes, parent);
+    }
+    Ok(attributes)
+}
+
+fn name_parent(attributes: &mut WorkflowExecutionStartedEventAttributes, parent: Parent) {
+    attributes.parent_workflow_namespace = parent.namespace;
+    attributes.parent_workflow_namespace_id = parent.key.namespace_id.into();
+    attributes.parent_workflow_execution = Some(WorkflowExecution {
+        workflow_id: parent.key.workflow_id.into(),
+        run_id: parent.key.run_id.into(),
+    });
+    attributes.parent_initiated_event_id = parent.initiated_event_id.get();
+    attributes.parent_initiated_event_version = parent.initiated_event_version;
 }
 
 /// A null value stands for no value.
