@@ -147,8 +147,11 @@ pub(crate) fn bytes_of(runs: &[RunWrite]) -> usize {
                 }
                 RowWrite::Delete | RowWrite::Keep => 0,
             };
-            let items: usize =
-                r.items.iter().map(|i| 40 + i.value.as_ref().map_or(0, bytes::Bytes::len)).sum();
+            let items: usize = r
+                .items
+                .iter()
+                .map(|i| 40 + i.value.as_ref().map_or(0, bytes::Bytes::len))
+                .sum();
             let history: usize = r.history.iter().map(|n| 100 + n.data.len()).sum();
             200 + row + items + history + 64 * r.tasks.len()
         })

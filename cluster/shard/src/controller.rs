@@ -59,9 +59,16 @@ impl Shards {
         let start = STARTED.fetch_add(1, Ordering::Relaxed);
         let unique = uuid::Uuid::new_v4().simple();
         let lanes = (0..options.lanes.max(1))
-            .map(|n| Arc::new(Lane::new(format!("{}-{start}-{unique}-{n}", deps.membership.me().id), &options)))
+            .map(|n| {
+                Arc::new(Lane::new(
+                    format!("{}-{start}-{unique}-{n}", deps.membership.me().id),
+                    &options,
+                ))
+            })
             .collect::<Vec<_>>();
-        let slots = (0..options.shard_count.max(1)).map(|_| Slot::default()).collect();
+        let slots = (0..options.shard_count.max(1))
+            .map(|_| Slot::default())
+            .collect();
         let host = Arc::new(Host {
             meters: Meters::new(&deps.metrics),
             policies: Policies::new(deps.settings.clone()),
@@ -82,16 +89,40 @@ impl Shards {
         for lane in &host.lanes {
             let driver = Driver::new(lane.clone(), host.clone());
             let stop = tasks.token(TaskKind::Lane);
-            tasks.spawn(TaskKind::Lane, format!("commit-{}", lane.name()), driver.drive(stop));
+            tasks.spawn(
+                TaskKind::Lane,
+                format!("commit-{}", lane.name()),
+                driver.drive(stop),
+            );
         }
         let queue = tasks.token(TaskKind::Queue);
-        tasks.spawn(TaskKind::Queue, "timers", TimerQueue::run(host.clone(), queue.clone()));
+        tasks.spawn(
+            TaskKind::Queue,
+            "timers",
+            TimerQueue::run(host.clone(), queue.clone()),
+        );
         let visibility = VisibilityInbox::run(host.clone(), queue.clone());
         tasks.spawn(TaskKind::Queue, "visibility", visibility);
-        tasks.spawn(TaskKind::Queue, "sweeper", Sweeper::run(host.clone(), queue));
-        let shards = Self(Arc::new(Inner { host, slots, draining: CancellationToken::new() }));
-        tasks.spawn(TaskKind::Background, "shard-ownership", shards.clone().follow_ring());
-        tasks.spawn(TaskKind::Background, "failover-watch", shards.clone().follow_namespaces());
+        tasks.spawn(
+            TaskKind::Queue,
+            "sweeper",
+            Sweeper::run(host.clone(), queue),
+        );
+        let shards = Self(Arc::new(Inner {
+            host,
+            slots,
+            draining: CancellationToken::new(),
+        }));
+        tasks.spawn(
+            TaskKind::Background,
+            "shard-ownership",
+            shards.clone().follow_ring(),
+        );
+        tasks.spawn(
+            TaskKind::Background,
+            "failover-watch",
+            shards.clone().follow_namespaces(),
+        );
         shards
     }
 
@@ -103,8 +134,20 @@ impl Shards {
             return;
         }
         let (tasks, options) = (&host.deps.tasks, &host.options);
-        start_workers(host, tasks, |h| &h.transfer, &executors.transfer, options.transfer_workers);
-        start_workers(host, tasks, |h| &h.timer, &executors.timer, options.timer_workers);
+        start_workers(
+            host,
+            tasks,
+            |h| &h.transfer,
+            &executors.transfer,
+            options.transfer_workers,
+        );
+        start_workers(
+            host,
+            tasks,
+            |h| &h.timer,
+            &executors.timer,
+            options.timer_workers,
+        );
     }
 
     /// Shards of the cluster.
@@ -118,7 +161,12 @@ impl Shards {
         namespace_id: &NamespaceId,
         workflow_id: &WorkflowId,
     ) -> Result<Shard, ShardError> {
-        self.shard(ShardId::for_workflow(namespace_id, workflow_id, self.count())).await
+        self.shard(ShardId::for_workflow(
+            namespace_id,
+            workflow_id,
+            self.count(),
+        ))
+        .await
     }
 
     /// A shard, if it belongs here; acquired if it was not yet.
@@ -131,7 +179,11 @@ impl Shards {
 
     /// Shards owned now.
     pub fn owned(&self) -> Vec<Shard> {
-        let shards = self.0.slots.iter().filter_map(|slot| slot.shard.read().clone());
+        let shards = self
+            .0
+            .slots
+            .iter()
+            .filter_map(|slot| slot.shard.read().clone());
         shards.filter(|s| !s.is_lost()).collect()
     }
 
@@ -149,7 +201,10 @@ impl Shards {
     fn slot(&self, id: ShardId) -> Result<&Slot, ShardError> {
         let at = usize::try_from(id.get() - 1).ok();
         at.and_then(|at| self.0.slots.get(at))
-            .ok_or(ShardError::NotOwner { shard: id, owner: None })
+            .ok_or(ShardError::NotOwner {
+                shard: id,
+                owner: None,
+            })
     }
 
     fn live(&self, id: ShardId) -> Result<Option<Shard>, ShardError> {
@@ -173,9 +228,12 @@ impl Shards {
         if let Some(shard) = self.live(id)? {
             return Ok(shard);
         }
-        self.is_mine(id).map_err(|owner| ShardError::NotOwner { shard: id, owner })?;
+        self.is_mine(id)
+            .map_err(|owner| ShardError::NotOwner { shard: id, owner })?;
         if self.0.draining.is_cancelled() {
-            return Err(ShardError::Unavailable("the process is stopping".to_owned()));
+            return Err(ShardError::Unavailable(
+                "the process is stopping".to_owned(),
+            ));
         }
         // A shard that is being handed over is done with only when its last write has ended.
         let before = slot.shard.read().clone();
@@ -184,7 +242,12 @@ impl Shards {
         }
         let host = &self.0.host;
         let me = &host.deps.membership.me().id;
-        let record = host.deps.store.shard.shard_acquire(id, me, host.now()).await?;
+        let record = host
+            .deps
+            .store
+            .shard
+            .shard_acquire(id, me, host.now())
+            .await?;
         let stored = record::decode_positions(&record.state)
             .map_err(|e| ShardError::Corrupt(format!("queue positions of shard {id}: {e}")))?;
         tracing::info!(shard = %id, range = %record.range, "acquired the shard");
@@ -244,11 +307,16 @@ impl Shards {
             return 0;
         }
         let not_mine = |s: &Shard| self.is_mine(s.id()).is_err();
-        join_all(self.owned().into_iter().filter(not_mine).map(|s| self.release(s))).await;
+        join_all(
+            self.owned()
+                .into_iter()
+                .filter(not_mine)
+                .map(|s| self.release(s)),
+        )
+        .await;
         let wanted = (1..=self.count()).map(ShardId::new);
-        let missing = wanted.filter(|id| {
-            self.is_mine(*id).is_ok() && matches!(self.live(*id), Ok(None))
-        });
+        let missing =
+            wanted.filter(|id| self.is_mine(*id).is_ok() && matches!(self.live(*id), Ok(None)));
         let acquired = stream::iter(missing.collect::<Vec<_>>()).map(|id| async move {
             match self.acquire(id).await {
                 Ok(_) | Err(ShardError::NotOwner { .. }) => true,
@@ -258,7 +326,11 @@ impl Shards {
                 }
             }
         });
-        acquired.buffer_unordered(PARALLEL).filter(|ok| std::future::ready(!ok)).count().await
+        acquired
+            .buffer_unordered(PARALLEL)
+            .filter(|ok| std::future::ready(!ok))
+            .count()
+            .await
     }
 
     /// Wakes parked tasks of namespaces whose role here may have changed.
@@ -274,7 +346,10 @@ impl Shards {
                 .map(|n| (n.id.clone(), (n.failover_version, n.handover)))
                 .collect();
             for shard in self.owned() {
-                shard.0.parked.wake_namespaces(|id| known.get(id) != now.get(id));
+                shard
+                    .0
+                    .parked
+                    .wake_namespaces(|id| known.get(id) != now.get(id));
             }
             known = now;
             if changed.changed().await.is_err() {

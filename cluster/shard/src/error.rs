@@ -131,9 +131,15 @@ impl<E> TxnError<E> {
     pub fn map<F>(self, f: impl FnOnce(E) -> F) -> TxnError<F> {
         match self {
             Self::Decided(e) => TxnError::Decided(f(e)),
-            Self::NotActive { namespace, current, active } => {
-                TxnError::NotActive { namespace, current, active }
-            }
+            Self::NotActive {
+                namespace,
+                current,
+                active,
+            } => TxnError::NotActive {
+                namespace,
+                current,
+                active,
+            },
             Self::Handover(namespace) => TxnError::Handover(namespace),
             Self::NamespaceNotFound(id) => TxnError::NamespaceNotFound(id),
             Self::Busy(text) => TxnError::Busy(text),
@@ -147,9 +153,15 @@ impl From<TxnError<Ended>> for UpdateError {
         match error {
             TxnError::Decided(Ended::Refused(refusal)) => Self::Refused(refusal),
             TxnError::Decided(Ended::NotFound) => Self::NotFound,
-            TxnError::NotActive { namespace, current, active } => {
-                Self::NotActive { namespace, current, active }
-            }
+            TxnError::NotActive {
+                namespace,
+                current,
+                active,
+            } => Self::NotActive {
+                namespace,
+                current,
+                active,
+            },
             TxnError::Handover(namespace) => Self::Handover(namespace),
             TxnError::NamespaceNotFound(id) => Self::NamespaceNotFound(id),
             TxnError::Busy(text) => Self::Busy(text),

@@ -22,7 +22,12 @@ impl Shards {
         // Whoever holds the lock for reading is handing a write to a lane: afterwards none can follow.
         host.frozen.write().insert(namespace_id.clone());
         let owned = self.owned();
-        join_all(owned.iter().map(|s| s.store_behind(std::time::Duration::ZERO))).await;
+        join_all(
+            owned
+                .iter()
+                .map(|s| s.store_behind(std::time::Duration::ZERO)),
+        )
+        .await;
         join_all(host.lanes.iter().map(|lane| lane.barrier())).await;
         let mut shards = Vec::with_capacity(owned.len());
         for shard in owned {

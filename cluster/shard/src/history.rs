@@ -55,7 +55,9 @@ impl Shard {
         let (branch, unsaved) = self.branch_to_read(key, branch).await?;
         let mut batches = self.read_forward(&branch, from, until, limit).await?;
         let end = batches.last().map_or(from, |b| b.next);
-        let more = unsaved.into_iter().filter(|b| b.first >= end && b.first < until);
+        let more = unsaved
+            .into_iter()
+            .filter(|b| b.first >= end && b.first < until);
         batches.extend(more);
         batches.truncate(limit);
         let next = batches.last().map(|b| b.next).filter(|next| *next < until);
@@ -79,11 +81,16 @@ impl Shard {
         let committed = batches.last().map_or(until, |b| b.first);
         if batches.len() < limit {
             let rest = limit - batches.len();
-            let read = self.read_store(&branch, from, committed, rest, Direction::Reverse).await?;
+            let read = self
+                .read_store(&branch, from, committed, rest, Direction::Reverse)
+                .await?;
             batches.extend(read);
         }
         batches.truncate(limit);
-        let next = batches.last().map(|b| b.first).filter(|first| *first > from);
+        let next = batches
+            .last()
+            .map(|b| b.first)
+            .filter(|first| *first > from);
         let next = next.filter(|_| batches.len() == limit);
         Ok(HistoryPage { batches, next })
     }
@@ -112,7 +119,10 @@ impl Shard {
             ShardError::Corrupt(format!("run {} has no branch", slot.workflow.key))
         })?;
         let branch = record::branch_record(self.id(), &current.branch);
-        let unsaved = slot.behind.iter().flat_map(|b| b.nodes.iter().cloned().map(batch_of));
+        let unsaved = slot
+            .behind
+            .iter()
+            .flat_map(|b| b.nodes.iter().cloned().map(batch_of));
         let unsaved = unsaved.collect();
         let last = locked.cached.last.clone();
         drop(locked);
@@ -131,7 +141,10 @@ impl Shard {
     ) -> Result<Vec<HistoryBatch>, ShardError> {
         match self.0.tail.read(&branch.branch_id, from, until, limit) {
             Some(found) => Ok(found),
-            None => self.read_store(branch, from, until, limit, Direction::Forward).await,
+            None => {
+                self.read_store(branch, from, until, limit, Direction::Forward)
+                    .await
+            }
         }
     }
 
@@ -175,10 +188,17 @@ fn cut(branch: &BranchRecord, node: HistoryNode) -> Result<HistoryBatch, ShardEr
         .filter(|(id, _, _)| node.branch_id != branch.branch_id && *id == node.branch_id)
         .map(|(_, _, end)| *end)
         .max();
-    let Some(end) = end.filter(|end| *end < node.next_node_id) else { return Ok(batch_of(node)) };
-    let mut history = History::decode(node.data.as_ref())
-        .map_err(|e| ShardError::Corrupt(format!("node {} of {}: {e}", node.node_id, node.branch_id)))?;
+    let Some(end) = end.filter(|end| *end < node.next_node_id) else {
+        return Ok(batch_of(node));
+    };
+    let mut history = History::decode(node.data.as_ref()).map_err(|e| {
+        ShardError::Corrupt(format!("node {} of {}: {e}", node.node_id, node.branch_id))
+    })?;
     history.events.retain(|e| e.event_id < end);
     let data = Bytes::from(history.encode_to_vec());
-    Ok(HistoryBatch { first: EventId::new(node.node_id), next: EventId::new(end), data })
+    Ok(HistoryBatch {
+        first: EventId::new(node.node_id),
+        next: EventId::new(end),
+        data,
+    })
 }

@@ -78,7 +78,10 @@ impl Host {
     }
 
     /// The namespace, from the cache if it is there.
-    pub(crate) async fn namespace<E>(&self, id: &NamespaceId) -> Result<Arc<Namespace>, TxnError<E>> {
+    pub(crate) async fn namespace<E>(
+        &self,
+        id: &NamespaceId,
+    ) -> Result<Arc<Namespace>, TxnError<E>> {
         if let Some(known) = self.deps.registry.by_id(id) {
             return Ok(known);
         }

@@ -21,7 +21,10 @@ pub(crate) struct Exhausted;
 
 impl Lease {
     pub(crate) fn new(range: RangeId) -> Self {
-        Self(Mutex::new(State { range, next: first(range) }))
+        Self(Mutex::new(State {
+            range,
+            next: first(range),
+        }))
     }
 
     pub(crate) fn range(&self) -> RangeId {

@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use cluster_core::{Delta, Task, Workflow};
@@ -23,13 +24,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{
-    commit::Ticket,
-    error::ShardError,
-    host::Host,
-    record,
-    shard::Shard,
-};
+use crate::{commit::Ticket, error::ShardError, host::Host, record, shard::Shard};
 
 /// Names an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +64,8 @@ pub(crate) struct Slot {
     pub(crate) row: i64,
     /// State that is ahead of all submitted writes.
     pub(crate) behind: Option<Behind>,
+    /// Tasks may have been done on the ground of state that was not submitted.
+    pub(crate) ahead: bool,
     /// The last write of this run.
     pub(crate) last: Option<Arc<Ticket>>,
     pub(crate) hot_bytes: usize,
@@ -102,7 +99,11 @@ pub(crate) struct Locked {
     pub(crate) shard: Shard,
     pub(crate) entry: Arc<Entry>,
     pub(crate) cached: OwnedMutexGuard<Cached>,
+    since: Instant,
 }
+
+/// A lock held for longer than this is worth a line in the log: nothing but the store is awaited under it.
+const LONG_HOLD: Duration = Duration::from_secs(2);
 
 impl Slot {
     fn bytes(&self) -> usize {
@@ -116,7 +117,10 @@ impl Entry {
         Self {
             key,
             epoch: AtomicU64::new(1),
-            cached: Arc::new(AsyncMutex::new(Cached { epoch: 1, ..Cached::default() })),
+            cached: Arc::new(AsyncMutex::new(Cached {
+                epoch: 1,
+                ..Cached::default()
+            })),
             used: AtomicBool::new(true),
             bytes: AtomicUsize::new(0),
         }
@@ -180,8 +184,12 @@ impl Entries {
             if host.cache_bytes.load(Ordering::Relaxed) <= host.options.cache_bytes {
                 return;
             }
-            let Some(key) = self.clock.pop_front() else { return };
-            let Some(entry) = self.by_key.get(&key) else { continue };
+            let Some(key) = self.clock.pop_front() else {
+                return;
+            };
+            let Some(entry) = self.by_key.get(&key) else {
+                continue;
+            };
             // The map's own reference is the only one: nobody works on it, no write of it waits.
             let idle = Arc::strong_count(entry) == 1;
             if idle && !entry.used.swap(false, Ordering::Relaxed) {
@@ -200,7 +208,12 @@ impl Locked {
         shard.check()?;
         let entry = shard.0.cache.entry(&shard.0.host, key);
         let cached = entry.cached.clone().lock_owned().await;
-        let mut locked = Self { shard: shard.clone(), entry, cached };
+        let mut locked = Self {
+            shard: shard.clone(),
+            entry,
+            cached,
+            since: Instant::now(),
+        };
         locked.refresh().await;
         shard.check()?;
         Ok(locked)
@@ -215,7 +228,10 @@ impl Locked {
         }
         let epoch = self.entry.epoch();
         if self.cached.reload || self.cached.epoch != epoch {
-            *self.cached = Cached { epoch, ..Cached::default() };
+            *self.cached = Cached {
+                epoch,
+                ..Cached::default()
+            };
         }
     }
 
@@ -223,7 +239,8 @@ impl Locked {
     /// by [`Shard::revive`].
     pub(crate) fn suspect(&mut self) {
         self.cached.reload = true;
-        let runs = self.cached.runs.iter().map(|s| s.workflow.key.run_id.clone()).collect();
+        let lossy = self.cached.runs.iter().filter(|s| s.ahead);
+        let runs = lossy.map(|s| s.workflow.key.run_id.clone()).collect();
         self.shard.revive(self.entry.clone(), runs);
     }
 
@@ -248,7 +265,13 @@ impl Locked {
         let key = self.entry.run_key(run_id);
         let host = &self.shard.0.host;
         host.meters.loads.inc();
-        let Some(stored) = host.deps.store.execution.run_load(self.shard.id(), &key).await? else {
+        let Some(stored) = host
+            .deps
+            .store
+            .execution
+            .run_load(self.shard.id(), &key)
+            .await?
+        else {
             return Ok(None);
         };
         let (hot_bytes, start_bytes) = (stored.hot.len(), stored.start.len());
@@ -263,6 +286,7 @@ impl Locked {
             workflow,
             row,
             behind: None,
+            ahead: false,
             last: None,
             hot_bytes,
             start_bytes,
@@ -273,7 +297,10 @@ impl Locked {
 
     /// Where the run is among the loaded ones.
     pub(crate) fn loaded(&self, run_id: &RunId) -> Option<usize> {
-        self.cached.runs.iter().position(|s| s.workflow.key.run_id == *run_id)
+        self.cached
+            .runs
+            .iter()
+            .position(|s| s.workflow.key.run_id == *run_id)
     }
 
     /// Forgets closed runs whose writes are all done, so that a long chain does not pile up.
@@ -281,7 +308,12 @@ impl Locked {
         if self.cached.runs.len() <= 4 {
             return;
         }
-        let current = self.cached.current.as_ref().and_then(|c| c.as_ref()).map(|c| c.run_id.clone());
+        let current = self
+            .cached
+            .current
+            .as_ref()
+            .and_then(|c| c.as_ref())
+            .map(|c| c.run_id.clone());
         self.cached.runs.retain(|slot| {
             slot.workflow.is_running()
                 || slot.behind.is_some()
@@ -293,7 +325,15 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        let bytes = 300 + self.cached.runs.iter().map(Slot::bytes).sum::<usize>();
+        let held = self.since.elapsed();
+        if held > LONG_HOLD {
+            tracing::warn!(shard = %self.shard.id(), namespace = %self.entry.key.namespace_id,
+                workflow_id = %self.entry.key.workflow_id, ?held, "a workflow was locked for long");
+        }
+        let bytes = match self.shard.is_lost() {
+            true => 0,
+            false => 300 + self.cached.runs.iter().map(Slot::bytes).sum::<usize>(),
+        };
         let before = self.entry.bytes.swap(bytes, Ordering::Relaxed);
         let host = &self.shard.0.host;
         Host::recount(&host.cache_bytes, before, bytes);

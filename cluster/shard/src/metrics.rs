@@ -33,10 +33,18 @@ impl Meters {
                 "Commit batches by how they ended.",
                 &["outcome"],
             ),
-            updates: m.counter("meridian_commit_updates_total", "Workflow transactions committed."),
+            updates: m.counter(
+                "meridian_commit_updates_total",
+                "Workflow transactions committed.",
+            ),
             commit_seconds: m.latency("meridian_commit_seconds", "Time of a commit in the store."),
             batch_size: m
-                .histograms("meridian_commit_batch_updates", "Updates in a batch.", SIZES, &[])
+                .histograms(
+                    "meridian_commit_batch_updates",
+                    "Updates in a batch.",
+                    SIZES,
+                    &[],
+                )
                 .with_label_values::<&str>(&[]),
             lane_waiting: m.gauges(
                 "meridian_commit_lane_waiting",

@@ -52,7 +52,11 @@ struct Known {
 impl Policies {
     pub(crate) fn new(settings: Settings) -> Self {
         let version = settings.watch();
-        Self { settings, version, known: Mutex::default() }
+        Self {
+            settings,
+            version,
+            known: Mutex::default(),
+        }
     }
 
     pub(crate) fn of(&self, namespace: &Arc<Namespace>) -> Arc<Policy> {
@@ -65,7 +69,11 @@ impl Policies {
             return found.policy.clone();
         }
         let policy = Arc::new(self.build(namespace));
-        let made = Known { namespace: namespace.clone(), settings, policy: policy.clone() };
+        let made = Known {
+            namespace: namespace.clone(),
+            settings,
+            policy: policy.clone(),
+        };
         known.insert(namespace.id.clone(), made);
         policy
     }

@@ -104,7 +104,12 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn new(shard: &Shard, task: Arc<QueuedTask>) -> Self {
-        Self { shard: shard.clone(), task, attempt: 0, superseded: None }
+        Self {
+            shard: shard.clone(),
+            task,
+            attempt: 0,
+            superseded: None,
+        }
     }
 
     /// Whether nobody needs it any more.

@@ -23,6 +23,8 @@ mod positions;
 mod start;
 mod task;
 
+#[cfg(test)]
+mod tests;
 
 pub(crate) use hot::encode_hot;
 pub(crate) use positions::{Positions, decode_positions, encode_positions};
@@ -92,9 +94,21 @@ pub(crate) fn encode_items(w: &Workflow, delta: &Delta) -> Vec<ItemWrite> {
     keys.extend(w.activities.keys().map(|id| ItemKey::Activity(*id)));
     keys.extend(w.timers.keys().map(|id| ItemKey::Timer(id.clone())));
     keys.extend(w.children.keys().map(|id| ItemKey::Child(*id)));
-    keys.extend(w.external_cancels.keys().map(|id| ItemKey::ExternalCancel(*id)));
-    keys.extend(w.external_signals.keys().map(|id| ItemKey::ExternalSignal(*id)));
-    keys.extend(w.signal_request_ids.iter().map(|id| ItemKey::SignalRequestId(id.clone())));
+    keys.extend(
+        w.external_cancels
+            .keys()
+            .map(|id| ItemKey::ExternalCancel(*id)),
+    );
+    keys.extend(
+        w.external_signals
+            .keys()
+            .map(|id| ItemKey::ExternalSignal(*id)),
+    );
+    keys.extend(
+        w.signal_request_ids
+            .iter()
+            .map(|id| ItemKey::SignalRequestId(id.clone())),
+    );
     if !w.buffered.is_empty() {
         keys.push(ItemKey::Buffered);
     }
@@ -106,7 +120,9 @@ fn encode_item(w: &Workflow, key: &ItemKey) -> ItemWrite {
     let (key, value) = match key {
         ItemKey::Activity(id) => (
             row(kind::ACTIVITY, id.to_string()),
-            w.activities.get(id).map(|a| item::activity(a).encode_to_vec()),
+            w.activities
+                .get(id)
+                .map(|a| item::activity(a).encode_to_vec()),
         ),
         ItemKey::Timer(id) => (
             row(kind::TIMER, id.clone()),
@@ -118,11 +134,15 @@ fn encode_item(w: &Workflow, key: &ItemKey) -> ItemWrite {
         ),
         ItemKey::ExternalCancel(id) => (
             row(kind::EXTERNAL_CANCEL, id.to_string()),
-            w.external_cancels.get(id).map(|c| item::external_cancel(c).encode_to_vec()),
+            w.external_cancels
+                .get(id)
+                .map(|c| item::external_cancel(c).encode_to_vec()),
         ),
         ItemKey::ExternalSignal(id) => (
             row(kind::EXTERNAL_SIGNAL, id.to_string()),
-            w.external_signals.get(id).map(|s| item::external_signal(s).encode_to_vec()),
+            w.external_signals
+                .get(id)
+                .map(|s| item::external_signal(s).encode_to_vec()),
         ),
         ItemKey::SignalRequestId(id) => (
             row(kind::SIGNAL_REQUEST, id.clone()),
@@ -130,17 +150,30 @@ fn encode_item(w: &Workflow, key: &ItemKey) -> ItemWrite {
         ),
         ItemKey::Buffered => (
             row(kind::BUFFERED, String::new()),
-            (!w.buffered.is_empty())
-                .then(|| History { events: w.buffered.clone() }.encode_to_vec()),
+            (!w.buffered.is_empty()).then(|| {
+                History {
+                    events: w.buffered.clone(),
+                }
+                .encode_to_vec()
+            }),
         ),
     };
-    ItemWrite { key, value: value.map(Bytes::from) }
+    ItemWrite {
+        key,
+        value: value.map(Bytes::from),
+    }
 }
 
 /// A run from its stored form.
 pub(crate) fn decode(key: RunKey, stored: RunRecord) -> Result<Workflow, RecordError> {
     let (hot, versions) = hot::decode(&stored.hot)?;
-    let mut w = Workflow { key, start: start::decode(&stored.start)?, hot, versions, ..Workflow::default() };
+    let mut w = Workflow {
+        key,
+        start: start::decode(&stored.start)?,
+        hot,
+        versions,
+        ..Workflow::default()
+    };
     for (key, value) in stored.items {
         match key.kind {
             kind::ACTIVITY => {
@@ -166,7 +199,9 @@ pub(crate) fn decode(key: RunKey, stored: RunRecord) -> Result<Workflow, RecordE
             kind::SIGNAL_REQUEST => {
                 w.signal_request_ids.insert(key.id);
             }
-            kind::BUFFERED => w.buffered = decode_message::<History>("buffered events", &value)?.events,
+            kind::BUFFERED => {
+                w.buffered = decode_message::<History>("buffered events", &value)?.events
+            }
             other => return Err(RecordError::Unknown("item kind", other.to_string())),
         }
     }
@@ -190,7 +225,10 @@ fn versions(from: &VersionHistories) -> message::Versions {
         items: h
             .items
             .iter()
-            .map(|i| message::VersionItem { event_id: i.event_id.get(), version: i.version.get() })
+            .map(|i| message::VersionItem {
+                event_id: i.event_id.get(),
+                version: i.version.get(),
+            })
             .collect(),
     };
     message::Versions {

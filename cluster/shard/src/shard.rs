@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use proto_ids::{EventId, NamespaceId, RangeId, RunId, RunKey, ShardId, Timestamp, WorkflowId};
 use schema_store::execution::CurrentRecord;
 use tokio::{sync::watch, time::Instant};
+use tracing::Instrument;
 
 use crate::{
     commit::Lane,
@@ -114,9 +115,8 @@ impl Shard {
         workflow_id: &WorkflowId,
         f: impl AsyncFnOnce(&mut Txn) -> Result<T, E>,
     ) -> Result<T, TxnError<E>> {
-        let mut txn = Txn::begin(self, key_of(namespace_id, workflow_id), Mode::Active).await?;
-        let result = f(&mut txn).await;
-        txn.end(result).await
+        self.run_txn(key_of(namespace_id, workflow_id), Mode::Active, f)
+            .await
     }
 
     /// [`Self::transact`] for writes that are right on a standby too: events of other clusters, deletions.
@@ -126,14 +126,39 @@ impl Shard {
         workflow_id: &WorkflowId,
         f: impl AsyncFnOnce(&mut Txn) -> Result<T, E>,
     ) -> Result<T, TxnError<E>> {
-        let mut txn = Txn::begin(self, key_of(namespace_id, workflow_id), Mode::Replicating).await?;
-        let result = f(&mut txn).await;
-        txn.end(result).await
+        self.run_txn(key_of(namespace_id, workflow_id), Mode::Replicating, f)
+            .await
+    }
+
+    async fn run_txn<T, E>(
+        &self,
+        key: WorkflowKey,
+        mode: Mode,
+        f: impl AsyncFnOnce(&mut Txn) -> Result<T, E>,
+    ) -> Result<T, TxnError<E>> {
+        let span = tracing::debug_span!("transaction", shard = %self.id(),
+            namespace = %key.namespace_id, workflow_id = %key.workflow_id, ?mode);
+        let transaction = async {
+            let mut txn = Txn::begin(self, key, mode).await?;
+            let result = f(&mut txn).await;
+            txn.end(result).await
+        };
+        transaction.instrument(span).await
     }
 
     /// Decides on one existing run; an empty run id means the current run. A refusal is returned when the
     /// state it was based on is durable.
     pub async fn update<T>(
+        &self,
+        key: &RunKey,
+        f: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal>,
+    ) -> Result<Updated<T>, UpdateError> {
+        let span = tracing::debug_span!("update", shard = %self.id(), namespace = %key.namespace_id,
+            workflow_id = %key.workflow_id, run_id = %key.run_id);
+        self.update_in_span(key, f).instrument(span).await
+    }
+
+    async fn update_in_span<T>(
         &self,
         key: &RunKey,
         f: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal>,
@@ -200,9 +225,20 @@ impl Shard {
     }
 
     /// Keys of all runs of the shard, in order, after `after`; for scans.
-    pub async fn runs(&self, after: Option<RunKey>, limit: usize) -> Result<Vec<RunKey>, ShardError> {
+    pub async fn runs(
+        &self,
+        after: Option<RunKey>,
+        limit: usize,
+    ) -> Result<Vec<RunKey>, ShardError> {
         self.check()?;
-        Ok(self.0.host.deps.store.execution.run_list(self.id(), after, limit).await?)
+        Ok(self
+            .0
+            .host
+            .deps
+            .store
+            .execution
+            .run_list(self.id(), after, limit)
+            .await?)
     }
 
     /// Deletes a run with its history: branches first, so that a crash leaves the run, and with it the
@@ -216,15 +252,23 @@ impl Shard {
         for history in &branches {
             let branch = crate::record::branch_record(self.id(), &history.branch);
             self.0.tail.forget(&self.0.host, &branch.branch_id);
-            self.0.host.deps.store.history.history_delete(&branch).await?;
+            self.0
+                .host
+                .deps
+                .store
+                .history
+                .history_delete(&branch)
+                .await?;
         }
         let deleted = self
-            .replicate(&key.namespace_id, &key.workflow_id, async |txn: &mut Txn| {
-                match txn.run(&key.run_id).await? {
+            .replicate(
+                &key.namespace_id,
+                &key.workflow_id,
+                async |txn: &mut Txn| match txn.run(&key.run_id).await? {
                     Some(_) => txn.delete(&key.run_id),
                     None => Ok(()),
-                }
-            })
+                },
+            )
             .await;
         match deleted {
             Ok(()) | Err(TxnError::NamespaceNotFound(_)) => Ok(()),
@@ -241,7 +285,8 @@ impl Shard {
     pub(crate) fn is_mine(&self) -> bool {
         let membership = &self.0.host.deps.membership;
         let ring = membership.ring(MemberRole::History);
-        ring.owner(&ring_key(self.id())).is_some_and(|m| membership.is_me(m))
+        ring.owner(&ring_key(self.id()))
+            .is_some_and(|m| membership.is_me(m))
     }
 
     pub(crate) fn check(&self) -> Result<(), ShardError> {
@@ -251,7 +296,10 @@ impl Shard {
         if self.0.closing.load(Ordering::Acquire) {
             let ring = self.0.host.deps.membership.ring(MemberRole::History);
             let owner = ring.owner(&ring_key(self.id())).map(|m| m.id.clone());
-            return Err(ShardError::NotOwner { shard: self.id(), owner });
+            return Err(ShardError::NotOwner {
+                shard: self.id(),
+                owner,
+            });
         }
         Ok(())
     }
@@ -287,17 +335,27 @@ impl Shard {
             return;
         }
         let shard = self.clone();
-        self.0.host.deps.tasks.spawn(TaskKind::Background, "revive", async move {
-            let Err(error) = shard.revive_now(&entry, &runs).await else { return };
-            if !shard.is_lost() {
-                tracing::error!(shard = %shard.id(), namespace = %entry.key.namespace_id,
+        self.0
+            .host
+            .deps
+            .tasks
+            .spawn(TaskKind::Background, "revive", async move {
+                let Err(error) = shard.revive_now(&entry, &runs).await else {
+                    return;
+                };
+                if !shard.is_lost() {
+                    tracing::error!(shard = %shard.id(), namespace = %entry.key.namespace_id,
                     workflow_id = %entry.key.workflow_id, %error,
                     "what a workflow owes could not be found again; its timeouts will tell");
-            }
-        });
+                }
+            });
     }
 
-    async fn revive_now(&self, entry: &Arc<Entry>, runs: &[RunId]) -> Result<(), TxnError<ShardError>> {
+    async fn revive_now(
+        &self,
+        entry: &Arc<Entry>,
+        runs: &[RunId],
+    ) -> Result<(), TxnError<ShardError>> {
         let mut txn = Txn::begin(self, entry.key.clone(), Mode::Replicating).await?;
         let moment = txn.moment();
         let policy = moment.given().policy;
@@ -320,7 +378,10 @@ impl Shard {
     }
 
     pub(crate) fn note_behind(&self, entry: &Arc<Entry>) {
-        self.0.behind.lock().insert(entry.key.clone(), entry.clone());
+        self.0
+            .behind
+            .lock()
+            .insert(entry.key.clone(), entry.clone());
         self.mark();
     }
 
@@ -348,7 +409,10 @@ pub(crate) fn ring_key(shard: ShardId) -> String {
 }
 
 pub(crate) fn key_of(namespace_id: &NamespaceId, workflow_id: &WorkflowId) -> WorkflowKey {
-    WorkflowKey { namespace_id: namespace_id.clone(), workflow_id: workflow_id.clone() }
+    WorkflowKey {
+        namespace_id: namespace_id.clone(),
+        workflow_id: workflow_id.clone(),
+    }
 }
 
 /// The run a request means.
@@ -375,12 +439,20 @@ async fn decide<T>(
         run_id.clone()
     };
     let moment = txn.moment();
-    let Some(workflow) = txn.run(&run_id).await? else { return Ok(Err(Ended::NotFound)) };
+    let Some(workflow) = txn.run(&run_id).await? else {
+        return Ok(Err(Ended::NotFound));
+    };
     match f(workflow, &moment.given()) {
         Ok((outcome, value)) => {
             let (next_event_id, closed) = (workflow.hot.next_event_id, !workflow.is_running());
             let reply = txn.put(&run_id, outcome)?;
-            Ok(Ok(Updated { value, reply, run_id, next_event_id, closed }))
+            Ok(Ok(Updated {
+                value,
+                reply,
+                run_id,
+                next_event_id,
+                closed,
+            }))
         }
         Err(refusal) => {
             if matches!(refusal, Refusal::Corrupt(_)) {

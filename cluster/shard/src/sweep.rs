@@ -36,7 +36,12 @@ impl Sweeper {
     }
 
     fn take(&self) -> Vec<Shard> {
-        let taken = self.marked.lock().drain().map(|(_, shard)| shard).collect::<Vec<_>>();
+        let taken = self
+            .marked
+            .lock()
+            .drain()
+            .map(|(_, shard)| shard)
+            .collect::<Vec<_>>();
         for shard in &taken {
             shard.0.marked.store(false, Ordering::Release);
         }
@@ -69,7 +74,12 @@ impl Sweeper {
 
 /// The clusters whose acknowledgement replication tasks wait for.
 fn remotes(host: &Host) -> Vec<ClusterName> {
-    host.deps.clusters.remotes().iter().map(|c| c.name.clone()).collect()
+    host.deps
+        .clusters
+        .remotes()
+        .iter()
+        .map(|c| c.name.clone())
+        .collect()
 }
 
 impl Host {
@@ -77,7 +87,10 @@ impl Host {
     fn measure(&self, shards: &[Shard]) {
         let meters = &self.meters;
         let depth = |queue: &str, n: usize| {
-            meters.queue_waiting.with_label_values(&[queue]).set(i64::try_from(n).unwrap_or(i64::MAX));
+            meters
+                .queue_waiting
+                .with_label_values(&[queue])
+                .set(i64::try_from(n).unwrap_or(i64::MAX));
         };
         depth("transfer", self.transfer.len());
         depth("timer", self.timer.len());
@@ -85,8 +98,12 @@ impl Host {
         depth("visibility", self.visibility.len());
         depth("open", shards.iter().map(|s| s.0.queues.open()).sum());
         depth("parked", shards.iter().map(|s| s.0.parked.len()).sum());
-        meters.cache_bytes.set(self.cache_bytes.load(Ordering::Relaxed) as i64);
-        meters.tail_bytes.set(self.tail_bytes.load(Ordering::Relaxed) as i64);
+        meters
+            .cache_bytes
+            .set(self.cache_bytes.load(Ordering::Relaxed) as i64);
+        meters
+            .tail_bytes
+            .set(self.tail_bytes.load(Ordering::Relaxed) as i64);
     }
 }
 
@@ -147,7 +164,9 @@ impl Shard {
     /// behind, so that goes to the lane first, after the positions were taken: lane order does the rest.
     async fn store_progress(&self, remotes: &[ClusterName]) {
         let queues = &self.0.queues;
-        let Some(advance) = queues.advance(self.0.host.now(), remotes) else { return };
+        let Some(advance) = queues.advance(self.0.host.now(), remotes) else {
+            return;
+        };
         self.store_behind(Duration::ZERO).await;
         if !self.0.behind.lock().is_empty() {
             queues.forget_written();
@@ -165,12 +184,21 @@ impl Shard {
     pub(crate) fn rehome(&self, task: Arc<QueuedTask>) {
         let shard = self.clone();
         let tasks = self.0.host.deps.tasks.clone();
-        tasks.spawn(cluster_runtime::TaskKind::Background, "rehome", async move {
-            let host = &shard.0.host;
-            let key = crate::shard::key_of(&task.run.namespace_id, &task.run.workflow_id);
-            let Ok(mut txn) = Txn::begin::<()>(&shard, key, Mode::Replicating).await else { return };
-            txn.rehome(task, host.now().plus(host.options.rehome_after));
-            let _ = txn.end_unawaited().await;
-        });
+        tasks.spawn(
+            cluster_runtime::TaskKind::Background,
+            "rehome",
+            async move {
+                let host = &shard.0.host;
+                let key = crate::shard::key_of(&task.run.namespace_id, &task.run.workflow_id);
+                let Ok(mut txn) = Txn::begin::<()>(&shard, key, Mode::Replicating).await else {
+                    return;
+                };
+                // The older, the longer it stays away: what hangs for weeks is not rewritten all the time.
+                let now = host.now();
+                let away = host.options.rehome_after.max(now.since(task.at));
+                txn.rehome(task, now.plus(away));
+                let _ = txn.end_unawaited().await;
+            },
+        );
     }
 }

@@ -56,7 +56,11 @@ impl Tail {
                 clock.push_back(node.branch_id.clone());
                 Branch::default()
             });
-            if branch.batches.back().is_some_and(|last| last.next != batch.first) {
+            if branch
+                .batches
+                .back()
+                .is_some_and(|last| last.next != batch.first)
+            {
                 Host::recount(&host.tail_bytes, branch.bytes, 0);
                 branch.bytes = 0;
                 branch.batches.clear();
@@ -84,7 +88,11 @@ impl Tail {
         }
         branch.used = true;
         let begin = branch.batches.partition_point(|b| b.next <= from);
-        let wanted = branch.batches.range(begin..).take_while(|b| b.first < until).take(limit);
+        let wanted = branch
+            .batches
+            .range(begin..)
+            .take_while(|b| b.first < until)
+            .take(limit);
         Some(wanted.cloned().collect())
     }
 
@@ -117,7 +125,9 @@ impl Branches {
         let mut looks = 2 * self.clock.len();
         while looks > 0 && host.tail_bytes.load(Ordering::Relaxed) > host.options.tail_bytes {
             looks -= 1;
-            let Some(id) = self.clock.pop_front() else { return };
+            let Some(id) = self.clock.pop_front() else {
+                return;
+            };
             match self.by_id.get_mut(&id) {
                 Some(branch) if branch.used => {
                     branch.used = false;

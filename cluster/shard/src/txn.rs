@@ -84,7 +84,12 @@ struct Staged {
 impl Moment {
     /// As the rules take it.
     pub fn given(&self) -> Given<'_> {
-        Given { now: self.now, version: self.version, policy: &self.policy, seed: self.seed }
+        Given {
+            now: self.now,
+            version: self.version,
+            policy: &self.policy,
+            seed: self.seed,
+        }
     }
 
     /// The moment of the decision.
@@ -101,7 +106,10 @@ impl Txn {
     ) -> Result<Self, TxnError<E>> {
         let host = &shard.0.host;
         if !shard.0.lane.has_room() {
-            return Err(TxnError::Busy(format!("commit lane {} is full", shard.0.lane.name())));
+            return Err(TxnError::Busy(format!(
+                "commit lane {} is full",
+                shard.0.lane.name()
+            )));
         }
         let namespace = host.namespace(&key.namespace_id).await?;
         if mode == Mode::Active {
@@ -155,7 +163,9 @@ impl Txn {
     /// A run, to decide on. A change of it has to be staged with [`Self::put`] or [`Self::replace`]; whoever
     /// changed a run and then gives up calls [`Self::spoil`]. (A refused request changes nothing.)
     pub async fn run(&mut self, run_id: &RunId) -> Result<Option<&mut Workflow>, ShardError> {
-        let Some(at) = self.locked.find(run_id).await? else { return Ok(None) };
+        let Some(at) = self.locked.find(run_id).await? else {
+            return Ok(None);
+        };
         self.touched = true;
         Ok(Some(&mut self.locked.cached.runs[at].workflow))
     }
@@ -195,19 +205,29 @@ impl Txn {
         let branch = branch_of(&workflow)?;
         let run_id = workflow.key.run_id.clone();
         let record = self.branch_record(&branch);
-        self.locked.cached.runs.retain(|s| s.workflow.key.run_id != run_id);
+        self.locked
+            .cached
+            .runs
+            .retain(|s| s.workflow.key.run_id != run_id);
         self.locked.cached.runs.push(Slot {
             workflow,
             row: 0,
             behind: None,
+            ahead: false,
             last: None,
             hot_bytes: 0,
             start_bytes: 0,
             item_bytes: 0,
         });
         let staged = self.stage(&run_id);
-        staged.delta = Delta { start: true, replaced: true, ..Delta::default() };
-        staged.nodes.extend(events.into_iter().map(|b| node_of(&branch, b)));
+        staged.delta = Delta {
+            start: true,
+            replaced: true,
+            ..Delta::default()
+        };
+        staged
+            .nodes
+            .extend(events.into_iter().map(|b| node_of(&branch, b)));
         staged.branches.push(record);
         staged.tasks.extend(tasks);
         staged.durability = Durability::Durable;
@@ -225,7 +245,9 @@ impl Txn {
     ) -> Result<(), ShardError> {
         self.slot(run_id)?;
         let staged = self.stage(run_id);
-        staged.nodes.extend(events.into_iter().map(|b| node_of(branch, b)));
+        staged
+            .nodes
+            .extend(events.into_iter().map(|b| node_of(branch, b)));
         staged.durability = Durability::Durable;
         Ok(())
     }
@@ -246,7 +268,11 @@ impl Txn {
         self.slot(&run_id)?.workflow = workflow;
         self.touched = true;
         let staged = self.stage(&run_id);
-        staged.delta.merge(Delta { start: true, replaced: true, ..Delta::default() });
+        staged.delta.merge(Delta {
+            start: true,
+            replaced: true,
+            ..Delta::default()
+        });
         staged.tasks.extend(tasks);
         staged.durability = Durability::Durable;
         Ok(())
@@ -276,7 +302,11 @@ impl Txn {
         let version = self.slot(run_id)?.workflow.last_version();
         let staged = self.stage(run_id);
         staged.delete = true;
-        staged.tasks.push(Task { version, fire_at: None, kind: TaskKind::Visibility });
+        staged.tasks.push(Task {
+            version,
+            fire_at: None,
+            kind: TaskKind::Visibility,
+        });
         staged.durability = Durability::Durable;
         self.touched = true;
         Ok(())
@@ -292,9 +322,19 @@ impl Txn {
 
     /// Stages whatever is behind, if it is that old.
     pub(crate) fn put_behind(&mut self, older_than: std::time::Duration) {
-        let old = |s: &&Slot| s.behind.as_ref().is_some_and(|b| b.since.elapsed() >= older_than);
-        let runs: Vec<_> =
-            self.locked.cached.runs.iter().filter(old).map(|s| s.workflow.key.run_id.clone()).collect();
+        let old = |s: &&Slot| {
+            s.behind
+                .as_ref()
+                .is_some_and(|b| b.since.elapsed() >= older_than)
+        };
+        let runs: Vec<_> = self
+            .locked
+            .cached
+            .runs
+            .iter()
+            .filter(old)
+            .map(|s| s.workflow.key.run_id.clone())
+            .collect();
         for run_id in runs {
             self.stage(&run_id).durability = Durability::Durable;
         }
@@ -305,9 +345,9 @@ impl Txn {
     pub(crate) async fn end<T, E>(mut self, result: Result<T, E>) -> Result<T, TxnError<E>> {
         self.finished = true;
         let submitted = match &result {
-            Ok(_) if self.spoiled => {
-                Err(TxnError::Shard(ShardError::Dropped("the transaction was spoiled".to_owned())))
-            }
+            Ok(_) if self.spoiled => Err(TxnError::Shard(ShardError::Dropped(
+                "the transaction was spoiled".to_owned(),
+            ))),
             Ok(_) => self.submit().await,
             Err(_) => Ok(()),
         };
@@ -339,7 +379,8 @@ impl Txn {
         let in_memory = |s: &Staged| {
             matches!(s.durability, Durability::Behind | Durability::Speculative)
                 && s.current == CurrentChange::Keep
-                && s.tasks.iter().all(|t| t.kind.category() == Category::Timer)
+                // What has to go out at once cannot wait for a later write. (Other clusters can.)
+                && s.tasks.iter().all(|t| t.kind.category() != Category::Transfer)
         };
         if staged.iter().all(in_memory) {
             for s in staged {
@@ -359,8 +400,11 @@ impl Txn {
     /// State that is written behind: visible at once, its timers armed at once.
     fn keep_behind(&mut self, staged: Staged) {
         let shard = self.locked.shard.clone();
-        let Some(at) = self.locked.loaded(&staged.run_id) else { return };
+        let Some(at) = self.locked.loaded(&staged.run_id) else {
+            return;
+        };
         let slot = &mut self.locked.cached.runs[at];
+        slot.ahead = true;
         let now = shard.0.host.now();
         if staged.durability == Durability::Speculative {
             shard.arm(&slot.workflow.key, &staged.tasks, now, None);
@@ -375,7 +419,12 @@ impl Txn {
         });
         behind.delta.merge(staged.delta);
         behind.nodes.extend(staged.nodes);
-        shard.arm(&slot.workflow.key, &staged.tasks, now, Some(&behind.superseded));
+        shard.arm(
+            &slot.workflow.key,
+            &staged.tasks,
+            now,
+            Some(&behind.superseded),
+        );
         behind.tasks.extend(staged.tasks);
         shard.note_behind(&self.locked.entry);
     }
@@ -386,9 +435,10 @@ impl Txn {
         let may_change = |s: &Staged| {
             s.delete
                 || s.current == CurrentChange::Become
-                || self.locked.loaded(&s.run_id).is_some_and(|at| {
-                    !self.locked.cached.runs[at].workflow.is_running()
-                })
+                || self
+                    .locked
+                    .loaded(&s.run_id)
+                    .is_some_and(|at| !self.locked.cached.runs[at].workflow.is_running())
         };
         if self.locked.cached.current.is_none() && !staged.iter().any(may_change) {
             return Ok(None);
@@ -396,7 +446,9 @@ impl Txn {
         let before = self.locked.current().await?.clone();
         let mut after = before.clone();
         for s in staged {
-            let Some(at) = self.locked.loaded(&s.run_id) else { continue };
+            let Some(at) = self.locked.loaded(&s.run_id) else {
+                continue;
+            };
             let slot = &self.locked.cached.runs[at];
             let is_current = after.as_ref().is_some_and(|c| c.run_id == s.run_id);
             if s.delete {
@@ -415,14 +467,20 @@ impl Txn {
             Some(record) => CurrentExpected::Run(record.run_id.clone()),
         };
         self.locked.cached.current = Some(after.clone());
-        Ok(Some(CurrentWrite { expected, record: after }))
+        Ok(Some(CurrentWrite {
+            expected,
+            record: after,
+        }))
     }
 
     /// Gives the pointer's change to the write of the run it names, or to the first.
     fn attach(&self, pointer: Option<CurrentWrite>, runs: &mut [RunWrite]) {
         let Some(pointer) = pointer else { return };
         let named = pointer.record.as_ref().map(|r| &r.run_id);
-        let holder = runs.iter().position(|r| Some(&r.key.run_id) == named).unwrap_or(0);
+        let holder = runs
+            .iter()
+            .position(|r| Some(&r.key.run_id) == named)
+            .unwrap_or(0);
         if let Some(run) = runs.get_mut(holder) {
             run.current = Some(pointer);
         }
@@ -449,7 +507,11 @@ impl Txn {
             let mut write = RunWrite::keep(key, Expected::Version(slot.row), at);
             write.row = RowWrite::Delete;
             write.tasks = staged.tasks;
-            write.progress = Some(RunProgress { deleted: true, closed: true, ..RunProgress::default() });
+            write.progress = Some(RunProgress {
+                deleted: true,
+                closed: true,
+                ..RunProgress::default()
+            });
             return Some(write);
         }
         let slot = &mut self.locked.cached.runs[place];
@@ -467,21 +529,37 @@ impl Txn {
             tasks.append(&mut staged.tasks);
             staged.tasks = tasks;
         }
-        let expected = if slot.row == 0 { Expected::Absent } else { Expected::Version(slot.row) };
+        let expected = if slot.row == 0 {
+            Expected::Absent
+        } else {
+            Expected::Version(slot.row)
+        };
         slot.row += 1;
         let hot = record::encode_hot(&slot.workflow);
-        let start = staged.delta.start.then(|| record::encode_start(&slot.workflow));
+        let start = staged
+            .delta
+            .start
+            .then(|| record::encode_start(&slot.workflow));
         let items = record::encode_items(&slot.workflow, &staged.delta);
         slot.hot_bytes = hot.len();
         slot.start_bytes = start.as_ref().map_or(slot.start_bytes, Bytes::len);
         slot.item_bytes = if record::has_items(&slot.workflow) {
-            slot.item_bytes + items.iter().filter_map(|i| i.value.as_ref()).map(Bytes::len).sum::<usize>()
+            slot.item_bytes
+                + items
+                    .iter()
+                    .filter_map(|i| i.value.as_ref())
+                    .map(Bytes::len)
+                    .sum::<usize>()
         } else {
             0
         };
         Some(RunWrite {
             expected,
-            row: RowWrite::Put { version: slot.row, hot, start },
+            row: RowWrite::Put {
+                version: slot.row,
+                hot,
+                start,
+            },
             items,
             items_replaced: staged.delta.replaced && slot.row > 1,
             branches: staged.branches,
@@ -518,7 +596,9 @@ impl Txn {
         self.locked.cached.last = Some(ticket.clone());
         for run in &runs {
             if let Some(at) = self.locked.loaded(&run.key.run_id) {
-                self.locked.cached.runs[at].last = Some(ticket.clone());
+                let slot = &mut self.locked.cached.runs[at];
+                slot.last = Some(ticket.clone());
+                slot.ahead = false;
             }
         }
         let write = Write {
@@ -541,25 +621,31 @@ impl Txn {
     fn slot(&mut self, run_id: &RunId) -> Result<&mut Slot, ShardError> {
         match self.locked.loaded(run_id) {
             Some(at) => Ok(&mut self.locked.cached.runs[at]),
-            None => Err(ShardError::Corrupt(format!("run {run_id} is staged but was never loaded"))),
+            None => Err(ShardError::Corrupt(format!(
+                "run {run_id} is staged but was never loaded"
+            ))),
         }
     }
 
     fn stage(&mut self, run_id: &RunId) -> &mut Staged {
-        let at = self.staged.iter().position(|s| s.run_id == *run_id).unwrap_or_else(|| {
-            self.staged.push(Staged {
-                run_id: run_id.clone(),
-                delete: false,
-                delta: Delta::default(),
-                nodes: Vec::new(),
-                branches: Vec::new(),
-                tasks: Vec::new(),
-                rehomed: Vec::new(),
-                durability: Durability::None,
-                current: CurrentChange::Keep,
+        let at = self
+            .staged
+            .iter()
+            .position(|s| s.run_id == *run_id)
+            .unwrap_or_else(|| {
+                self.staged.push(Staged {
+                    run_id: run_id.clone(),
+                    delete: false,
+                    delta: Delta::default(),
+                    nodes: Vec::new(),
+                    branches: Vec::new(),
+                    tasks: Vec::new(),
+                    rehomed: Vec::new(),
+                    durability: Durability::None,
+                    current: CurrentChange::Keep,
+                });
+                self.staged.len() - 1
             });
-            self.staged.len() - 1
-        });
         &mut self.staged[at]
     }
 
@@ -597,7 +683,7 @@ impl RunWrite {
 }
 
 impl Shard {
-    /// Arms timers in memory that are not stored (yet).
+    /// Arms timers in memory that are not stored (yet); other tasks wait until they are.
     fn arm(
         &self,
         run: &proto_ids::RunKey,
@@ -605,9 +691,13 @@ impl Shard {
         at: Timestamp,
         superseded: Option<&Arc<AtomicBool>>,
     ) {
-        for task in tasks {
-            let queued =
-                QueuedTask { task_id: TaskId::default(), run: run.clone(), task: task.clone(), at };
+        for task in tasks.iter().filter(|t| t.fire_at.is_some()) {
+            let queued = QueuedTask {
+                task_id: TaskId::default(),
+                run: run.clone(),
+                task: task.clone(),
+                at,
+            };
             self.arm_unsaved(queued, superseded.cloned());
         }
     }
@@ -628,7 +718,10 @@ fn branch_of(workflow: &Workflow) -> Result<BranchToken, ShardError> {
     let versions = &workflow.versions;
     match versions.histories.get(versions.current) {
         Some(history) => Ok(history.branch.clone()),
-        None => Err(ShardError::Corrupt(format!("run {} has no branch", workflow.key))),
+        None => Err(ShardError::Corrupt(format!(
+            "run {} has no branch",
+            workflow.key
+        ))),
     }
 }
 
@@ -638,7 +731,12 @@ fn node_of(branch: &BranchToken, batch: EventBatch) -> HistoryNode {
         branch_id: branch.branch_id.clone(),
         node_id: batch.first_event_id().get(),
         next_node_id: batch.next_event_id().get(),
-        data: Bytes::from(History { events: batch.events }.encode_to_vec()),
+        data: Bytes::from(
+            History {
+                events: batch.events,
+            }
+            .encode_to_vec(),
+        ),
     }
 }
 

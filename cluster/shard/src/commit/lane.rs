@@ -155,12 +155,21 @@ impl Lane {
 
 impl Driver {
     pub(crate) fn new(lane: Arc<Lane>, host: Arc<Host>) -> Self {
-        Self { lane, host, seq: 0, pauses: PAUSES.pauses() }
+        Self {
+            lane,
+            host,
+            seq: 0,
+            pauses: PAUSES.pauses(),
+        }
     }
 
     /// Commits until told to stop and nothing waits any more.
     pub(crate) async fn drive(mut self, stop: CancellationToken) {
-        let waiting = self.host.meters.lane_waiting.with_label_values(&[self.lane.name()]);
+        let waiting = self
+            .host
+            .meters
+            .lane_waiting
+            .with_label_values(&[self.lane.name()]);
         let lane = self.lane.clone();
         loop {
             let ready = lane.ready.notified();
@@ -196,13 +205,17 @@ impl Driver {
             if n < part.len() {
                 parts.push_front(part.split_off(n));
             }
-            let with = if parts.is_empty() { progress.as_slice() } else { &[] };
+            let with = if parts.is_empty() {
+                progress.as_slice()
+            } else {
+                &[]
+            };
             if part.is_empty() && with.is_empty() {
                 continue;
             }
             let prepared = match self.prepare(merged, with).await {
                 Ok(prepared) => prepared,
-                // Only the shard that failed is lost now; the rest goes again.
+                // A range was used up. The part goes again, without the shard if that was lost meanwhile.
                 Err(()) => {
                     parts.push_front(part);
                     continue;
@@ -222,16 +235,22 @@ impl Driver {
                 Settled::Again => parts.push_front(part),
                 Settled::NotStored(why) => self.drop_writes(part, &mut progress, why),
                 Settled::Conflict(keys) => {
-                    let (failed, rest): (Vec<_>, Vec<_>) = part.into_iter().partition(|w| {
-                        w.runs.iter().any(|r| keys.contains(&r.key))
-                    });
+                    let (failed, rest): (Vec<_>, Vec<_>) = part
+                        .into_iter()
+                        .partition(|w| w.runs.iter().any(|r| keys.contains(&r.key)));
                     if failed.is_empty() {
-                        tracing::error!(lane = self.lane.name, ?keys,
-                            "the store names guards that are not in the batch");
+                        tracing::error!(
+                            lane = self.lane.name,
+                            ?keys,
+                            "the store names guards that are not in the batch"
+                        );
                         self.drop_writes(rest, &mut progress, "a guard failed");
                     } else {
-                        tracing::warn!(lane = self.lane.name, ?keys,
-                            "stored runs are not what this owner wrote; they are read again");
+                        tracing::warn!(
+                            lane = self.lane.name,
+                            ?keys,
+                            "stored runs are not what this owner wrote; they are read again"
+                        );
                         self.drop_writes(failed, &mut progress, "a guard failed");
                         parts.push_front(rest);
                     }
@@ -251,7 +270,7 @@ impl Driver {
 
     /// Ends writes whose ground has gone, and forgets progress of shards that are lost.
     fn without_void(&self, writes: Vec<Write>, progress: &mut Vec<Progress>) -> Vec<Write> {
-        progress.retain(|p| !p.shard.is_lost());
+        give_up(progress, |p| p.shard.is_lost());
         let mut kept = Vec::with_capacity(writes.len());
         for write in writes {
             if write.is_void() {
@@ -267,7 +286,7 @@ impl Driver {
     fn drop_writes(&self, writes: Vec<Write>, progress: &mut Vec<Progress>, why: &'static str) {
         for write in writes {
             // What a trim relies on may just have failed to be stored.
-            progress.retain(|p| p.shard.id() != write.shard.id());
+            give_up(progress, |p| p.shard.id() == write.shard.id());
             self.host.meters.dropped.with_label_values(&[why]).inc();
             write.fail(Failure::Dropped(why));
         }
@@ -275,22 +294,34 @@ impl Driver {
 
     fn reject(&self, writes: Vec<Write>, progress: &mut Vec<Progress>, text: &str) {
         if writes.is_empty() {
-            tracing::error!(lane = self.lane.name, text, "the store refuses queue positions");
-            progress.clear();
+            tracing::error!(
+                lane = self.lane.name,
+                text,
+                "the store refuses queue positions"
+            );
+            give_up(progress, |_| true);
         }
         for write in writes {
-            progress.retain(|p| p.shard.id() != write.shard.id());
+            give_up(progress, |p| p.shard.id() == write.shard.id());
             tracing::error!(shard = %write.shard.id(), namespace = %write.entry.key.namespace_id,
                 workflow_id = %write.entry.key.workflow_id, text, "the store refuses a write");
-            self.host.meters.dropped.with_label_values(&["refused"]).inc();
+            self.host
+                .meters
+                .dropped
+                .with_label_values(&["refused"])
+                .inc();
             write.fail(Failure::Rejected(text.to_owned()));
         }
     }
 
-    /// Gives tasks their ids and builds the batch. Fails when a shard turns out to be lost.
+    /// Gives tasks their ids and builds the batch. Fails when a shard's range has no more ids; it has a new
+    /// range then, or is lost.
     async fn prepare(&mut self, parts: Vec<Merged>, progress: &[Progress]) -> Result<Prepared, ()> {
         let mut prepared = Prepared {
-            batch: CommitBatch { lane: self.lane.name.clone(), ..CommitBatch::default() },
+            batch: CommitBatch {
+                lane: self.lane.name.clone(),
+                ..CommitBatch::default()
+            },
             shards: Vec::new(),
             effects: Vec::with_capacity(parts.len()),
             count: parts.len(),
@@ -301,9 +332,9 @@ impl Driver {
             let first = match part.shard.0.lease.take(part.tasks.len()) {
                 Ok(first) => first,
                 Err(_) => {
-                    let renewed = self.renew(&part.shard).await;
                     prepared.abort();
-                    return renewed.and(Err(()));
+                    let _ = self.renew(&part.shard).await;
+                    return Err(());
                 }
             };
             prepared.fence(&part.shard);
@@ -312,18 +343,32 @@ impl Driver {
             for (n, (task, at)) in part.tasks.into_iter().enumerate() {
                 let task_id = proto_ids::TaskId::new(first.get() + n as i64);
                 let far = task.fire_at.filter(|fire_at| *fire_at > near);
-                let queued = QueuedTask { task_id, run: part.update.key.clone(), task, at };
+                let queued = QueuedTask {
+                    task_id,
+                    run: part.update.key.clone(),
+                    task,
+                    at,
+                };
                 let home = match far {
                     Some(fire_at) => {
                         let data = record::encode_tasks(&queued.run, &[&queued]);
-                        part.update.timers.push(TimerRow { fire_at, task_id, data });
+                        part.update.timers.push(TimerRow {
+                            fire_at,
+                            task_id,
+                            data,
+                        });
                         Home::Row(fire_at)
                     }
                     None => Home::Outbox,
                 };
                 tasks.push((queued, home));
             }
-            outbox.extend(tasks.iter().filter(|(_, h)| *h == Home::Outbox).map(|(q, _)| q));
+            outbox.extend(
+                tasks
+                    .iter()
+                    .filter(|(_, h)| *h == Home::Outbox)
+                    .map(|(q, _)| q),
+            );
             if let (Some(low), Some(high)) = (outbox.first(), outbox.last()) {
                 part.update.outbox.push(OutboxRow {
                     first_task_id: low.task_id,
@@ -350,7 +395,10 @@ impl Driver {
         }
         for p in progress {
             prepared.fence(&p.shard);
-            prepared.batch.progress.retain(|other| other.shard != p.shard.id());
+            prepared
+                .batch
+                .progress
+                .retain(|other| other.shard != p.shard.id());
             prepared.batch.progress.push(ShardProgress {
                 shard: p.shard.id(),
                 state: p.state.clone(),
@@ -378,21 +426,34 @@ impl Driver {
                     shard.lose("another owner took it");
                     any = true;
                 }
-                if any { Settled::Again } else { Settled::NotStored("the store named no shard") }
+                if any {
+                    Settled::Again
+                } else {
+                    Settled::NotStored("the store named no shard")
+                }
             }
             Err(CommitError::Conflict(keys)) => Settled::Conflict(keys),
             Err(CommitError::Unavailable(text)) => {
                 let pause = self.pauses.next_pause();
-                tracing::warn!(lane = self.lane.name, error = text, ?pause, waiting = count,
-                    "the store is unavailable; the batch is submitted again");
+                tracing::warn!(
+                    lane = self.lane.name,
+                    error = text,
+                    ?pause,
+                    waiting = count,
+                    "the store is unavailable; the batch is submitted again"
+                );
                 prepared.abort();
                 meters.batches.with_label_values(&["unavailable"]).inc();
                 tokio::time::sleep(pause).await;
                 return Settled::Again;
             }
             Err(CommitError::Unknown(text)) => {
-                tracing::warn!(lane = self.lane.name, seq = self.seq, error = text,
-                    "the outcome of a commit is unknown; its shards are acquired anew");
+                tracing::warn!(
+                    lane = self.lane.name,
+                    seq = self.seq,
+                    error = text,
+                    "the outcome of a commit is unknown; its shards are acquired anew"
+                );
                 meters.batches.with_label_values(&["unknown"]).inc();
                 self.resolve(&prepared.shards).await
             }
@@ -400,16 +461,35 @@ impl Driver {
         };
         if matches!(settled, Settled::Stored) {
             self.pauses.reset();
-            self.host.meters.batches.with_label_values(&["stored"]).inc();
+            self.host
+                .meters
+                .batches
+                .with_label_values(&["stored"])
+                .inc();
             self.host.meters.updates.inc_by(count as u64);
             self.host.meters.batch_size.observe(count as f64);
             prepared.follow();
         } else {
-            self.host.meters.batches.with_label_values(&["failed"]).inc();
+            self.host
+                .meters
+                .batches
+                .with_label_values(&["failed"])
+                .inc();
             prepared.abort();
         }
         settled
     }
+}
+
+/// Positions that will not be stored; the shard computes them anew when something moves again.
+fn give_up(progress: &mut Vec<Progress>, which: impl Fn(&Progress) -> bool) {
+    progress.retain(|p| {
+        let goes = which(p);
+        if goes {
+            p.shard.0.queues.forget_written();
+        }
+        !goes
+    });
 }
 
 impl Prepared {
@@ -417,7 +497,10 @@ impl Prepared {
         if self.shards.iter().any(|s| s.id() == shard.id()) {
             return;
         }
-        let fence = Fence { shard: shard.id(), range: shard.range() };
+        let fence = Fence {
+            shard: shard.id(),
+            range: shard.range(),
+        };
         self.batch.fences.push(fence);
         self.shards.push(shard.clone());
     }
@@ -426,8 +509,18 @@ impl Prepared {
     fn follow(self) {
         for effect in self.effects {
             let shard = effect.shard;
-            shard.0.tail.extend(&shard.0.host, effect.history, effect.ended);
-            shard.0.queues.committed(&shard, effect.tasks, effect.rehomed);
+            shard
+                .0
+                .tail
+                .extend(&shard.0.host, effect.history, effect.ended);
+            let moved = !effect.rehomed.is_empty();
+            shard
+                .0
+                .queues
+                .committed(&shard, effect.tasks, effect.rehomed);
+            if moved {
+                shard.mark();
+            }
         }
         for shard in &self.shards {
             shard.0.queues.publish();

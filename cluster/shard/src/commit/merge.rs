@@ -51,8 +51,7 @@ impl Batch {
             };
             let before = &self.merged[at].update;
             let deleted = matches!(before.row, RowWrite::Delete);
-            let undone =
-                matches!(run.row, RowWrite::Delete) && before.expected == Expected::Absent;
+            let undone = matches!(run.row, RowWrite::Delete) && before.expected == Expected::Absent;
             !deleted && !undone
         })
     }
@@ -122,8 +121,16 @@ fn merge_row(row: &mut RowWrite, later: RowWrite) {
     match (row, later) {
         (_, RowWrite::Keep) => {}
         (
-            RowWrite::Put { version, hot, start },
-            RowWrite::Put { version: v, hot: h, start: s },
+            RowWrite::Put {
+                version,
+                hot,
+                start,
+            },
+            RowWrite::Put {
+                version: v,
+                hot: h,
+                start: s,
+            },
         ) => {
             (*version, *hot) = (v, h);
             if s.is_some() {
@@ -143,8 +150,12 @@ fn merge_items(update: &mut RunUpdate, later: Vec<ItemWrite>, replaced: bool) {
         update.items = later;
         return;
     }
-    let mut places: HashMap<_, _> =
-        update.items.iter().enumerate().map(|(n, i)| (i.key.clone(), n)).collect();
+    let mut places: HashMap<_, _> = update
+        .items
+        .iter()
+        .enumerate()
+        .map(|(n, i)| (i.key.clone(), n))
+        .collect();
     for item in later {
         match places.get(&item.key) {
             Some(&n) => update.items[n] = item,

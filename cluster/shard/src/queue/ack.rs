@@ -67,7 +67,9 @@ pub(crate) struct Advance {
 impl Track {
     /// Everything up to here is done.
     fn level(&self, committed: TaskId) -> TaskId {
-        self.0.first().map_or(committed, |id| TaskId::new(id.get() - 1))
+        self.0
+            .first()
+            .map_or(committed, |id| TaskId::new(id.get() - 1))
     }
 }
 
@@ -158,7 +160,11 @@ impl Queues {
             }
         }
         if let Some(at) = window {
-            shard.0.host.timers.arm(at, super::timer::What::Window(shard.clone()));
+            shard
+                .0
+                .host
+                .timers
+                .arm(at, super::timer::What::Window(shard.clone()));
         }
         shard.0.parked.wake(&run);
         self.move_homes(rehomed);
@@ -216,9 +222,17 @@ impl Queues {
         }
     }
 
-    /// Whether the task's stored form is what holds back the outbox.
-    pub(crate) fn is_in_outbox(&self, task: &QueuedTask) -> bool {
+    /// Whether the task's stored form holds back the trimming of what comes after it.
+    pub(crate) fn is_in_the_way(&self, task: &QueuedTask, now: Timestamp) -> bool {
         let state = self.state.lock();
+        let row = state
+            .rehomed
+            .get(&task.task_id)
+            .copied()
+            .or(task.task.fire_at);
+        if row.is_some_and(|at| at <= now && state.rows.contains(&(at, task.task_id))) {
+            return true;
+        }
         let track = match task.task.kind.category() {
             Category::Transfer => &state.transfer,
             Category::Timer => &state.near,
@@ -313,7 +327,11 @@ impl State {
     /// shard is no reason to write.
     fn positions(&mut self, now: Timestamp, remotes: &[ClusterName]) -> Positions {
         let committed = self.committed;
-        let mut timer_rows = self.written.as_ref().map(|w| w.timer_rows).unwrap_or_default();
+        let mut timer_rows = self
+            .written
+            .as_ref()
+            .map(|w| w.timer_rows)
+            .unwrap_or_default();
         if self.rows_ended {
             let fired = self.edge.min(now);
             let bound = match self.rows.first() {

@@ -24,11 +24,19 @@ impl Parked {
         let mut state = self.0.lock();
         state.next += 1;
         let ticket = state.next;
-        state.by_run.entry(run.clone()).or_default().push((ticket, job));
+        state
+            .by_run
+            .entry(run.clone())
+            .or_default()
+            .push((ticket, job));
         drop(state);
+        if shard.is_lost() {
+            return self.clear();
+        }
         let host = &shard.0.host;
         let at = host.now().plus(delay);
-        host.timers.arm(at, What::Unpark(shard.clone(), run, ticket));
+        host.timers
+            .arm(at, What::Unpark(shard.clone(), run, ticket));
     }
 
     /// The run changed.
@@ -64,8 +72,12 @@ impl Parked {
     /// The time of one task is up.
     pub(super) fn unpark(&self, run: &RunKey, ticket: u64) {
         let mut state = self.0.lock();
-        let Some(jobs) = state.by_run.get_mut(run) else { return };
-        let Some(at) = jobs.iter().position(|(t, _)| *t == ticket) else { return };
+        let Some(jobs) = state.by_run.get_mut(run) else {
+            return;
+        };
+        let Some(at) = jobs.iter().position(|(t, _)| *t == ticket) else {
+            return;
+        };
         let (_, job) = jobs.swap_remove(at);
         if jobs.is_empty() {
             state.by_run.remove(run);

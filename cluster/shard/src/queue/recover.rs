@@ -111,7 +111,9 @@ impl Shard {
             }
         }
         let beyond = (edge, TaskId::new(i64::MAX));
-        let next = store.timer_read(self.id(), beyond, Timestamp::MAX, 1).await?;
+        let next = store
+            .timer_read(self.id(), beyond, Timestamp::MAX, 1)
+            .await?;
         if let Some(next) = next.first() {
             let window = self.0.queues.state.lock().look_ahead(next.fire_at, self);
             if let Some(at) = window {
@@ -144,22 +146,26 @@ impl Shard {
             return;
         }
         let shard = self.clone();
-        self.0.host.deps.tasks.spawn(TaskKind::Background, "timer-window", async move {
-            let host = &shard.0.host;
-            let (before, edge) = {
-                let mut state = shard.0.queues.state.lock();
-                let before = state.edge;
-                state.window_at = None;
-                state.edge = before.max(host.now().plus(host.options.timer_window));
-                (before, state.edge)
-            };
-            let after = (before, TaskId::new(i64::MAX));
-            let attempt = || shard.load_timers(after, Some(edge));
-            let worth_it = |error: &ShardError| {
-                tracing::warn!(shard = %shard.id(), %error, "timer rows cannot be read yet");
-                !shard.is_lost()
-            };
-            let _ = retry::retry(&PAUSES, worth_it, attempt).await;
-        });
+        self.0
+            .host
+            .deps
+            .tasks
+            .spawn(TaskKind::Background, "timer-window", async move {
+                let host = &shard.0.host;
+                let (before, edge) = {
+                    let mut state = shard.0.queues.state.lock();
+                    let before = state.edge;
+                    state.window_at = None;
+                    state.edge = before.max(host.now().plus(host.options.timer_window));
+                    (before, state.edge)
+                };
+                let after = (before, TaskId::new(i64::MAX));
+                let attempt = || shard.load_timers(after, Some(edge));
+                let worth_it = |error: &ShardError| {
+                    tracing::warn!(shard = %shard.id(), %error, "timer rows cannot be read yet");
+                    !shard.is_lost()
+                };
+                let _ = retry::retry(&PAUSES, worth_it, attempt).await;
+            });
     }
 }

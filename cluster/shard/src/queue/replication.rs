@@ -71,14 +71,18 @@ impl Stream {
                 None => self.open.split_off(&committed.next()),
             };
         }
-        self.open.first().map_or(committed, |id| TaskId::new(id.get() - 1))
+        self.open
+            .first()
+            .map_or(committed, |id| TaskId::new(id.get() - 1))
     }
 
     /// What all readers of a cluster have acknowledged.
     fn acked_by(&self, cluster: &ClusterName) -> TaskId {
         let name = cluster.as_str();
         let of_cluster = |reader: &str| {
-            reader.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            reader
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         let acks = self.readers.iter().filter(|(reader, _)| of_cluster(reader));
         acks.map(|(_, acked)| *acked).min().unwrap_or_default()
@@ -89,7 +93,11 @@ impl Stream {
             return None;
         }
         let begin = self.ring.partition_point(|t| t.task_id < from);
-        let wanted = self.ring.range(begin..).take_while(|t| t.task_id < until).take(limit);
+        let wanted = self
+            .ring
+            .range(begin..)
+            .take_while(|t| t.task_id < until)
+            .take(limit);
         Some(wanted.map(|t| (**t).clone()).collect())
     }
 }

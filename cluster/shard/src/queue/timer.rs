@@ -62,7 +62,11 @@ impl TimerQueue {
     pub(crate) fn arm(&self, at: Timestamp, what: What) {
         let mut heap = self.heap.lock();
         heap.1 += 1;
-        let item = Item { at: at.nanos(), seq: heap.1, what };
+        let item = Item {
+            at: at.nanos(),
+            seq: heap.1,
+            what,
+        };
         heap.0.push(Reverse(item));
         if at.nanos() < self.first.load(Ordering::Acquire) {
             self.first.store(at.nanos(), Ordering::Release);

@@ -30,7 +30,11 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, waiting: Mutex::default(), ready: Semaphore::new(0) }
+        Self {
+            name,
+            waiting: Mutex::default(),
+            ready: Semaphore::new(0),
+        }
     }
 
     pub(crate) fn push(&self, job: Job) {
@@ -89,7 +93,10 @@ async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, jo
             "the executor of a task panicked; the task is tried again");
         Verdict::Retry(host.options.retry_max)
     });
-    host.meters.task_seconds.with_label_values(&[queue]).observe(begun.elapsed().as_secs_f64());
+    host.meters
+        .task_seconds
+        .with_label_values(&[queue])
+        .observe(begun.elapsed().as_secs_f64());
     let label = match &verdict {
         Verdict::Done => "done",
         Verdict::Retry(_) => "retry",
@@ -102,7 +109,11 @@ async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, jo
         Verdict::Retry(pause) => again(host, job, pause),
         Verdict::Park => {
             let changed = job.shard.0.queues.commits() != commits;
-            let delay = if changed { QUICK_LOOK } else { host.options.park_delay };
+            let delay = if changed {
+                QUICK_LOOK
+            } else {
+                host.options.park_delay
+            };
             rehome_if_old(host, &job);
             let shard = job.shard.clone();
             shard.0.parked.park(job, delay.min(host.options.park_delay));
@@ -133,9 +144,15 @@ fn again(host: &Host, mut job: Job, pause: Duration) {
     job.attempt = job.attempt.saturating_add(1);
     let grown = FIRST_PAUSE.saturating_mul(1 << job.attempt.min(12));
     // The first retry comes when the executor said; later ones back off.
-    let pause = if job.attempt == 1 { pause } else { pause.max(grown) };
+    let pause = if job.attempt == 1 {
+        pause
+    } else {
+        pause.max(grown)
+    };
     rehome_if_old(host, &job);
-    let at = host.now().plus(pause.min(host.options.retry_max.max(pause)));
+    let at = host
+        .now()
+        .plus(pause.min(host.options.retry_max.max(pause)));
     host.timers.arm(at, What::Again(job));
 }
 
@@ -143,7 +160,7 @@ fn again(host: &Host, mut job: Job, pause: Duration) {
 /// timer row.
 fn rehome_if_old(host: &Host, job: &Job) {
     let age = host.now().since(job.task.at);
-    if age >= host.options.rehome_after && job.shard.0.queues.is_in_outbox(&job.task) {
+    if age >= host.options.rehome_after && job.shard.0.queues.is_in_the_way(&job.task, host.now()) {
         job.shard.rehome(job.task.clone());
     }
 }

@@ -35,7 +35,11 @@ struct Pending {
 
 impl Pending {
     fn version(&self) -> TaskId {
-        self.tasks.iter().map(|t| t.task_id).max().unwrap_or_default()
+        self.tasks
+            .iter()
+            .map(|t| t.task_id)
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -49,7 +53,10 @@ impl VisibilityInbox {
                 known.get_mut().tasks.push(task.clone());
             }
             Entry::Vacant(empty) => {
-                empty.insert(Pending { shard: shard.clone(), tasks: vec![task.clone()] });
+                empty.insert(Pending {
+                    shard: shard.clone(),
+                    tasks: vec![task.clone()],
+                });
             }
         }
         drop(pending);
@@ -66,7 +73,9 @@ impl VisibilityInbox {
             return pending.drain().collect();
         }
         let keys: Vec<_> = pending.keys().take(most).cloned().collect();
-        keys.into_iter().filter_map(|key| pending.remove_entry(&key)).collect()
+        keys.into_iter()
+            .filter_map(|key| pending.remove_entry(&key))
+            .collect()
     }
 
     /// Writes until told to stop; what is collected by then is left to the next owner.
@@ -99,7 +108,10 @@ impl VisibilityInbox {
 async fn write(host: &Arc<Host>, taken: Vec<(RunKey, Pending)>) {
     let built = join_all(taken.into_iter().map(|(key, pending)| async move {
         let version = pending.version().get();
-        let read = pending.shard.read(&key, |workflow| record_of(workflow, version)).await;
+        let read = pending
+            .shard
+            .read(&key, |workflow| record_of(workflow, version))
+            .await;
         (key, pending, read)
     }))
     .await;
@@ -134,7 +146,10 @@ async fn write(host: &Arc<Host>, taken: Vec<(RunKey, Pending)>) {
         true
     };
     let count = writes.len() as u64;
-    if retry::retry(&PAUSES, always, || store.visibility_write(writes.clone())).await.is_ok() {
+    if retry::retry(&PAUSES, always, || store.visibility_write(writes.clone()))
+        .await
+        .is_ok()
+    {
         host.meters.visibility_writes.inc_by(count);
         for pending in tasks {
             for task in &pending.tasks {
@@ -166,14 +181,20 @@ fn record_of(workflow: &Workflow, version: i64) -> VisibilityRecord {
         history_length: when_closed(hot.next_event_id.get() - 1),
         history_size: when_closed(hot.history_size),
         state_transition_count: when_closed(hot.state_transition_count),
-        parent_workflow_id: parent.map(|k| k.workflow_id.to_string()).unwrap_or_default(),
+        parent_workflow_id: parent
+            .map(|k| k.workflow_id.to_string())
+            .unwrap_or_default(),
         parent_run_id: parent.map(|k| k.run_id.to_string()).unwrap_or_default(),
         root_workflow_id: root.map_or_else(
             || workflow.key.workflow_id.to_string(),
             |r| r.workflow_id.clone(),
         ),
         root_run_id: root.map_or_else(|| workflow.key.run_id.to_string(), |r| r.run_id.clone()),
-        memo: hot.memo.as_ref().map(|m| non_empty(m.encode_to_vec())).unwrap_or_default(),
+        memo: hot
+            .memo
+            .as_ref()
+            .map(|m| non_empty(m.encode_to_vec()))
+            .unwrap_or_default(),
         search_attributes: hot
             .search_attributes
             .as_ref()

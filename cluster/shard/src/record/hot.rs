@@ -87,7 +87,11 @@ pub(super) fn decode(data: &[u8]) -> Result<(Hot, VersionHistories), RecordError
 }
 
 fn reapplied(r: &(RunId, i64, i64)) -> message::Reapplied {
-    message::Reapplied { run_id: r.0.to_string(), event_id: r.1, version: r.2 }
+    message::Reapplied {
+        run_id: r.0.to_string(),
+        event_id: r.1,
+        version: r.2,
+    }
 }
 
 fn read_reapplied(r: message::Reapplied) -> (RunId, i64, i64) {

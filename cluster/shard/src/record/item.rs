@@ -150,8 +150,9 @@ pub(super) fn child(s: &Child) -> message::Child {
 
 pub(super) fn read_child(data: &[u8]) -> Result<Child, RecordError> {
     let s: message::Child = decode_message("child", data)?;
-    let policy = ParentClosePolicy::try_from(s.parent_close_policy)
-        .map_err(|_| RecordError::Unknown("parent close policy", s.parent_close_policy.to_string()))?;
+    let policy = ParentClosePolicy::try_from(s.parent_close_policy).map_err(|_| {
+        RecordError::Unknown("parent close policy", s.parent_close_policy.to_string())
+    })?;
     Ok(Child {
         version: FailoverVersion::new(s.version),
         initiated_event_id: EventId::new(s.initiated_event_id),

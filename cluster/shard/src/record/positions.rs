@@ -23,7 +23,10 @@ pub(crate) struct Positions {
 impl Positions {
     /// Outbox rows up to here are needed by nobody.
     pub(crate) fn trim(&self) -> TaskId {
-        self.transfer.min(self.timer).min(self.visibility).min(self.replication)
+        self.transfer
+            .min(self.timer)
+            .min(self.visibility)
+            .min(self.replication)
     }
 }
 
@@ -35,7 +38,11 @@ pub(crate) fn encode_positions(p: &Positions) -> Bytes {
         replication: p.replication.get(),
         timer_row_at: p.timer_rows.0.nanos(),
         timer_row_id: p.timer_rows.1.get(),
-        readers: p.readers.iter().map(|(name, id)| (name.clone(), id.get())).collect(),
+        readers: p
+            .readers
+            .iter()
+            .map(|(name, id)| (name.clone(), id.get()))
+            .collect(),
     };
     Bytes::from(stored.encode_to_vec())
 }
@@ -47,7 +54,14 @@ pub(crate) fn decode_positions(data: &[u8]) -> Result<Positions, RecordError> {
         timer: TaskId::new(p.timer),
         visibility: TaskId::new(p.visibility),
         replication: TaskId::new(p.replication),
-        timer_rows: (Timestamp::from_nanos(p.timer_row_at), TaskId::new(p.timer_row_id)),
-        readers: p.readers.into_iter().map(|(name, id)| (name, TaskId::new(id))).collect(),
+        timer_rows: (
+            Timestamp::from_nanos(p.timer_row_at),
+            TaskId::new(p.timer_row_id),
+        ),
+        readers: p
+            .readers
+            .into_iter()
+            .map(|(name, id)| (name, TaskId::new(id)))
+            .collect(),
     })
 }

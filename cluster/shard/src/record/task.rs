@@ -52,26 +52,37 @@ fn task(queued: &QueuedTask) -> message::Task {
 fn write_kind(kind: &TaskKind, to: &mut message::Task) {
     let none = EventId::default();
     let (number, event, value) = match kind {
-        TaskKind::WorkflowTask { scheduled_event_id, attempt } => {
-            (1, *scheduled_event_id, i64::from(*attempt))
-        }
-        TaskKind::Activity { scheduled_event_id, attempt } => {
-            (2, *scheduled_event_id, i64::from(*attempt))
-        }
+        TaskKind::WorkflowTask {
+            scheduled_event_id,
+            attempt,
+        } => (1, *scheduled_event_id, i64::from(*attempt)),
+        TaskKind::Activity {
+            scheduled_event_id,
+            attempt,
+        } => (2, *scheduled_event_id, i64::from(*attempt)),
         TaskKind::StartChild { initiated_event_id } => (3, *initiated_event_id, 0),
         TaskKind::SignalExternal { initiated_event_id } => (4, *initiated_event_id, 0),
         TaskKind::CancelExternal { initiated_event_id } => (5, *initiated_event_id, 0),
         TaskKind::Close => (6, none, 0),
         TaskKind::DeleteExecution => (7, none, 0),
         TaskKind::UserTimer { started_event_id } => (8, *started_event_id, 0),
-        TaskKind::ActivityTimeout { scheduled_event_id, attempt, timeout } => {
+        TaskKind::ActivityTimeout {
+            scheduled_event_id,
+            attempt,
+            timeout,
+        } => {
             to.timeout = timeout_number(*timeout);
             (9, *scheduled_event_id, i64::from(*attempt))
         }
-        TaskKind::ActivityRetry { scheduled_event_id, attempt } => {
-            (10, *scheduled_event_id, i64::from(*attempt))
-        }
-        TaskKind::WorkflowTaskTimeout { scheduled_event_id, attempt, timeout } => {
+        TaskKind::ActivityRetry {
+            scheduled_event_id,
+            attempt,
+        } => (10, *scheduled_event_id, i64::from(*attempt)),
+        TaskKind::WorkflowTaskTimeout {
+            scheduled_event_id,
+            attempt,
+            timeout,
+        } => {
             to.timeout = timeout_number(*timeout);
             (11, *scheduled_event_id, i64::from(*attempt))
         }
@@ -80,7 +91,11 @@ fn write_kind(kind: &TaskKind, to: &mut message::Task) {
         TaskKind::ExecutionTimeout => (14, none, 0),
         TaskKind::Retention => (15, none, 0),
         TaskKind::Visibility => (16, none, 0),
-        TaskKind::ReplicateHistory { first_event_id, next_event_id, new_run_id } => {
+        TaskKind::ReplicateHistory {
+            first_event_id,
+            next_event_id,
+            new_run_id,
+        } => {
             to.text = new_run_id.as_ref().map(ToString::to_string);
             (17, *first_event_id, next_event_id.get())
         }
@@ -95,20 +110,37 @@ fn read_kind(t: &message::Task) -> Result<TaskKind, RecordError> {
     let event = EventId::new(t.event);
     let attempt = i32::try_from(t.number).unwrap_or(i32::MAX);
     Ok(match t.kind {
-        1 => TaskKind::WorkflowTask { scheduled_event_id: event, attempt },
-        2 => TaskKind::Activity { scheduled_event_id: event, attempt },
-        3 => TaskKind::StartChild { initiated_event_id: event },
-        4 => TaskKind::SignalExternal { initiated_event_id: event },
-        5 => TaskKind::CancelExternal { initiated_event_id: event },
+        1 => TaskKind::WorkflowTask {
+            scheduled_event_id: event,
+            attempt,
+        },
+        2 => TaskKind::Activity {
+            scheduled_event_id: event,
+            attempt,
+        },
+        3 => TaskKind::StartChild {
+            initiated_event_id: event,
+        },
+        4 => TaskKind::SignalExternal {
+            initiated_event_id: event,
+        },
+        5 => TaskKind::CancelExternal {
+            initiated_event_id: event,
+        },
         6 => TaskKind::Close,
         7 => TaskKind::DeleteExecution,
-        8 => TaskKind::UserTimer { started_event_id: event },
+        8 => TaskKind::UserTimer {
+            started_event_id: event,
+        },
         9 => TaskKind::ActivityTimeout {
             scheduled_event_id: event,
             attempt,
             timeout: read_timeout(t.timeout)?,
         },
-        10 => TaskKind::ActivityRetry { scheduled_event_id: event, attempt },
+        10 => TaskKind::ActivityRetry {
+            scheduled_event_id: event,
+            attempt,
+        },
         11 => TaskKind::WorkflowTaskTimeout {
             scheduled_event_id: event,
             attempt,
@@ -124,7 +156,9 @@ fn read_kind(t: &message::Task) -> Result<TaskKind, RecordError> {
             next_event_id: EventId::new(t.number),
             new_run_id: t.text.as_deref().map(Into::into),
         },
-        18 => TaskKind::SyncActivity { scheduled_event_id: event },
+        18 => TaskKind::SyncActivity {
+            scheduled_event_id: event,
+        },
         19 => TaskKind::SyncWorkflowState,
         20 => TaskKind::ReplicateDelete,
         other => return Err(RecordError::Unknown("task kind", other.to_string())),

@@ -1,0 +1,302 @@
+//! The commit path: what waits for what, and what every way to fail does to whom.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use cluster_runtime::Clock;
+use cluster_shard::{ShardError, TxnError, UpdateError};
+use futures::future::join_all;
+use proto_ids::{EventId, NamespaceId, RunKey, Timestamp};
+
+use crate::{
+    faults::Fault,
+    world::{NS, World, is_duplicate, key, stays_pending, until},
+};
+
+/// Invariants 1 and 4: no answer, no dispatch, no read before the commit; and yet the next transaction
+/// builds on it meanwhile, and both end with one batch.
+#[tokio::test]
+async fn nothing_is_told_before_its_commit() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    until("the first workflow task is dispatched", || {
+        world.seen.dispatched("w") == 1
+    })
+    .await;
+    world.faults.close();
+    let before = world.faults.commits();
+    let mut first = Box::pin(world.signal("w", "1"));
+    stays_pending(&mut first).await;
+    let mut second = Box::pin(world.signal("w", "2"));
+    let mut again = Box::pin(world.signal("w", "1"));
+    let mut other = Box::pin(world.start("other"));
+    let shard = world.shard("w").await;
+    let run = RunKey::new(NS, "w", "");
+    let mut read = Box::pin(shard.read(&run, |w| w.hot.signal_count));
+    stays_pending(&mut second).await;
+    stays_pending(&mut again).await;
+    stays_pending(&mut other).await;
+    stays_pending(&mut read).await;
+    assert_eq!(world.seen.dispatched("other"), 0);
+    world.faults.open();
+    assert_eq!(first.await.unwrap().next_event_id, EventId::new(4));
+    assert_eq!(second.await.unwrap().next_event_id, EventId::new(5));
+    assert!(
+        is_duplicate(&again.await.unwrap()),
+        "it saw the first signal before it was durable"
+    );
+    other.await.unwrap();
+    assert_eq!(read.await.unwrap(), 2);
+    // The first signal went alone; what gathered behind it was one batch (and queue positions another).
+    assert!(
+        world.faults.commits() - before <= 4,
+        "{}",
+        world.faults.commits() - before
+    );
+    until("the other is dispatched", || {
+        world.seen.dispatched("other") == 1
+    })
+    .await;
+}
+
+/// Many updates of one run in one batch are one row update, and nothing of them is lost.
+#[tokio::test]
+async fn updates_of_one_run_share_a_batch() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    world.faults.close();
+    let ids: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    let signals = ids.iter().map(|id| Box::pin(world.signal("w", id)));
+    let all = join_all(signals);
+    let open = async {
+        until("a commit waits", || {
+            world.faults.waiting.load(Ordering::SeqCst) == 1
+        })
+        .await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        world.faults.open();
+    };
+    let (ended, ()) = tokio::join!(all, open);
+    assert!(ended.iter().all(Result::is_ok));
+    let world = world.crash().await;
+    assert_eq!(world.signals("w").await, 100);
+    let page = world
+        .shard("w")
+        .await
+        .history(
+            &RunKey::new(NS, "w", ""),
+            None,
+            EventId::new(1),
+            EventId::new(1_000),
+            1_000,
+        )
+        .await
+        .unwrap();
+    let mut next = EventId::new(1);
+    for batch in &page.batches {
+        assert_eq!(batch.first, next, "history is gapless");
+        next = batch.next;
+    }
+    assert_eq!(next, EventId::new(103));
+}
+
+#[tokio::test]
+async fn an_unavailable_store_only_delays() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    (0..3).for_each(|_| world.faults.inject(Fault::Unavailable));
+    world.signal("w", "1").await.unwrap();
+    assert_eq!(world.signals("w").await, 1);
+}
+
+/// Invariant 3, both ways: the range is taken anew before the outcome is looked up; what happened is
+/// answered, what did not happen is dropped and can be tried again.
+#[tokio::test]
+async fn an_unknown_outcome_is_settled() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let range = shard.range();
+    world.faults.inject(Fault::UnknownStored);
+    world.signal("w", "stored").await.unwrap();
+    assert_eq!(shard.range(), range.next());
+    assert_eq!(world.signals("w").await, 1);
+
+    world.faults.inject(Fault::UnknownNotStored);
+    let dropped = world.signal("w", "lost").await.unwrap_err();
+    assert!(
+        matches!(dropped, UpdateError::Shard(ShardError::Dropped(_))),
+        "{dropped:?}"
+    );
+    assert_eq!(
+        world.signals("w").await,
+        1,
+        "its effect is gone from memory too"
+    );
+    assert!(!is_duplicate(&world.signal("w", "lost").await.unwrap()));
+    assert_eq!(world.signals("w").await, 2);
+    assert!(shard.range() > range.next());
+}
+
+/// Invariant 2: who lost the shard cannot write, is told so, and takes it back when the ring says so. Writes
+/// of other shards in the same batch are not harmed.
+#[tokio::test]
+async fn a_fenced_shard_is_dropped_and_the_rest_goes_on() {
+    let world = World::new();
+    let ids = ["w", "a", "b", "c", "d", "e"];
+    join_all(ids.iter().map(|id| world.start(id)))
+        .await
+        .into_iter()
+        .for_each(|r| r.unwrap());
+    let mine = world.shard("w").await;
+    let other = join_all(
+        ids.iter()
+            .map(|id| async { (*id, world.shard(id).await.id()) }),
+    )
+    .await;
+    let other = other
+        .iter()
+        .find(|(_, id)| *id != mine.id())
+        .expect("more than one shard")
+        .0;
+    let now = Timestamp::from_nanos(cluster_runtime::SystemClock.now_nanos());
+    let taken = world
+        .store
+        .shard
+        .shard_acquire(mine.id(), "thief", now)
+        .await
+        .unwrap();
+    let (lost, kept) = tokio::join!(world.signal("w", "1"), world.signal(other, "1"));
+    assert!(
+        matches!(lost, Err(UpdateError::Shard(ShardError::Lost(id))) if id == mine.id()),
+        "{lost:?}"
+    );
+    kept.unwrap();
+    assert_eq!(world.signals("w").await, 0);
+    world.signal("w", "2").await.unwrap();
+    assert!(world.shard("w").await.range() > taken.range);
+    let late = mine.read(&key("w"), |w| w.hot.signal_count).await;
+    assert!(late.is_err(), "the old handle is dead");
+}
+
+#[tokio::test]
+async fn a_conflict_fails_only_its_own_workflow() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    world.start("x").await.unwrap();
+    world.faults.close();
+    let mut plug = Box::pin(world.start("plug"));
+    stays_pending(&mut plug).await;
+    world.faults.inject(Fault::Conflict("none"));
+    world.faults.inject(Fault::Conflict("w"));
+    let signals = [("w", "1"), ("x", "1"), ("w", "2")].map(|(w, id)| world.signal(w, id));
+    let open = async {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        world.faults.open();
+    };
+    let (mut ended, _, ()) = tokio::join!(join_all(signals), plug, open);
+    assert!(ended.remove(1).is_ok());
+    for failed in ended {
+        let failed = failed.unwrap_err();
+        assert!(
+            matches!(failed, UpdateError::Shard(ShardError::Dropped(_))),
+            "{failed:?}"
+        );
+    }
+    world.signal("w", "1").await.unwrap();
+    assert_eq!((world.signals("w").await, world.signals("x").await), (1, 1));
+}
+
+/// A batch that the store refuses is halved until the culprit stands alone.
+#[tokio::test]
+async fn a_refused_write_is_found_and_fails_alone() {
+    let world = World::new();
+    let ids = ["p", "q", "r", "s", "t"];
+    join_all(ids.iter().map(|id| world.start(id)))
+        .await
+        .into_iter()
+        .for_each(|r| r.unwrap());
+    world.faults.close();
+    let mut plug = Box::pin(world.start("plug"));
+    stays_pending(&mut plug).await;
+    *world.faults.poison.lock() = Some("r");
+    let signals = join_all(ids.iter().map(|id| world.signal(id, "1")));
+    let open = async {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        world.faults.open();
+    };
+    let (ended, _, ()) = tokio::join!(signals, plug, open);
+    for (id, ended) in ids.iter().zip(ended) {
+        match ended {
+            Ok(_) => assert_ne!(*id, "r"),
+            Err(UpdateError::Shard(ShardError::Rejected(_))) => assert_eq!(*id, "r"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    *world.faults.poison.lock() = None;
+    world.signal("r", "1").await.unwrap();
+    assert_eq!(world.signals("r").await, 1);
+}
+
+/// The lane's queue has a limit; beyond it requests are refused before anything changes.
+#[tokio::test]
+async fn a_full_lane_refuses() {
+    let mut options = crate::world::quick();
+    options.lane_capacity = 2;
+    let world = Arc::new(World::with(options, crate::world::namespace(), false));
+    world.start("w").await.unwrap();
+    world.faults.close();
+    let mut waiting = Vec::new();
+    for n in 0..3 {
+        let world = world.clone();
+        // Transactions can be spawned.
+        waiting.push(tokio::spawn(
+            async move { world.start(&n.to_string()).await },
+        ));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let refused = world.signal("w", "one too many").await.unwrap_err();
+    assert!(matches!(refused, UpdateError::Busy(_)), "{refused:?}");
+    world.faults.open();
+    for signal in waiting {
+        signal.await.unwrap().unwrap();
+    }
+    assert_eq!(world.signals("2").await, 0);
+}
+
+/// Writes on a namespace that is active elsewhere or in handover are refused; the barrier of a freeze ends
+/// when what was accepted before is durable.
+#[tokio::test]
+async fn freeze_is_a_barrier() {
+    let world = World::with(crate::world::quick(), crate::world::replicated("a"), true);
+    world.start("w").await.unwrap();
+    let ns = NamespaceId::from(NS);
+    world.faults.close();
+    let mut accepted = Box::pin(world.signal("w", "1"));
+    stays_pending(&mut accepted).await;
+    let mut freeze = Box::pin(world.shards.freeze(&ns));
+    stays_pending(&mut freeze).await;
+    let refused = world.signal("w", "2").await.unwrap_err();
+    assert!(matches!(refused, UpdateError::Handover(_)), "{refused:?}");
+    world.faults.open();
+    accepted.await.unwrap();
+    let frozen = freeze.await.unwrap();
+    let shard = world.shard("w").await;
+    let top = frozen
+        .shards
+        .iter()
+        .find(|(id, _)| *id == shard.id())
+        .unwrap()
+        .1;
+    let all = shard
+        .replication_read(0.into(), i64::MAX.into(), 100)
+        .await
+        .unwrap();
+    assert_eq!(all.len(), 2);
+    assert!(all.iter().all(|t| t.task_id <= top));
+    world.shards.unfreeze(&ns);
+    world.signal("w", "2").await.unwrap();
+
+    world.registry.set(vec![crate::world::replicated("b")]);
+    let refused = world.start("x").await.unwrap_err();
+    assert!(matches!(&refused, TxnError::NotActive { active, .. } if active.as_str() == "b"));
+}

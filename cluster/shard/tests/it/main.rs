@@ -1,0 +1,7 @@
+//! The kernel over the memory store, with faults injected between them.
+
+mod commits;
+mod faults;
+mod queues;
+mod recovery;
+mod world;

@@ -1,0 +1,198 @@
+//! Queues in memory: verdicts, parking, visibility, replication, and that idle costs nothing.
+
+use std::time::Duration;
+
+use cluster_core::TaskKind;
+use cluster_shard::{Role, Verdict};
+use proto_ids::{NamespaceId, ShardId, TaskId};
+
+use crate::world::{NS, World, at_once, key, quick, replicated, until};
+
+/// A visibility row follows the run, and goes with it.
+#[tokio::test]
+async fn visibility_follows() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let ns = NamespaceId::from(NS);
+    let row = || {
+        let run_id = key("w").run_id;
+        at_once(world.store.visibility.visibility_get(&ns, &run_id)).unwrap()
+    };
+    until("the row is there", || row().is_some()).await;
+    let found = row().unwrap();
+    assert_eq!((found.workflow_type.as_str(), found.status), ("kind", 1));
+    world.shard("w").await.delete_run(&key("w")).await.unwrap();
+    until("the row is gone", || row().is_none()).await;
+    assert_eq!(
+        world
+            .shard("w")
+            .await
+            .current(&ns, &"w".into())
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+/// An idle process writes nothing.
+#[tokio::test]
+async fn idle_is_silent() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let mut last = usize::MAX;
+    // Quiet comes by itself once what is done has been trimmed.
+    for _ in 0..100 {
+        let now = world.faults.commits();
+        if now == last {
+            break;
+        }
+        last = now;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.faults.commits(), last);
+}
+
+/// Retried until it works; what is poison is recorded and dropped.
+#[tokio::test]
+async fn verdicts_are_obeyed() {
+    let world = World::new();
+    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_millis(1)));
+    world.start("w").await.unwrap();
+    until("tried again", || world.seen.dispatched("w") >= 3).await;
+    *world.seen.verdict.lock() = Some(Verdict::Poison("never".into()));
+    let dead = || {
+        let read = world.store.queue.queue_read("task-dead-letters", 0, 10);
+        at_once(read).unwrap().len()
+    };
+    until("recorded", || dead() == 1).await;
+}
+
+/// On a standby a task waits for the run to change, or for the failover that makes it active.
+#[tokio::test]
+async fn parked_tasks_wake() {
+    let world = World::with(quick(), replicated("a"), true);
+    *world.seen.verdict.lock() = Some(Verdict::Park);
+    world.start("w").await.unwrap();
+    until("looked at", || world.seen.dispatched("w") == 1).await;
+    // A change that came while the task was judged is looked at again soon; let that pass.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let looked = world.seen.dispatched("w");
+    world.signal("w", "1").await.unwrap();
+    until("woken by the run", || world.seen.dispatched("w") > looked).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let looked = world.seen.dispatched("w");
+    world.registry.set(vec![replicated("b")]);
+    until("woken by the failover", || {
+        world.seen.dispatched("w") > looked
+    })
+    .await;
+    assert_eq!(world.seen.tasks.lock().last().unwrap().1, Role::Standby);
+}
+
+/// Streams read from memory when they keep up and from the outbox when they do not, and nothing is trimmed
+/// that a connected cluster has not acknowledged.
+#[tokio::test]
+async fn replication_tasks_wait_for_their_readers() {
+    let mut options = quick();
+    options.replication_ring = 2;
+    let world = World::with(options, replicated("a"), true);
+    world.start("w").await.unwrap();
+    for n in 0..5 {
+        world.signal("w", &n.to_string()).await.unwrap();
+    }
+    let shard = world.shard("w").await;
+    let until_now = *shard.replication_watermark().borrow();
+    let read = async |from: i64| {
+        shard
+            .replication_read(TaskId::new(from), until_now, 100)
+            .await
+            .unwrap()
+    };
+    let all = read(0).await;
+    assert_eq!(all.len(), 6, "spilled ones are read from rows");
+    let mut next = 1;
+    for task in &all {
+        let TaskKind::ReplicateHistory {
+            first_event_id,
+            next_event_id,
+            ..
+        } = &task.task.kind
+        else {
+            panic!("{task:?}")
+        };
+        assert_eq!(first_event_id.get(), next);
+        next = next_event_id.get();
+    }
+    let tail = read(all[4].task_id.get()).await;
+    assert_eq!(tail, all[4..]);
+    let rows = || {
+        let rows = world
+            .store
+            .execution
+            .outbox_read(shard.id(), TaskId::default(), 100);
+        at_once(rows).unwrap().len()
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(rows(), 6, "nobody acknowledged anything");
+    shard.replication_ack("b", all[3].task_id);
+    until("acknowledged ones go", || rows() == 3).await;
+    let world = world.crash().await;
+    let shard = world.shard("w").await;
+    assert_eq!(shard.replication_acks()["b"], all[3].task_id);
+    let left = shard
+        .replication_read(all[3].task_id, TaskId::new(i64::MAX), 100)
+        .await
+        .unwrap();
+    assert_eq!(left, all[3..]);
+    let rows = || {
+        let rows = world
+            .store
+            .execution
+            .outbox_read(shard.id(), TaskId::default(), 100);
+        at_once(rows).unwrap().len()
+    };
+    shard.replication_ack("b", *shard.replication_watermark().borrow());
+    until("all go", || rows() == 0).await;
+}
+
+/// A near timer fires on time.
+#[tokio::test]
+async fn near_timers_are_accurate() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let after = Duration::from_millis(80);
+    let begun = std::time::Instant::now();
+    world.start_timer("w", after).await;
+    let is_timer = |kind: &TaskKind| matches!(kind, TaskKind::UserTimer { .. });
+    until("fires", || world.seen.count(is_timer) == 1).await;
+    assert!(begun.elapsed() >= after);
+    assert!(
+        begun.elapsed() < after + Duration::from_millis(60),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+/// A task that does not get done leaves the outbox, so that what comes after can be trimmed, and is still
+/// found by the next owner.
+#[tokio::test]
+async fn a_stuck_task_does_not_hold_back_trimming() {
+    let mut options = quick();
+    options.rehome_after = Duration::from_millis(30);
+    options.timer_window = Duration::from_secs(3600);
+    let world = World::with(options, crate::world::namespace(), false);
+    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_millis(20)));
+    world.start("w").await.unwrap();
+    let shard = ShardId::for_workflow(&NS.into(), &"w".into(), 4);
+    let rows = || {
+        let rows = world
+            .store
+            .execution
+            .outbox_read(shard, TaskId::default(), 100);
+        at_once(rows).unwrap().len()
+    };
+    until("the outbox is free", || rows() == 0).await;
+    let world = world.crash().await;
+    until("found again", || world.seen.dispatched("w") >= 1).await;
+}
