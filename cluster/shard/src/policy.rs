@@ -33,7 +33,7 @@ keys! {
     TASK_RETRY_MAX: Duration = "history.workflowTaskRetryMaxInterval", Duration::from_secs(600), "Longest pause before a failed workflow task is tried again.";
     RESET_POINTS: usize = "history.historyMaxAutoResetPoints", 20, "Reset points kept per run.";
     MIN_INTERVAL: Duration = "history.workflowIdReuseMinimalInterval", Duration::from_secs(1), "Shortest time between runs that keep continuing as new.";
-    EAGER: bool = "system.enableActivityEagerExecution", false, "Whether activities may be handed back with the completion that scheduled them.";
+    EAGER: bool = "system.enableActivityEagerExecution", true, "Whether activities may be handed back with the completion that scheduled them.";
 }
 
 /// Policies by namespace.
