@@ -90,6 +90,39 @@ async fn a_failed_attempt_is_retried_and_the_result_reaches_the_workflow() {
     kinds(&world.events("activity", "").await);
 }
 
+#[tokio::test]
+async fn an_eager_activity_comes_back_with_the_completion_and_is_not_dispatched() {
+    let world = World::new().await;
+    world.start("eager").await;
+    let task = world.poll().await;
+    let mut commands = vec![schedule("mine"), schedule("queued")];
+    if let Some(Attributes::ScheduleActivityTaskCommandAttributes(a)) = &mut commands[0].attributes
+    {
+        a.request_eager_execution = true;
+    }
+    let answer = world.complete(&task, commands).await.unwrap();
+    assert_eq!(answer.activity_tasks.len(), 1);
+    let mine = &answer.activity_tasks[0];
+    assert_eq!((mine.activity_id.as_str(), mine.attempt), ("mine", 1));
+    let queued = world.poll_activity().await;
+    assert_eq!(queued.activity_id, "queued");
+    world
+        .complete_activity(mine.task_token.clone(), "")
+        .await
+        .unwrap();
+    world
+        .complete_activity(queued.task_token, "")
+        .await
+        .unwrap();
+    let task = world.poll().await;
+    let done = in_task(&task);
+    let done = done
+        .iter()
+        .filter(|e| **e == E::ActivityTaskCompleted)
+        .count();
+    assert!(done > 0);
+}
+
 async fn fail(world: &World, task: &api::PollActivityTaskQueueResponse) {
     let failure = Failure {
         message: "no".into(),

@@ -2,6 +2,7 @@
 
 mod activities;
 mod children;
+mod crowd;
 mod failover;
 mod history;
 mod lifecycle;
