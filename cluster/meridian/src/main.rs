@@ -1,2 +1,75 @@
-//! meridian
-fn main() {}
+//! The one binary: sub-commands of the server, the operator commands, drills and the bench. It parses
+//! arguments and calls one function.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A Temporal-compatible server whose centre is replication between clusters and failover.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Start complete clusters in this process, connected with one another.
+    Up(cluster_server::UpArgs),
+    /// Run one node from a configuration file.
+    Server(cluster_server::ServerArgs),
+    /// The database's schema.
+    #[command(subcommand)]
+    Schema(cluster_server::SchemaCommand),
+    /// Run disaster-recovery drills.
+    Drill(scenarios::DrillArgs),
+    /// Measure any Temporal-compatible frontend.
+    Bench(scenarios_load::bench::BenchArgs),
+    /// Operator commands.
+    #[command(flatten)]
+    Operator(cluster_cli::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // The provider is chosen once for the process; a second choice would be a defect of this file.
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        eprintln!("error: another TLS provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(run(arguments.command));
+    // Threads of the store's driver may still be closing files; they hold nothing that is not durable.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(args) => cluster_server::up(args).await,
+        Command::Server(args) => cluster_server::server(args).await,
+        Command::Schema(command) => cluster_server::schema(command).await,
+        Command::Drill(args) => scenarios::run(args).await,
+        Command::Bench(args) => scenarios_load::bench::run(args).await,
+        Command::Operator(command) => Ok(cluster_cli::run(command).await),
+    }
+}

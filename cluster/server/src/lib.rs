@@ -1,3 +1,15 @@
-//! Wiring.
+//! Wiring: a node from a configuration, `server`, `schema` and `up`. Knows every crate of the server; known
+//! only by the binary.
 
+mod commands;
 pub mod config;
+mod dynamic;
+mod metrics_endpoint;
+mod node;
+mod tls;
+mod up;
+
+pub use cluster_membership::Role;
+pub use commands::{SchemaArgs, SchemaCommand, ServerArgs, schema, server};
+pub use node::Node;
+pub use up::{UpArgs, up};

@@ -135,7 +135,9 @@ pub struct Tls {
     pub internode: Option<TlsGroup>,
     /// The public port.
     pub frontend: Option<TlsGroup>,
-    /// Towards other clusters' frontends, by `host:port` of their address or `*`.
+    /// The frontend's second port, `peerPort`, that other clusters use.
+    pub peer: Option<TlsGroup>,
+    /// Towards other clusters' frontends, by host, or `*` for all others.
     pub remote_clusters: BTreeMap<String, TlsGroup>,
 }
 
@@ -196,6 +198,8 @@ pub struct Rpc {
     pub grpc_port: Option<u16>,
     /// The gossip port.
     pub membership_port: Option<u16>,
+    /// Of the frontend: a second gRPC port with TLS of its own (`global.tls.peer`), for other clusters.
+    pub peer_port: Option<u16>,
     /// Listen on 127.0.0.1.
     pub bind_on_local_host: bool,
     /// Listen on this address.

@@ -87,6 +87,8 @@ pub struct RoleAddress {
     pub grpc: SocketAddr,
     /// Gossip.
     pub membership: SocketAddr,
+    /// The frontend's second gRPC port, for other clusters.
+    pub peer: Option<SocketAddr>,
 }
 
 /// Gossip.
@@ -109,7 +111,9 @@ pub struct TlsConfig {
     pub internode: Option<TlsGroup>,
     /// The public port.
     pub frontend: Option<TlsGroup>,
-    /// Towards other clusters' frontends, by address, or `*`.
+    /// The frontend's second port, for other clusters.
+    pub peer: Option<TlsGroup>,
+    /// Towards other clusters' frontends, by host, or `*`.
     pub remotes: BTreeMap<String, TlsGroup>,
 }
 
@@ -196,6 +200,7 @@ fn roles(
         let address = RoleAddress {
             grpc: SocketAddr::new(ip, rpc.grpc_port.unwrap_or(grpc)),
             membership: SocketAddr::new(ip, rpc.membership_port.unwrap_or(gossip)),
+            peer: rpc.peer_port.map(|port| SocketAddr::new(ip, port)),
         };
         roles.insert(role, address);
     }
@@ -402,6 +407,7 @@ fn tls(tls: Option<file::Tls>) -> Result<TlsConfig, ConfigError> {
         )?,
         internode: tls.internode,
         frontend: tls.frontend,
+        peer: tls.peer,
         remotes: tls.remote_clusters,
     })
 }

@@ -1,0 +1,132 @@
+//! `meridian server` and `meridian schema`: one node for production, and its database.
+
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use cluster_membership::Role;
+use cluster_runtime::telemetry::{LogFormat, init_logs};
+
+use crate::{
+    Node,
+    config::{self, NodeConfig},
+    node::store_options,
+};
+
+/// One node.
+#[derive(Clone, Debug, Args)]
+pub struct ServerArgs {
+    /// The configuration file (YAML, with Temporal's keys).
+    #[arg(long, short)]
+    pub config: PathBuf,
+    /// Services this process runs, separated by commas: frontend, history, matching, worker. All by default.
+    #[arg(long, value_delimiter = ',')]
+    pub services: Vec<Role>,
+    /// Only check the configuration.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// The database's schema.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SchemaCommand {
+    /// Create the schema in an empty database.
+    Setup(SchemaArgs),
+    /// Bring the schema to the newest version.
+    Upgrade(SchemaArgs),
+    /// Tell the schema's version.
+    Status(SchemaArgs),
+}
+
+/// Names the database by the configuration of its cluster.
+#[derive(Clone, Debug, Args)]
+pub struct SchemaArgs {
+    /// The configuration file.
+    #[arg(long, short)]
+    pub config: PathBuf,
+}
+
+/// Runs one node until a signal or a failure.
+pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
+    let config = config::load(&args.config)?;
+    let roles: BTreeSet<Role> = match args.services.is_empty() {
+        true => Role::ALL.into_iter().collect(),
+        false => args.services.iter().copied().collect(),
+    };
+    if args.check {
+        println!(
+            "{}: good, cluster {} with {} shards",
+            args.config.display(),
+            config.cluster.name,
+            config.cluster.shards
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    logs(&config)?;
+    let node = Node::start(config, &roles).await?;
+    let broken = tokio::select! {
+        () = stop_signal() => None,
+        failure = node.failed() => Some(failure),
+    };
+    node.stop().await.context("stop the node")?;
+    match broken {
+        Some(failure) => Err(failure.context("the node cannot go on")),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Works on the schema.
+pub async fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
+    let (SchemaCommand::Setup(args) | SchemaCommand::Upgrade(args) | SchemaCommand::Status(args)) =
+        &command;
+    let config = config::load(&args.config)?;
+    let (options, _) = store_options(&config.datastore);
+    let statuses = match command {
+        SchemaCommand::Setup(_) => schema_sql::schema_setup(&options)
+            .await
+            .context("set up the schema")?,
+        SchemaCommand::Upgrade(_) => schema_sql::schema_upgrade(&options)
+            .await
+            .context("upgrade the schema")?,
+        SchemaCommand::Status(_) => schema_sql::schema_status(&options)
+            .await
+            .context("look at the schema")?,
+    };
+    for status in statuses {
+        println!(
+            "{}: version {} of {}",
+            status.database, status.version, status.latest
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn logs(config: &NodeConfig) -> anyhow::Result<()> {
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .or_else(|| config.log_filter.clone());
+    let format = if config.log_json {
+        LogFormat::Json
+    } else {
+        LogFormat::Pretty
+    };
+    init_logs(format, filter.as_deref().unwrap_or("info")).context("set up logging")
+}
+
+/// Returns at Ctrl-C or at SIGTERM.
+pub(crate) async fn stop_signal() {
+    let mut terminate =
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(signal) => signal,
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM cannot be caught");
+                // Ctrl-C still works.
+                let _ = tokio::signal::ctrl_c().await;
+                return;
+            }
+        };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

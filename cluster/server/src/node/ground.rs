@@ -1,0 +1,201 @@
+//! What every role stands on: the store, namespaces and clusters, certificates, membership.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use cluster_membership::{Join, Member, Membership, Role, StoreContacts};
+use cluster_runtime::{
+    clock::{SharedClock, SystemClock},
+    settings::Settings,
+    task::{TaskKind, Tasks},
+    telemetry::Metrics,
+};
+use namespaces::{Clusters, Manager, ManagerOptions, Registry, rules::OwnCluster};
+use schema_sql::{Options, Plugin, Postgres, Stats};
+use schema_store::Store;
+
+use crate::{
+    config::{DatastoreConfig, NodeConfig},
+    node::serve::Listeners,
+    tls::Certificates,
+};
+
+/// How often the store's counters go to the metrics.
+const STATS_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Ground {
+    pub(super) store: Store,
+    pub(super) store_name: &'static str,
+    pub(super) settings: Settings,
+    pub(super) metrics: Metrics,
+    pub(super) clock: SharedClock,
+    pub(super) registry: Registry,
+    pub(super) clusters: Clusters,
+    pub(super) manager: Manager,
+    pub(super) certificates: Certificates,
+}
+
+impl Ground {
+    pub(super) async fn lay(
+        config: &NodeConfig,
+        roles: &BTreeSet<Role>,
+        settings: Settings,
+        metrics: Metrics,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let clock = SystemClock::shared();
+        let certificates = Certificates::load(&config.tls, tasks, &metrics).await?;
+        let (store, store_name) = open_store(config, roles, &metrics, tasks).await?;
+        let own = own_cluster(config);
+        let clusters = Clusters::start(&own, store.cluster.clone(), settings.clone(), tasks)
+            .await
+            .context("read the cluster directory")?;
+        let registry = Registry::start(store.namespace.clone(), settings.clone(), tasks)
+            .await
+            .context("read the namespaces")?;
+        let options = ManagerOptions {
+            master_cluster: config.cluster.master.as_str().into(),
+        };
+        let manager = Manager::new(
+            options,
+            store.namespace.clone(),
+            registry.clone(),
+            clusters.clone(),
+            clock.clone(),
+        );
+        manager
+            .ensure_system()
+            .await
+            .context("create the system namespace")?;
+        Ok(Self {
+            store,
+            store_name,
+            settings,
+            metrics,
+            clock,
+            registry,
+            clusters,
+            manager,
+            certificates,
+        })
+    }
+
+    /// Joins the others, or stays alone.
+    pub(super) async fn join(
+        &self,
+        config: &NodeConfig,
+        roles: &BTreeSet<Role>,
+        listeners: &Listeners,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Membership> {
+        let reached = |at: SocketAddr| SocketAddr::new(config.membership.broadcast, at.port());
+        let bind = roles
+            .iter()
+            .next()
+            .and_then(|role| config.roles.get(role))
+            .map(|a| a.membership)
+            .context("no role has a membership port")?;
+        let listening = listeners.addresses();
+        let member = Member {
+            id: uuid::Uuid::new_v4().to_string(),
+            gossip: reached(bind),
+            // A role without a listener is called within this process only, never dialled.
+            roles: roles
+                .iter()
+                .map(|role| (*role, reached(listening.get(role).copied().unwrap_or(bind))))
+                .collect(),
+            incarnation: 0,
+        };
+        if config.membership.alone {
+            return Ok(Membership::alone(member));
+        }
+        let join = Join {
+            member,
+            bind,
+            cluster: config.cluster.name.clone(),
+            contacts: Arc::new(StoreContacts::new(
+                self.store.cluster.clone(),
+                self.clock.clone(),
+            )),
+            timing: Default::default(),
+        };
+        Membership::join(join, &self.clock, tasks)
+            .await
+            .with_context(|| format!("listen for gossip on {bind}; is the membership port taken?"))
+    }
+}
+
+fn own_cluster(config: &NodeConfig) -> OwnCluster {
+    let cluster = &config.cluster;
+    OwnCluster {
+        name: cluster.name.as_str().into(),
+        initial_failover_version: cluster.initial_failover_version,
+        failover_version_increment: cluster.failover_version_increment,
+        shard_count: cluster.shards,
+        address: cluster.rpc_address.clone(),
+        http_address: cluster.http_address.clone(),
+        is_global_namespace_enabled: cluster.global_namespaces,
+        ..Default::default()
+    }
+}
+
+/// The schema-sql options of a configuration.
+pub(crate) fn store_options(datastore: &DatastoreConfig) -> (Options, &'static str) {
+    match datastore {
+        DatastoreConfig::Memory => (Options::ephemeral(), "memory"),
+        DatastoreConfig::Sqlite { path } => (Options::sqlite(path), "sqlite"),
+        DatastoreConfig::Postgres { url, connections } => {
+            let postgres = Postgres {
+                url: url.clone(),
+                pool_size: *connections,
+                ..Default::default()
+            };
+            (Options::new(Plugin::Postgres(postgres)), "postgres12")
+        }
+    }
+}
+
+async fn open_store(
+    config: &NodeConfig,
+    roles: &BTreeSet<Role>,
+    metrics: &Metrics,
+    tasks: &Tasks,
+) -> anyhow::Result<(Store, &'static str)> {
+    if let DatastoreConfig::Sqlite { path } = &config.datastore {
+        anyhow::ensure!(
+            roles.len() == Role::ALL.len(),
+            "an SQLite file belongs to one process: run all four services in it, or use PostgreSQL"
+        );
+        if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+            std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        }
+    }
+    let (options, name) = store_options(&config.datastore);
+    let stats = options.stats.clone();
+    let store = schema_sql::open(options)
+        .await
+        .with_context(|| format!("open the {name} store"))?;
+    publish_stats(stats, metrics, tasks);
+    Ok((store, name))
+}
+
+/// The store's counters as metrics.
+fn publish_stats(stats: Arc<Stats>, metrics: &Metrics, tasks: &Tasks) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let fsyncs = metrics.gauge(
+        "meridian_store_fsyncs_total",
+        "Syncs of the store's write-ahead log; for PostgreSQL of the whole server",
+    );
+    let bytes = metrics.gauge(
+        "meridian_store_wal_bytes_total",
+        "Bytes of write-ahead log, where the store tells",
+    );
+    tasks.spawn(TaskKind::Background, "store-stats", async move {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as i64;
+        loop {
+            fsyncs.set(read(&stats.wal_syncs));
+            bytes.set(read(&stats.wal_bytes));
+            tokio::time::sleep(STATS_EVERY).await;
+        }
+    });
+}

@@ -1,0 +1,243 @@
+//! The roles: what each builds and mounts. Clients are made first, since the services call one another in a
+//! circle; each learns of the service in this process when that is built.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cluster_frontend::{
+    About, Delegates, Frontend, FrontendDeps, Policy, Readiness, RemoteFrontends,
+};
+use cluster_history::{ExecutorDeps, HistoryDeps, HistoryService};
+use cluster_matching::{MatchingDeps, MatchingService};
+use cluster_membership::{Membership, Role};
+use cluster_rpc::{
+    ChannelOptions, Channels, HistoryClient, INTERNAL_MESSAGE_BYTES_MAX, MatchingClient,
+    ReplicationClient, serve::PUBLIC_MESSAGE_BYTES_MAX, tuned,
+};
+use cluster_runtime::task::Tasks;
+use cluster_shard::{Shards, ShardsDeps, ShardsOptions};
+use proto_services::{
+    meridian::{
+        history::v1::history_service_server::HistoryServiceServer,
+        matching::v1::matching_service_server::MatchingServiceServer,
+    },
+    temporal::{
+        api::{
+            operatorservice::v1::operator_service_server::OperatorServiceServer,
+            workflowservice::v1::workflow_service_server::WorkflowServiceServer,
+        },
+        server::api::adminservice::v1::admin_service_server::AdminServiceServer,
+    },
+};
+use tonic::service::RoutesBuilder;
+
+use crate::{
+    config::{DatastoreConfig, NodeConfig, RedirectionPolicy},
+    node::ground::Ground,
+};
+
+/// Roles that run.
+pub(super) struct Running {
+    pub(super) routes: BTreeMap<Role, RoutesBuilder>,
+    pub(super) readiness: Readiness,
+    pub(super) shards: Option<Shards>,
+}
+
+/// Handles on the internal services, wherever they are.
+#[derive(Clone)]
+struct Clients {
+    history: HistoryClient,
+    matching: MatchingClient,
+    replication: ReplicationClient,
+}
+
+pub(super) async fn run(
+    config: &NodeConfig,
+    roles: &BTreeSet<Role>,
+    ground: &Ground,
+    membership: &Membership,
+    tasks: &Tasks,
+) -> anyhow::Result<Running> {
+    let clients = clients(config, ground, membership);
+    let mut running = Running {
+        routes: BTreeMap::new(),
+        readiness: Readiness::new(),
+        shards: None,
+    };
+    if roles.contains(&Role::Matching) {
+        let service = MatchingService::new(MatchingDeps {
+            store: ground.store.task_queue.clone(),
+            history: clients.history.clone(),
+            membership: membership.clone(),
+            clock: ground.clock.clone(),
+            metrics: ground.metrics.clone(),
+            tasks: tasks.child("matching"),
+        });
+        clients.matching.set_local(service.clone());
+        let mut mount = RoutesBuilder::default();
+        mount.add_service(tuned!(
+            MatchingServiceServer::from_arc(service),
+            INTERNAL_MESSAGE_BYTES_MAX
+        ));
+        running.routes.insert(Role::Matching, mount);
+    }
+    if roles.contains(&Role::History) {
+        history(config, ground, membership, &clients, &mut running, tasks);
+    }
+    if roles.contains(&Role::Worker) {
+        worker(ground, &clients, membership, &mut running, tasks);
+    }
+    if roles.contains(&Role::Frontend) {
+        frontend(config, ground, membership, &clients, &mut running);
+    }
+    Ok(running)
+}
+
+fn clients(config: &NodeConfig, ground: &Ground, membership: &Membership) -> Clients {
+    let shards = ground.clusters.current().shard_count;
+    if config.membership.alone {
+        return Clients {
+            history: HistoryClient::local(shards),
+            matching: MatchingClient::local(),
+            replication: ReplicationClient::local(shards),
+        };
+    }
+    let channels = Channels::new(
+        ground.certificates.within.clone(),
+        ChannelOptions::within_cluster(),
+    );
+    Clients {
+        history: HistoryClient::routed(membership.clone(), channels.clone(), shards),
+        matching: MatchingClient::routed(membership.clone(), channels.clone()),
+        replication: ReplicationClient::routed(membership.clone(), channels, shards),
+    }
+}
+
+fn history(
+    config: &NodeConfig,
+    ground: &Ground,
+    membership: &Membership,
+    clients: &Clients,
+    running: &mut Running,
+    tasks: &Tasks,
+) {
+    let tasks = tasks.child("history");
+    let options = ShardsOptions {
+        shard_count: ground.clusters.current().shard_count,
+        // A second lane builds a batch while the first waits for the server's flush; SQLite has one writer.
+        lanes: match config.datastore {
+            DatastoreConfig::Postgres { .. } => 2,
+            _ => 1,
+        },
+        ..Default::default()
+    };
+    let shards = Shards::start(
+        options,
+        ShardsDeps {
+            store: ground.store.clone(),
+            membership: membership.clone(),
+            registry: ground.registry.clone(),
+            clusters: ground.clusters.clone(),
+            clock: ground.clock.clone(),
+            tasks: tasks.clone(),
+            settings: ground.settings.clone(),
+            metrics: ground.metrics.clone(),
+        },
+    );
+    let service = HistoryService::new(HistoryDeps {
+        shards: shards.clone(),
+        registry: ground.registry.clone(),
+        clusters: ground.clusters.clone(),
+        matching: clients.matching.clone(),
+        history: clients.history.clone(),
+        clock: ground.clock.clone(),
+        settings: ground.settings.clone(),
+        metrics: ground.metrics.clone(),
+        tasks,
+    });
+    clients.history.set_local(service.clone());
+    shards.run_queues(cluster_history::executors(ExecutorDeps {
+        registry: ground.registry.clone(),
+        matching: clients.matching.clone(),
+        history: clients.history.clone(),
+    }));
+    let mut mount = RoutesBuilder::default();
+    mount.add_service(tuned!(
+        HistoryServiceServer::from_arc(service),
+        INTERNAL_MESSAGE_BYTES_MAX
+    ));
+    running.routes.insert(Role::History, mount);
+    running.shards = Some(shards);
+}
+
+fn worker(
+    ground: &Ground,
+    clients: &Clients,
+    membership: &Membership,
+    running: &mut Running,
+    tasks: &Tasks,
+) {
+    let tasks = tasks.child("worker");
+    let deps = cluster_worker::WorkerDeps {
+        registry: ground.registry.clone(),
+        manager: ground.manager.clone(),
+        clusters: ground.clusters.clone(),
+        clock: ground.clock.clone(),
+    };
+    cluster_worker::start(deps, &tasks);
+    let _ = (clients, membership);
+    running
+        .routes
+        .insert(Role::Worker, RoutesBuilder::default());
+}
+
+fn frontend(
+    config: &NodeConfig,
+    ground: &Ground,
+    membership: &Membership,
+    clients: &Clients,
+    running: &mut Running,
+) {
+    let remotes = ground.certificates.remote_channels();
+    let frontend = Frontend::new(FrontendDeps {
+        registry: ground.registry.clone(),
+        manager: ground.manager.clone(),
+        clusters: ground.clusters.clone(),
+        visibility: ground.store.visibility.clone(),
+        queue: ground.store.queue.clone(),
+        history: clients.history.clone(),
+        matching: clients.matching.clone(),
+        remotes: RemoteFrontends::new(remotes, ground.clusters.clone()),
+        membership: membership.clone(),
+        delegates: Delegates {
+            replication: clients.replication.clone(),
+            dead_letters: None,
+        },
+        policy: match config.redirection {
+            RedirectionPolicy::Noop => Policy::Noop,
+            RedirectionPolicy::SelectedApisForwarding => Policy::Selected,
+            RedirectionPolicy::AllApisForwarding => Policy::All,
+        },
+        readiness: running.readiness.clone(),
+        about: About {
+            persistence_store: ground.store_name.into(),
+            visibility_store: ground.store_name.into(),
+        },
+        settings: ground.settings.clone(),
+        clock: ground.clock.clone(),
+        metrics: ground.metrics.clone(),
+    });
+    let mut mount = RoutesBuilder::default();
+    mount.add_service(tuned!(
+        WorkflowServiceServer::from_arc(frontend.workflow_service()),
+        PUBLIC_MESSAGE_BYTES_MAX
+    ));
+    mount.add_service(tuned!(
+        OperatorServiceServer::from_arc(frontend.operator_service()),
+        PUBLIC_MESSAGE_BYTES_MAX
+    ));
+    mount.add_service(tuned!(
+        AdminServiceServer::from_arc(frontend.admin_service()),
+        INTERNAL_MESSAGE_BYTES_MAX
+    ));
+    running.routes.insert(Role::Frontend, mount);
+}
