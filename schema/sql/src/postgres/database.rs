@@ -159,6 +159,12 @@ impl Database {
                 Some(step) if wish == Wish::Upgrade => {
                     apply(tx.conn(), step).await?;
                     tx.commit().await?;
+                    tracing::info!(
+                        database = self.name,
+                        version = step.version,
+                        step = step.name,
+                        "schema step applied"
+                    );
                 }
                 _ => {
                     return Ok(SchemaStatus {

@@ -141,6 +141,12 @@ impl Database {
         if wish == Wish::Upgrade {
             for step in pending {
                 self.step(step).await?;
+                tracing::info!(
+                    database = self.name,
+                    version = step.version,
+                    step = step.name,
+                    "schema step applied"
+                );
                 version = step.version;
             }
         }

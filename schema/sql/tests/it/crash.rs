@@ -33,6 +33,7 @@ async fn writer() {
         for run in 0..RUNS {
             let mut update = update.clone();
             update.key = key(fence.range.get(), seq, run);
+            update.current = None;
             batch.updates.push(update);
         }
         store.execution.commit(batch).await.expect("commit");

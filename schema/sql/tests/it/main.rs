@@ -6,10 +6,14 @@ mod postgres;
 mod server;
 mod sqlite;
 
-use proto_ids::{RunKey, ShardId, Timestamp};
+use proto_ids::{RunKey, ShardId, TaskId, Timestamp};
 use schema_store::{
     Store,
-    execution::{CommitBatch, Expected, Fence, RowWrite, RunUpdate},
+    execution::{
+        BranchRecord, CommitBatch, CurrentExpected, CurrentRecord, CurrentWrite, Expected, Fence,
+        HistoryNode, ItemRowKey, ItemWrite, OutboxRow, RowWrite, RunUpdate, ShardProgress,
+        TimerRow,
+    },
 };
 
 /// Takes shard 1.
@@ -26,8 +30,9 @@ async fn acquire(store: &Store) -> Fence {
     }
 }
 
-/// A batch that creates one run.
+/// A batch that creates one run with one of everything.
 fn creation(fence: Fence, seq: i64, workflow: &str) -> CommitBatch {
+    let task_id = TaskId::new(seq);
     let update = RunUpdate {
         shard: fence.shard,
         key: RunKey::new("ns", workflow, "run"),
@@ -37,13 +42,48 @@ fn creation(fence: Fence, seq: i64, workflow: &str) -> CommitBatch {
             hot: "hot".into(),
             start: Some("start".into()),
         },
-        items: Vec::new(),
-        items_replaced: false,
-        current: None,
-        branches: Vec::new(),
-        history: Vec::new(),
-        outbox: Vec::new(),
-        timers: Vec::new(),
+        items: vec![ItemWrite {
+            key: ItemRowKey {
+                kind: 1,
+                id: "item".to_owned(),
+            },
+            value: Some("value".into()),
+        }],
+        items_replaced: true,
+        current: Some(CurrentWrite {
+            expected: CurrentExpected::Absent,
+            record: Some(CurrentRecord {
+                run_id: "run".into(),
+                request_id: "request".to_owned(),
+                status: 1,
+                last_write_version: 0,
+                start_time: Timestamp::from_millis(1),
+                first_run_id: "run".into(),
+            }),
+        }),
+        branches: vec![BranchRecord {
+            shard: fence.shard,
+            tree_id: workflow.to_owned(),
+            branch_id: "branch".to_owned(),
+            ancestors: Vec::new(),
+        }],
+        history: vec![HistoryNode {
+            tree_id: workflow.to_owned(),
+            branch_id: "branch".to_owned(),
+            node_id: 1,
+            next_node_id: 4,
+            data: "events".into(),
+        }],
+        outbox: vec![OutboxRow {
+            first_task_id: task_id,
+            last_task_id: task_id,
+            data: "tasks".into(),
+        }],
+        timers: vec![TimerRow {
+            fire_at: Timestamp::from_millis(seq),
+            task_id,
+            data: "timer".into(),
+        }],
     };
     CommitBatch {
         lane: "lane".to_owned(),
@@ -52,4 +92,25 @@ fn creation(fence: Fence, seq: i64, workflow: &str) -> CommitBatch {
         updates: vec![update],
         progress: Vec::new(),
     }
+}
+
+/// A batch that takes the run away again, and trims.
+fn deletion(fence: Fence, seq: i64, workflow: &str) -> CommitBatch {
+    let mut batch = creation(fence, seq, workflow);
+    let update = &mut batch.updates[0];
+    update.expected = Expected::Version(1);
+    update.row = RowWrite::Delete;
+    update.items = Vec::new();
+    update.items_replaced = false;
+    update.current = Some(CurrentWrite {
+        expected: CurrentExpected::Run("run".into()),
+        record: None,
+    });
+    batch.progress.push(ShardProgress {
+        shard: fence.shard,
+        state: "state".into(),
+        trim_outbox: Some(TaskId::new(seq)),
+        trim_timers: Some((Timestamp::from_millis(seq), TaskId::new(seq))),
+    });
+    batch
 }

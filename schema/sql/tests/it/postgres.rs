@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use crate::{
     acquire, creation,
     cutter::{Cut, Cutter},
+    deletion,
     server::Server,
 };
 
@@ -256,9 +257,15 @@ async fn hot_statements_use_keys(server: &Server) {
     let fence = acquire(&store).await;
     let before = scans(server).await;
     for seq in 0..20 {
+        let workflow = format!("w{seq}");
         store
             .execution
-            .commit(creation(fence, seq, &format!("w{seq}")))
+            .commit(creation(fence, seq * 2, &workflow))
+            .await
+            .expect("commit");
+        store
+            .execution
+            .commit(deletion(fence, seq * 2 + 1, &workflow))
             .await
             .expect("commit");
     }
@@ -267,7 +274,7 @@ async fn hot_statements_use_keys(server: &Server) {
     assert_eq!(
         scans(server).await,
         before,
-        "sequential scans by 20 commits"
+        "sequential scans by 40 commits"
     );
 }
 
