@@ -21,7 +21,7 @@ mod record;
 /// How often rows are read.
 static REFRESH_INTERVAL: Key<Duration> = Key::new(
     "system.clusterMetadataRefreshInterval",
-    Duration::from_secs(60),
+    Duration::from_secs(10),
     "How often each host reads the cluster directory.",
 );
 

@@ -1,8 +1,9 @@
 //! The message that tells other clusters about a namespace, and the durable queue they pull it from.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message;
 use proto_ids::{ClusterName, Timestamp};
 use proto_messages::{
@@ -57,6 +58,9 @@ pub enum MessageError {
 pub struct Outbox {
     store: Arc<dyn QueueStore>,
     clusters: Clusters,
+    /// What was noted last through this handle: consumers repeat themselves while nothing happens, and a
+    /// repetition must not cost a write.
+    noted: Arc<Mutex<HashMap<ClusterName, i64>>>,
 }
 
 /// The namespace as other clusters are told about it. Handover stays a matter of this cluster.
@@ -142,7 +146,11 @@ impl Namespace {
 impl Outbox {
     /// The queue over the store.
     pub fn new(store: Arc<dyn QueueStore>, clusters: Clusters) -> Self {
-        Self { store, clusters }
+        Self {
+            store,
+            clusters,
+            noted: Arc::default(),
+        }
     }
 
     /// Messages after what `consumer` has retrieved (-1: after what it has acknowledged). What it has
@@ -154,10 +162,7 @@ impl Outbox {
         last_processed: i64,
     ) -> Result<ReplicationMessages, MessageError> {
         if last_processed != UNKNOWN && !consumer.is_empty() {
-            self.store
-                .queue_ack_set(QUEUE, consumer.as_str(), last_processed)
-                .await?;
-            self.trim(last_processed).await?;
+            self.note(consumer, last_processed).await?;
         }
         let mut last = match last_retrieved {
             UNKNOWN => self
@@ -186,6 +191,18 @@ impl Outbox {
             has_more,
             ..Default::default()
         })
+    }
+
+    async fn note(&self, consumer: &ClusterName, processed: i64) -> Result<(), MessageError> {
+        if self.noted.lock().get(consumer) == Some(&processed) {
+            return Ok(());
+        }
+        self.store
+            .queue_ack_set(QUEUE, consumer.as_str(), processed)
+            .await?;
+        self.trim(processed).await?;
+        self.noted.lock().insert(consumer.clone(), processed);
+        Ok(())
     }
 
     /// Deletes what every connected cluster has processed; `at_most` is what one of them just has.

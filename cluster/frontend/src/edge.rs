@@ -13,6 +13,7 @@ use cluster_rpc::{
 use namespaces::Namespace;
 use proto_messages::temporal::api::enums::v1::NamespaceState;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tracing::Instrument;
 
 use crate::{
     frontend::Host,
@@ -131,7 +132,11 @@ impl Host {
             check_poll_deadline(&arrival, operation::<R>())?;
         }
         let namespace = self.namespace_of(message.locate()).await?;
-        self.drive(&arrival, message, namespace).await
+        let span =
+            tracing::debug_span!("call", operation = operation::<R>(), namespace = %namespace.name);
+        self.drive(&arrival, message, namespace)
+            .instrument(span)
+            .await
     }
 
     /// The namespace a request means, by name or by what its token says.
