@@ -1,5 +1,6 @@
 //! Tasks on a standby: verified, not executed.
 
+use proto_ids::EventId;
 use proto_messages::{
     meridian::history::v1::DescribeWorkflowExecutionRequest,
     temporal::api::{
@@ -40,6 +41,53 @@ fn is_open(wf: &Workflow, kind: &TaskKind) -> bool {
         }
         kind => wf.owes(kind),
     }
+}
+
+/// A child was started, and its first workflow task released, when both runs' states say so.
+pub async fn verify_child(
+    history: &HistoryClient,
+    shard: &Shard,
+    task: &QueuedTask,
+    initiated: EventId,
+) -> Verdict {
+    let kind = &task.task.kind;
+    let look = |wf: &Workflow| {
+        let child = wf
+            .children
+            .get(&initiated)
+            .filter(|c| c.started_event_id.get() > 0);
+        (wf.owes(kind), child.cloned())
+    };
+    let child = match shard.read(&task.run, look).await {
+        Ok((true, _)) => return Verdict::Park,
+        Ok((false, Some(child))) => child,
+        Ok((false, None)) => return Verdict::Done,
+        Err(error) => return after_read(error),
+    };
+    let namespace_id = match child.namespace_id.is_empty() {
+        true => task.run.namespace_id.as_str(),
+        false => &child.namespace_id,
+    };
+    let execution = WorkflowExecution {
+        workflow_id: child.workflow_id.clone(),
+        run_id: child.run_id.as_str().to_owned(),
+    };
+    match describe(history, namespace_id, execution).await {
+        Ok(found) if was_released(&found) => Verdict::Done,
+        Ok(_) => Verdict::Park,
+        // Not replicated yet, or deleted since.
+        Err(status) if status.code() == Code::NotFound => Verdict::Park,
+        Err(_) => Verdict::Retry(SOON),
+    }
+}
+
+/// Four events hold at least one workflow task, unless three signals overtook it.
+fn was_released(found: &public::DescribeWorkflowExecutionResponse) -> bool {
+    let info = found.workflow_execution_info.as_ref();
+    found.pending_workflow_task.is_some()
+        || info.is_some_and(|i| {
+            i.status() != WorkflowExecutionStatus::Running || i.history_length >= 4
+        })
 }
 
 /// A closed run has told its parent, and its children follow its policy, when their state says so.

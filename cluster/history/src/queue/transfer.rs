@@ -22,7 +22,7 @@ use cluster_shard::{Executor, QueuedTask, Role, Shard, Verdict};
 use super::{
     ExecutorDeps,
     ended::after_call,
-    standby::{verify, verify_close},
+    standby::{verify, verify_child, verify_close},
 };
 use crate::events;
 
@@ -39,6 +39,9 @@ impl Executor for Transfer {
                 Ok(None) => Verdict::Done,
                 Err(verdict) => verdict,
             },
+            (TaskKind::StartChild { initiated_event_id }, Role::Standby) => {
+                verify_child(&self.0.history, shard, task, *initiated_event_id).await
+            }
             (_, Role::Standby) => verify(shard, task).await,
             (_, Role::Active) => self.act(shard, task).await,
         }

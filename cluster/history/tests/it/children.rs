@@ -12,7 +12,7 @@ use proto_messages::temporal::api::{
 
 use crate::world::*;
 
-fn start_child(id: &str) -> Command {
+pub fn start_child(id: &str) -> Command {
     let attributes = StartChildWorkflowExecutionCommandAttributes {
         namespace: "test".into(),
         workflow_id: id.into(),
@@ -41,7 +41,7 @@ fn signal(id: &str) -> Command {
     )
 }
 
-fn id_of(task: &api::PollWorkflowTaskQueueResponse) -> &str {
+pub fn id_of(task: &api::PollWorkflowTaskQueueResponse) -> &str {
     task.workflow_execution
         .as_ref()
         .map_or("", |e| &e.workflow_id)

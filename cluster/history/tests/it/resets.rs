@@ -6,7 +6,10 @@ use proto_messages::{
 };
 use tonic::Code;
 
-use crate::world::*;
+use crate::{
+    children::{id_of, start_child},
+    world::*,
+};
 
 async fn reset(world: &World, finish: i64, request_id: &str) -> Result<String, tonic::Status> {
     let request = api::ResetWorkflowExecutionRequest {
@@ -63,4 +66,39 @@ async fn a_reset_forks_history_ends_the_old_run_and_delivers_signals_again() {
     assert_eq!(in_task(&task).len(), 7);
     world.complete(&task, complete_workflow("")).await.unwrap();
     assert_eq!(kinds(&world.events("reset", &first).await).len(), 9);
+}
+
+#[tokio::test]
+async fn a_child_from_before_the_reset_point_belongs_to_the_new_run() {
+    let world = World::new().await;
+    let first = world.start("reset").await;
+    let task = world.poll().await;
+    world
+        .complete(&task, vec![start_child("child")])
+        .await
+        .unwrap();
+    let (mut child, mut parent) = (world.poll().await, world.poll().await);
+    if id_of(&child) != "child" {
+        std::mem::swap(&mut child, &mut parent);
+    }
+    assert_eq!(in_task(&parent)[5], E::ChildWorkflowExecutionStarted);
+    world.complete(&parent, vec![]).await.unwrap();
+    let second = reset(&world, 9, "r").await.unwrap();
+    assert_eq!(
+        world.close_event("reset", &first).await.event_type(),
+        E::WorkflowExecutionTerminated
+    );
+
+    world.complete(&child, complete_workflow("")).await.unwrap();
+    for _ in 0..5 {
+        let task = world.poll().await;
+        assert_eq!(task.workflow_execution.as_ref().unwrap().run_id, second);
+        if in_task(&task).contains(&E::ChildWorkflowExecutionCompleted) {
+            world.complete(&task, complete_workflow("")).await.unwrap();
+            kinds(&world.events("reset", &second).await);
+            return;
+        }
+        world.complete(&task, vec![]).await.unwrap();
+    }
+    panic!("the child's end did not reach the new run");
 }
