@@ -225,8 +225,7 @@ impl Applier {
             }
             Err(error) => return Err(status::txn(error, &work.key)),
         };
-        self.deliver_again(&at.shard, &at.namespace, &work.key, &absorbed.lost)
-            .await?;
+        self.deliver_again(at, &work.key, &absorbed.lost).await?;
         progress.events += absorbed.events;
         work.batches.drain(..absorbed.batches);
         Ok(if work.batches.is_empty() {

@@ -1,3 +1,5 @@
 //! The parts of replication against each other, over real connections.
 
 mod pulling;
+mod two_clusters;
+mod world;

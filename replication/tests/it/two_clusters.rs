@@ -1,0 +1,219 @@
+//! Runs that cross from one cluster to another, and back, and apart.
+
+use cluster_core::Request;
+use proto_messages::{
+    meridian::replication::v1::{GetShardHistoryDigestsRequest, HistoryDigest},
+    temporal::api::{
+        common::v1::WorkflowExecution, enums::v1::WorkflowExecutionStatus,
+        history::v1::history_event::Attributes,
+    },
+};
+
+use crate::world::{Cluster, NAMESPACE, World, key, outline, until};
+
+const RUN: &str = "0b7e2b30-4c9c-4f6a-9a6c-d4c1a5b0e001";
+const OTHER: &str = "0b7e2b30-4c9c-4f6a-9a6c-d4c1a5b0e002";
+
+async fn digest(cluster: &Cluster, workflow: &str, run: &str) -> HistoryDigest {
+    let shard = cluster.shard(workflow).await.id();
+    let request = GetShardHistoryDigestsRequest {
+        shard_id: shard.get(),
+        namespace_id: NAMESPACE.to_owned(),
+        executions: vec![WorkflowExecution {
+            workflow_id: workflow.to_owned(),
+            run_id: run.to_owned(),
+        }],
+    };
+    cluster
+        .client
+        .get_shard_history_digests(request)
+        .await
+        .unwrap()
+        .digests
+        .remove(0)
+}
+
+async fn equal(world: &World, workflow: &str, run: &str) {
+    until("histories are equal", || async {
+        let (west, east) = (
+            digest(&world.west, workflow, run).await,
+            digest(&world.east, workflow, run).await,
+        );
+        west.found && west == east
+    })
+    .await;
+}
+
+fn signals(events: &[proto_messages::temporal::api::history::v1::HistoryEvent]) -> Vec<String> {
+    let name = |attributes: &Attributes| match attributes {
+        Attributes::WorkflowExecutionSignaledEventAttributes(a) => Some(a.signal_name.clone()),
+        _ => None,
+    };
+    events
+        .iter()
+        .filter_map(|e| e.attributes.as_ref().and_then(name))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_one_cluster_writes_the_other_has() {
+    // Four shards to two: every workflow finds its shard.
+    let world = World::new(4, 2).await;
+    let pulling = world.connect().await;
+    for n in 0..8 {
+        let (workflow, run) = (format!("wf-{n}"), format!("{}{n}", &RUN[..35]));
+        world.west.start(&workflow, &run).await;
+        world.west.signal(&workflow, &run, "one").await;
+        equal(&world, &workflow, &run).await;
+        assert_eq!(world.east.current(&workflow).await, Some(run));
+    }
+    let close = Request::Terminate {
+        reason: "done".to_owned(),
+        details: None,
+        identity: "me".to_owned(),
+        only_from_parent: None,
+        first_execution_run_id: Default::default(),
+    };
+    let run = format!("{}0", &RUN[..35]);
+    world.west.ask(&key("wf-0", &run), close).await;
+    equal(&world, "wf-0", &run).await;
+    let status = world.east.read("wf-0", &run, |run| run.hot.status).await;
+    assert_eq!(status, Some(WorkflowExecutionStatus::Terminated));
+    drop(pulling);
+}
+
+#[tokio::test]
+async fn a_run_that_began_before_the_streams_is_fetched() {
+    let world = World::new(1, 1).await;
+    world.west.start("wf", RUN).await;
+    for n in 0..5 {
+        world.west.signal("wf", RUN, &n.to_string()).await;
+    }
+    let pulling = world.connect().await;
+    assert!(
+        world.east.read("wf", RUN, |_| ()).await.is_none(),
+        "a new client gets no backlog"
+    );
+    world.west.signal("wf", RUN, "last").await;
+    equal(&world, "wf", RUN).await;
+    assert_eq!(signals(&world.east.history("wf", RUN).await).len(), 6);
+    drop(pulling);
+}
+
+#[tokio::test]
+async fn a_planned_failover_goes_on_in_one_line() {
+    let world = World::new(1, 1).await;
+    let pulling = world.connect().await;
+    world.west.start("wf", RUN).await;
+    world.west.start_task("wf", RUN, 2).await;
+    world.west.signal("wf", RUN, "buffered").await;
+    equal(&world, "wf", RUN).await;
+    world.fail_over("east", 2);
+    world.east.signal("wf", RUN, "there").await;
+    equal(&world, "wf", RUN).await;
+    world.fail_over("west", 11);
+    world.west.signal("wf", RUN, "back").await;
+    equal(&world, "wf", RUN).await;
+    let history = world.west.history("wf", RUN).await;
+    let versions: Vec<_> = history.iter().map(|e| e.version).collect();
+    assert!(versions.is_sorted(), "{:?}", outline(&history));
+    assert_eq!(versions.last(), Some(&11));
+    // What west had buffered when it was left is not lost.
+    until("the buffered signal is delivered", || async {
+        let mut names = signals(&world.west.history("wf", RUN).await);
+        names.sort();
+        names == ["back", "buffered", "there"]
+    })
+    .await;
+    equal(&world, "wf", RUN).await;
+    drop(pulling);
+}
+
+#[tokio::test]
+async fn after_a_partition_the_higher_version_wins_and_signals_survive() {
+    let world = World::new(1, 1).await;
+    let (west, east) = world.connect().await;
+    world.west.start("wf", RUN).await;
+    world.west.signal("wf", RUN, "shared").await;
+    equal(&world, "wf", RUN).await;
+    west.stop().await;
+    east.stop().await;
+
+    // West goes on without knowing; east takes over.
+    world.west.signal("wf", RUN, "west-1").await;
+    world.west.signal("wf", RUN, "west-2").await;
+    world
+        .east
+        .registry
+        .set(vec![crate::world::namespace("east", 2)]);
+    world.east.signal("wf", RUN, "east").await;
+
+    world.fail_over("east", 2);
+    let pulling = world.connect().await;
+    until("the losing signals are delivered again", || async {
+        let mut names = signals(&world.east.history("wf", RUN).await);
+        names.sort();
+        names == ["east", "shared", "west-1", "west-2"]
+    })
+    .await;
+    equal(&world, "wf", RUN).await;
+    let history = world.west.history("wf", RUN).await;
+    assert!(history.iter().all(|e| e.version == 1 || e.version == 2));
+    assert_eq!(history.last().map(|e| e.version), Some(2));
+    // Both keep the losing branch, and agree on where the two part.
+    let branches = |run: &cluster_core::Workflow| {
+        let mut branches: Vec<_> = run
+            .versions
+            .histories
+            .iter()
+            .map(|h| {
+                h.items
+                    .iter()
+                    .map(|i| (i.event_id.get(), i.version.get()))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        branches.sort();
+        branches
+    };
+    let (west, east) = (
+        world.west.read("wf", RUN, branches).await.unwrap(),
+        world.east.read("wf", RUN, branches).await.unwrap(),
+    );
+    assert_eq!(west, east);
+    assert_eq!(west.len(), 2, "{west:?}");
+    drop(pulling);
+}
+
+#[tokio::test]
+async fn of_two_runs_of_one_workflow_id_one_stays() {
+    let world = World::new(1, 1).await;
+    let (west, east) = world.connect().await;
+    west.stop().await;
+    east.stop().await;
+    world.west.start("wf", RUN).await;
+    world.west.signal("wf", RUN, "lost").await;
+    world
+        .east
+        .registry
+        .set(vec![crate::world::namespace("east", 2)]);
+    world.east.start("wf", OTHER).await;
+
+    world.fail_over("east", 2);
+    let pulling = world.connect().await;
+    equal(&world, "wf", OTHER).await;
+    equal(&world, "wf", RUN).await;
+    for cluster in [&world.west, &world.east] {
+        assert_eq!(cluster.current("wf").await.as_deref(), Some(OTHER));
+        let loser = cluster
+            .read("wf", RUN, |run| (run.is_running(), run.hot.status))
+            .await;
+        assert_eq!(loser, Some((false, WorkflowExecutionStatus::Terminated)));
+    }
+    until("the signal reaches the run that stays", || async {
+        signals(&world.west.history("wf", OTHER).await) == ["lost"]
+    })
+    .await;
+    equal(&world, "wf", OTHER).await;
+    drop(pulling);
+}

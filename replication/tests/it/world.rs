@@ -1,0 +1,355 @@
+//! Two clusters in one process, each with shards on a store in memory, its services on a port of its own,
+//! and pullers that can be stopped and started like a network.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use cluster_core::{Request, Start, Workflow, request::Signal};
+use cluster_membership::{Member, Membership, Role};
+use cluster_rpc::{ChannelOptions, Channels, ReplicationClient, Security};
+use cluster_runtime::{Metrics, Settings, SystemClock, Tasks};
+use cluster_shard::{CurrentChange, ReadError, Shard, Shards, ShardsDeps, ShardsOptions, Txn};
+use namespaces::{ClusterInfo, Clusters, Manager, ManagerOptions, Namespace, Registry};
+use prost::Message;
+use proto_ids::{NamespaceId, RunId, RunKey};
+use proto_messages::temporal::api::{
+    common::v1::WorkflowType,
+    history::v1::{History, HistoryEvent},
+    taskqueue::v1::TaskQueue,
+    workflowservice::v1::StartWorkflowExecutionRequest,
+};
+use proto_services::temporal::server::api::adminservice::v1::admin_service_server::AdminServiceServer;
+use replication::{
+    dead_letters::DeadLetters,
+    namespaces::Refresher,
+    puller::{PullerDeps, Pullers},
+    remotes::Remotes,
+    service::{HostDeps, ReplicationHost},
+};
+use schema_store::memory::MemoryStore;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+pub const NAMESPACE: &str = "3a4c8d6e-90c2-4b61-8d3a-7d7f0c6b2a11";
+
+pub struct Cluster {
+    pub shards: Shards,
+    pub host: Arc<ReplicationHost>,
+    pub client: ReplicationClient,
+    pub registry: Registry,
+    pub letters: DeadLetters,
+    remotes: Remotes,
+    membership: Membership,
+    tasks: Tasks,
+}
+
+pub struct World {
+    pub west: Cluster,
+    pub east: Cluster,
+}
+
+/// Streams into one cluster; they end when it is dropped.
+pub struct Pulling(Tasks);
+
+fn info(name: &str, number: i64, shard_count: i32, address: String) -> ClusterInfo {
+    ClusterInfo {
+        name: name.into(),
+        initial_failover_version: number,
+        failover_version_increment: 10,
+        shard_count,
+        address,
+        connection_enabled: true,
+        ..Default::default()
+    }
+}
+
+pub fn namespace(active: &str, version: i64) -> Namespace {
+    Namespace {
+        id: NAMESPACE.into(),
+        name: "orders".into(),
+        state: 1,
+        is_global: true,
+        active_cluster: active.into(),
+        clusters: vec!["west".into(), "east".into()],
+        failover_version: version.into(),
+        retention: Duration::from_secs(86_400),
+        ..Default::default()
+    }
+}
+
+async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) -> Cluster {
+    let at = listener.local_addr().unwrap();
+    let tasks = Tasks::new(own.name.to_string());
+    let store = MemoryStore::new().store();
+    let clock = SystemClock::shared();
+    let membership = Membership::alone(Member {
+        id: own.name.to_string(),
+        gossip: at,
+        roles: Role::ALL.into_iter().map(|role| (role, at)).collect(),
+        incarnation: 1,
+    });
+    let registry = Registry::fixed(vec![namespace("west", 1)]);
+    let shard_count = own.shard_count;
+    let name = own.name.clone();
+    let clusters = Clusters::fixed(own, vec![other]);
+    let options = ShardsOptions {
+        shard_count,
+        ..Default::default()
+    };
+    let shards = Shards::start(
+        options,
+        ShardsDeps {
+            store: store.clone(),
+            membership: membership.clone(),
+            registry: registry.clone(),
+            clusters: clusters.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            settings: Settings::new(),
+            metrics: Metrics::new(),
+        },
+    );
+    let manager = Manager::new(
+        ManagerOptions {
+            master_cluster: "west".into(),
+        },
+        store.namespace.clone(),
+        registry.clone(),
+        clusters.clone(),
+        clock.clone(),
+    );
+    let channels = Channels::new(Security::Plain, ChannelOptions::between_clusters());
+    let remotes = Remotes::new(clusters.clone(), channels);
+    let host = ReplicationHost::new(HostDeps {
+        shards: shards.clone(),
+        registry: registry.clone(),
+        clusters,
+        remotes: remotes.clone(),
+        refresher: Refresher::new(remotes.clone(), manager),
+        clock,
+        settings: Settings::new(),
+        tasks: tasks.clone(),
+        address: at.to_string(),
+    });
+    let client = ReplicationClient::local(shard_count);
+    client.set_local(host.clone(), host.clone());
+    tokio::spawn(
+        Server::builder()
+            .add_service(AdminServiceServer::from_arc(host.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let letters = DeadLetters::new(store.queue, name);
+    Cluster {
+        shards,
+        host,
+        client,
+        registry,
+        letters,
+        remotes,
+        membership,
+        tasks,
+    }
+}
+
+impl World {
+    /// West with `west` shards and east with `east`; the namespace is active in west. Nothing is pulled yet.
+    pub async fn new(west: i32, east: i32) -> Self {
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let (at_west, at_east) = (bind().await.unwrap(), bind().await.unwrap());
+        let address = |l: &TcpListener| l.local_addr().unwrap().to_string();
+        let west_info = info("west", 1, west, address(&at_west));
+        let east_info = info("east", 2, east, address(&at_east));
+        Self {
+            west: cluster(at_west, west_info.clone(), east_info.clone()).await,
+            east: cluster(at_east, east_info, west_info).await,
+        }
+    }
+
+    pub fn fail_over(&self, active: &str, version: i64) {
+        for cluster in [&self.west, &self.east] {
+            cluster.registry.set(vec![namespace(active, version)]);
+        }
+    }
+
+    /// Streams both ways, and the first of their messages.
+    pub async fn connect(&self) -> (Pulling, Pulling) {
+        (self.west.pull().await, self.east.pull().await)
+    }
+}
+
+impl Cluster {
+    /// Starts to pull, and waits until all streams stand.
+    pub async fn pull(&self) -> Pulling {
+        let tasks = self.tasks.child("pulling");
+        let pullers = Pullers::start(PullerDeps {
+            remotes: self.remotes.clone(),
+            membership: self.membership.clone(),
+            replication: self.client.clone(),
+            dead_letters: self.letters.clone(),
+            clock: SystemClock::shared(),
+            settings: Settings::new(),
+            tasks: tasks.clone(),
+        });
+        until("streams stand", || async {
+            let all = pullers.status();
+            !all.is_empty() && all.iter().all(|s| s.connected)
+        })
+        .await;
+        Pulling(tasks)
+    }
+
+    pub async fn shard(&self, workflow: &str) -> Shard {
+        let (namespace, workflow) = (NAMESPACE.into(), workflow.into());
+        self.shards
+            .for_workflow(&namespace, &workflow)
+            .await
+            .unwrap()
+    }
+
+    pub async fn start(&self, workflow: &str, run: &str) {
+        let key = key(workflow, run);
+        let request = StartWorkflowExecutionRequest {
+            workflow_id: workflow.to_owned(),
+            workflow_type: Some(WorkflowType {
+                name: "type".to_owned(),
+            }),
+            task_queue: Some(TaskQueue {
+                name: "queue".to_owned(),
+                ..Default::default()
+            }),
+            request_id: run.to_owned(),
+            ..Default::default()
+        };
+        let shard = self.shard(workflow).await;
+        let started = shard
+            .transact(
+                &key.namespace_id,
+                &key.workflow_id,
+                async |txn: &mut Txn| {
+                    let moment = txn.moment();
+                    let start = Start {
+                        key: key.clone(),
+                        request: Box::new(request),
+                        ..Default::default()
+                    };
+                    let (run, outcome) = Workflow::start(start, &moment.given())
+                        .map_err(|refusal| format!("{refusal:?}"))?;
+                    txn.insert(run, outcome.events, outcome.tasks, CurrentChange::Become)
+                        .map_err(|e| e.to_string())
+                },
+            )
+            .await;
+        started.unwrap();
+    }
+
+    pub async fn ask(&self, key: &RunKey, request: Request) {
+        let shard = self.shard(key.workflow_id.as_str()).await;
+        let done = shard
+            .update(key, |run, given| Ok((run.handle(request, given)?, ())))
+            .await;
+        done.unwrap();
+    }
+
+    pub async fn signal(&self, workflow: &str, run: &str, name: &str) {
+        let signal = Signal {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let request = Request::Signal {
+            signal,
+            only_from_parent: None,
+        };
+        self.ask(&key(workflow, run), request).await;
+    }
+
+    pub async fn start_task(&self, workflow: &str, run: &str, scheduled: i64) {
+        let request = Request::StartWorkflowTask {
+            scheduled_event_id: scheduled.into(),
+            attempt: 0,
+            request_id: format!("poll-{scheduled}"),
+            identity: "worker".to_owned(),
+            task_queue: TaskQueue::default(),
+            build_id: String::new(),
+        };
+        self.ask(&key(workflow, run), request).await;
+    }
+
+    pub async fn read<T>(
+        &self,
+        workflow: &str,
+        run: &str,
+        f: impl FnOnce(&Workflow) -> T,
+    ) -> Option<T> {
+        match self
+            .shard(workflow)
+            .await
+            .read(&key(workflow, run), f)
+            .await
+        {
+            Ok(value) => Some(value),
+            Err(ReadError::NotFound) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub async fn current(&self, workflow: &str) -> Option<String> {
+        let shard = self.shard(workflow).await;
+        let current = shard
+            .current(&NAMESPACE.into(), &workflow.into())
+            .await
+            .unwrap();
+        current.map(|record| record.run_id.to_string())
+    }
+
+    /// Events of a run's current branch.
+    pub async fn history(&self, workflow: &str, run: &str) -> Vec<HistoryEvent> {
+        let shard = self.shard(workflow).await;
+        let page = shard
+            .history(&key(workflow, run), None, 1.into(), i64::MAX.into(), 10_000)
+            .await
+            .unwrap();
+        let batches = page.batches.into_iter();
+        batches
+            .flat_map(|b| History::decode(b.data).unwrap().events)
+            .collect()
+    }
+}
+
+impl Pulling {
+    /// The network breaks.
+    pub async fn stop(self) {
+        assert!(self.0.shutdown(Duration::from_secs(5)).await);
+    }
+}
+
+pub fn key(workflow: &str, run: &str) -> RunKey {
+    RunKey {
+        namespace_id: NamespaceId::new(NAMESPACE),
+        workflow_id: workflow.into(),
+        run_id: RunId::new(run),
+    }
+}
+
+/// Waits for a condition, for at most as long as a broken test may take.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+    let waiting = async {
+        while !check().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("in vain waited until {what}"));
+}
+
+/// What a history holds, without what each cluster sets for itself.
+pub fn outline(events: &[HistoryEvent]) -> Vec<(i64, i64, String)> {
+    let name = |e: &HistoryEvent| {
+        let name = e.event_type().as_str_name();
+        name.trim_start_matches("EVENT_TYPE_").to_owned()
+    };
+    events
+        .iter()
+        .map(|e| (e.event_id, e.version, name(e)))
+        .collect()
+}
