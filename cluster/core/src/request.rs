@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use proto_ids::{EventId, RunId, RunKey, Timestamp};
 use proto_messages::temporal::api::{
-    common::v1::{Header, Payloads, WorkflowExecution},
+    common::v1::{Header, Link, Payloads, WorkflowExecution},
     enums::v1::{
         CancelExternalWorkflowExecutionFailedCause, ContinueAsNewInitiator,
         ResetReapplyExcludeType, SignalExternalWorkflowExecutionFailedCause,
@@ -104,6 +104,8 @@ pub struct Signal {
     pub external: Option<WorkflowExecution>,
     /// Do not schedule a workflow task for it.
     pub skip_workflow_task: bool,
+    /// What the sender wants its event linked to.
+    pub links: Vec<Link>,
 }
 
 /// What is asked of an existing run.
@@ -128,6 +130,8 @@ pub enum Request {
         external: Option<(WorkflowExecution, EventId)>,
         /// Refuse unless the asker is this run's parent.
         child_only: bool,
+        /// What the asker wants its event linked to.
+        links: Vec<Link>,
     },
     /// Terminate the run.
     Terminate {
@@ -141,6 +145,8 @@ pub enum Request {
         only_from_parent: Option<WorkflowExecution>,
         /// Refuse when the chain's first run is another one; empty for any.
         first_execution_run_id: RunId,
+        /// What the asker wants its event linked to.
+        links: Vec<Link>,
     },
     /// A worker takes the workflow task.
     StartWorkflowTask {

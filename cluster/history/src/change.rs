@@ -68,6 +68,7 @@ pub fn terminate(reason: String) -> Request {
         identity: IDENTITY.to_owned(),
         only_from_parent: None,
         first_execution_run_id: Default::default(),
+        links: Vec::new(),
     }
 }
 

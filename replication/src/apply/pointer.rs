@@ -126,6 +126,7 @@ async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Res
         identity: SERVER_IDENTITY.to_owned(),
         only_from_parent: None,
         first_execution_run_id: RunId::default(),
+        links: Vec::new(),
     };
     match run.handle(request, &given) {
         Ok(outcome) => {

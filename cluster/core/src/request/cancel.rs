@@ -2,7 +2,8 @@
 
 use proto_ids::EventId;
 use proto_messages::temporal::api::{
-    common::v1::WorkflowExecution, history::v1::WorkflowExecutionCancelRequestedEventAttributes,
+    common::v1::{Link, WorkflowExecution},
+    history::v1::WorkflowExecutionCancelRequestedEventAttributes,
 };
 
 use crate::{Refusal, Reply, Workflow, event::Attributes, turn::Turn};
@@ -14,6 +15,7 @@ pub(super) struct Cancel {
     pub(super) request_id: String,
     pub(super) external: Option<(WorkflowExecution, EventId)>,
     pub(super) child_only: bool,
+    pub(super) links: Vec<Link>,
 }
 
 pub(super) fn cancel(turn: &mut Turn<'_>, cancel: Cancel) -> Result<(), Refusal> {
@@ -34,14 +36,16 @@ pub(super) fn cancel(turn: &mut Turn<'_>, cancel: Cancel) -> Result<(), Refusal>
     }
     turn.wf.check_room(turn.given.policy)?;
     let (external_workflow_execution, initiated) = cancel.external.unzip();
-    turn.record(Attributes::WorkflowExecutionCancelRequestedEventAttributes(
+    let mut event = turn.event(Attributes::WorkflowExecutionCancelRequestedEventAttributes(
         WorkflowExecutionCancelRequestedEventAttributes {
             cause: cancel.reason,
             external_initiated_event_id: initiated.unwrap_or_default().get(),
             external_workflow_execution,
             identity: cancel.identity,
         },
-    ))?;
+    ));
+    event.links = cancel.links;
+    turn.record_event(event)?;
     turn.wf.hot.cancel_request = Some(cancel.request_id);
     turn.schedule()
 }

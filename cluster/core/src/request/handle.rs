@@ -64,8 +64,10 @@ fn decide(mut turn: Turn<'_>, request: Request) -> Result<Outcome, Refusal> {
             request_id,
             external,
             child_only,
+            links,
         } => {
             let cancel = cancel::Cancel {
+                links,
                 reason,
                 identity,
                 request_id,
@@ -80,9 +82,10 @@ fn decide(mut turn: Turn<'_>, request: Request) -> Result<Outcome, Refusal> {
             identity,
             only_from_parent,
             first_execution_run_id,
+            links,
         } => {
             terminate::allowed(t.wf, only_from_parent.as_ref(), &first_execution_run_id)?;
-            terminate::terminate(t, reason, details, identity)?
+            terminate::terminate_linked(t, reason, details, identity, links)?
         }
         Request::StartWorkflowTask {
             scheduled_event_id,

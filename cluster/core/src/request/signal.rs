@@ -1,7 +1,8 @@
 //! A signal arrives.
 
 use proto_messages::temporal::api::{
-    common::v1::WorkflowExecution, history::v1::WorkflowExecutionSignaledEventAttributes,
+    common::v1::WorkflowExecution,
+    history::v1::{HistoryEvent, WorkflowExecutionSignaledEventAttributes},
 };
 
 use super::{Signal, cancel::is_parent};
@@ -25,12 +26,13 @@ pub(super) fn signal(
     }
     turn.wf.check_room(turn.given.policy)?;
     let skip = signal.skip_workflow_task;
-    turn.record(signaled(signal))?;
+    turn.record_event(signaled(turn, signal))?;
     if skip { Ok(()) } else { turn.schedule() }
 }
 
-/// The attributes of a signal's event.
-pub(super) fn signaled(signal: Signal) -> Attributes {
+/// A signal's event.
+pub(super) fn signaled(turn: &Turn<'_>, signal: Signal) -> HistoryEvent {
+    let links = signal.links;
     #[expect(deprecated, reason = "replayed by clusters that still read it")]
     let attributes = WorkflowExecutionSignaledEventAttributes {
         signal_name: signal.name,
@@ -41,5 +43,9 @@ pub(super) fn signaled(signal: Signal) -> Attributes {
         external_workflow_execution: signal.external,
         request_id: signal.request_id,
     };
-    Attributes::WorkflowExecutionSignaledEventAttributes(attributes)
+    let attributes = Attributes::WorkflowExecutionSignaledEventAttributes(attributes);
+    HistoryEvent {
+        links,
+        ..turn.event(attributes)
+    }
 }

@@ -58,7 +58,8 @@ fn first_events(
     turn.write_event(event)?;
     turn.wf.start.request_id = request_id;
     if let Some(signal) = signal {
-        turn.write(signaled(signal))?;
+        let event = signaled(&turn, signal);
+        turn.write_event(event)?;
     }
     if backoff.is_zero() && !held {
         turn.schedule_now()?;

@@ -2,7 +2,7 @@
 
 use proto_ids::RunId;
 use proto_messages::temporal::api::{
-    common::v1::{Payloads, WorkflowExecution},
+    common::v1::{Link, Payloads, WorkflowExecution},
     enums::v1::WorkflowTaskFailedCause,
     history::v1::WorkflowExecutionTerminatedEventAttributes,
 };
@@ -33,14 +33,26 @@ pub(super) fn terminate(
     details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
+    terminate_linked(turn, reason, details, identity, Vec::new())
+}
+
+/// [`terminate`] with links on the event.
+pub(super) fn terminate_linked(
+    turn: &mut Turn<'_>,
+    reason: String,
+    details: Option<Payloads>,
+    identity: String,
+    links: Vec<Link>,
+) -> Result<(), Refusal> {
     workflow_task::fail_in_flight(turn, WorkflowTaskFailedCause::ForceCloseCommand)?;
     turn.flush();
-    turn.write(Attributes::WorkflowExecutionTerminatedEventAttributes(
+    let mut event = turn.event(Attributes::WorkflowExecutionTerminatedEventAttributes(
         WorkflowExecutionTerminatedEventAttributes {
             reason,
             details,
             identity,
         },
-    ))?;
-    Ok(())
+    ));
+    event.links = links;
+    turn.write_event(event).map(|_| ())
 }

@@ -266,6 +266,7 @@ fn request(step: &Step, run: &mut Run) -> Option<Request> {
             request_id: "c".into(),
             external: None,
             child_only: false,
+            links: Vec::new(),
         },
         Step::Terminate => Request::Terminate {
             reason: "why".into(),
@@ -273,6 +274,7 @@ fn request(step: &Step, run: &mut Run) -> Option<Request> {
             identity,
             only_from_parent: None,
             first_execution_run_id: RunId::default(),
+            links: Vec::new(),
         },
         Step::Poll => Request::StartWorkflowTask {
             scheduled_event_id: task.scheduled_event_id,

@@ -198,6 +198,7 @@ fn cancellation_is_asked_for_once() {
         request_id: request_id.into(),
         external: None,
         child_only: false,
+        links: Vec::new(),
     };
     let mut run = Run::new();
     run.must(cancel("one")).must(cancel("one"));

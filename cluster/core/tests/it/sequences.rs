@@ -240,6 +240,7 @@ fn termination_settles_what_is_in_flight() {
         identity: "me".into(),
         only_from_parent: None,
         first_execution_run_id: RunId::default(),
+        links: Vec::new(),
     };
     let mut run = Run::new();
     run.poll().signal("waits").must(terminate());

@@ -25,6 +25,7 @@ pub async fn cancel(
             .external_execution
             .map(|execution| (execution, initiated)),
         child_only: request.child_workflow_only,
+        links: public.links,
     };
     let chain = public.first_execution_run_id;
     let decided = engine.update(&shard, &key, |wf, given| {

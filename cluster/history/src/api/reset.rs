@@ -231,6 +231,7 @@ async fn end(
             identity: RESETTER.to_owned(),
             only_from_parent: None,
             first_execution_run_id: RunId::default(),
+            links: Vec::new(),
         };
         change::within(txn, run_id, request)
             .await

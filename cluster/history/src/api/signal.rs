@@ -26,6 +26,7 @@ pub async fn signal(
         request_id: public.request_id,
         external: request.external_execution,
         skip_workflow_task: false,
+        links: public.links,
     };
     engine
         .ask(

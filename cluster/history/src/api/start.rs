@@ -95,6 +95,7 @@ pub async fn signal_with_start(
         request_id: ask.request_id.clone(),
         external: None,
         skip_workflow_task: false,
+        links: ask.links.clone(),
     };
     let use_existing = WorkflowIdConflictPolicy::UseExisting;
     let mut wish = Wish::new(engine, key, answer::start_request(ask), None, use_existing);

@@ -25,6 +25,7 @@ pub async fn terminate(
         identity: public.identity,
         only_from_parent,
         first_execution_run_id: RunId::from(public.first_execution_run_id),
+        links: public.links,
     };
     engine.ask(&key, ask).await?;
     engine.queries.unblock(&key);
