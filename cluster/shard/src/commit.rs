@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{error::ShardError, load::Entry, notify::RunProgress, queue::Homed, shard::Shard};
 
+mod batch;
 mod lane;
 mod merge;
 mod resolve;

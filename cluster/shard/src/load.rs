@@ -228,6 +228,9 @@ impl Locked {
         }
         let epoch = self.entry.epoch();
         if self.cached.reload || self.cached.epoch != epoch {
+            if !self.cached.reload {
+                self.revive_lost();
+            }
             *self.cached = Cached {
                 epoch,
                 ..Cached::default()
@@ -239,6 +242,12 @@ impl Locked {
     /// by [`Shard::revive`].
     pub(crate) fn suspect(&mut self) {
         self.cached.reload = true;
+        self.revive_lost();
+    }
+
+    /// What runs owe has to be found again when tasks of theirs may be done on the ground of state that is
+    /// dropped now.
+    fn revive_lost(&self) {
         let lossy = self.cached.runs.iter().filter(|s| s.ahead);
         let runs = lossy.map(|s| s.workflow.key.run_id.clone()).collect();
         self.shard.revive(self.entry.clone(), runs);

@@ -5,26 +5,14 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use cluster_runtime::{CancellationToken, retry};
 use parking_lot::Mutex;
-use schema_store::{
-    CommitError,
-    execution::{CommitBatch, Fence, OutboxRow, ShardProgress, TimerRow},
-};
+use schema_store::CommitError;
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
 
-use super::{
-    Failure, Progress, Unit, Write,
-    merge::{Merged, merge},
-    resolve::Settled,
-};
-use crate::{
-    host::Host,
-    queue::{Home, QueuedTask},
-    record,
-    shard::Shard,
-};
+use super::{Failure, Progress, Unit, Write, batch::Prepared, merge::merge, resolve::Settled};
+use crate::host::Host;
 
 /// Pauses while the store cannot be reached.
 const PAUSES: retry::Policy =
@@ -44,6 +32,7 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct Inbox {
     units: VecDeque<Unit>,
+    writes: usize,
     bytes: usize,
 }
 
@@ -61,23 +50,6 @@ pub(crate) struct Driver {
     pub(super) host: Arc<Host>,
     pub(super) seq: i64,
     pauses: retry::Pauses,
-}
-
-/// A batch with what follows when it is stored.
-pub(super) struct Prepared {
-    batch: CommitBatch,
-    pub(super) shards: Vec<Shard>,
-    effects: Vec<Effect>,
-    count: usize,
-}
-
-/// What follows for one run.
-struct Effect {
-    shard: Shard,
-    tasks: Vec<(QueuedTask, Home)>,
-    rehomed: Vec<crate::queue::Homed>,
-    history: Vec<schema_store::execution::HistoryNode>,
-    ended: bool,
 }
 
 impl Lane {
@@ -100,12 +72,13 @@ impl Lane {
     /// Whether another write may come. Asked before a decision is made, so that a full lane costs nothing.
     pub(crate) fn has_room(&self) -> bool {
         let inbox = self.inbox.lock();
-        inbox.units.len() < self.capacity && inbox.bytes < self.capacity_bytes
+        inbox.writes < self.capacity && inbox.bytes < self.capacity_bytes
     }
 
     pub(crate) fn push(&self, unit: Unit) {
         let mut inbox = self.inbox.lock();
         if let Unit::Write(write) = &unit {
+            inbox.writes += 1;
             inbox.bytes += write.bytes;
         }
         inbox.units.push_back(unit);
@@ -148,6 +121,7 @@ impl Lane {
                 None => break,
             }
         }
+        inbox.writes = inbox.writes.saturating_sub(taken.writes.len());
         inbox.bytes = inbox.bytes.saturating_sub(bytes);
         taken
     }
@@ -314,103 +288,6 @@ impl Driver {
         }
     }
 
-    /// Gives tasks their ids and builds the batch. Fails when a shard's range has no more ids; it has a new
-    /// range then, or is lost.
-    async fn prepare(&mut self, parts: Vec<Merged>, progress: &[Progress]) -> Result<Prepared, ()> {
-        let mut prepared = Prepared {
-            batch: CommitBatch {
-                lane: self.lane.name.clone(),
-                ..CommitBatch::default()
-            },
-            shards: Vec::new(),
-            effects: Vec::with_capacity(parts.len()),
-            count: parts.len(),
-        };
-        let now = self.host.now();
-        let near = now.plus(self.host.options.near_timer);
-        for mut part in parts {
-            let first = match part.shard.0.lease.take(part.tasks.len()) {
-                Ok(first) => first,
-                Err(_) => {
-                    prepared.abort();
-                    let _ = self.renew(&part.shard).await;
-                    return Err(());
-                }
-            };
-            prepared.fence(&part.shard);
-            let mut outbox = Vec::new();
-            let mut tasks = Vec::with_capacity(part.tasks.len());
-            for (n, (task, at)) in part.tasks.into_iter().enumerate() {
-                let task_id = proto_ids::TaskId::new(first.get() + n as i64);
-                let far = task.fire_at.filter(|fire_at| *fire_at > near);
-                let queued = QueuedTask {
-                    task_id,
-                    run: part.update.key.clone(),
-                    task,
-                    at,
-                };
-                let home = match far {
-                    Some(fire_at) => {
-                        let data = record::encode_tasks(&queued.run, &[&queued]);
-                        part.update.timers.push(TimerRow {
-                            fire_at,
-                            task_id,
-                            data,
-                        });
-                        Home::Row(fire_at)
-                    }
-                    None => Home::Outbox,
-                };
-                tasks.push((queued, home));
-            }
-            outbox.extend(
-                tasks
-                    .iter()
-                    .filter(|(_, h)| *h == Home::Outbox)
-                    .map(|(q, _)| q),
-            );
-            if let (Some(low), Some(high)) = (outbox.first(), outbox.last()) {
-                part.update.outbox.push(OutboxRow {
-                    first_task_id: low.task_id,
-                    last_task_id: high.task_id,
-                    data: record::encode_tasks(&part.update.key, &outbox),
-                });
-            }
-            for homed in &part.rehomed {
-                part.update.timers.push(TimerRow {
-                    fire_at: homed.fire_at,
-                    task_id: homed.task.task_id,
-                    data: record::encode_tasks(&homed.task.run, &[homed.task.as_ref()]),
-                });
-            }
-            part.shard.0.queues.register(&tasks, &part.rehomed);
-            prepared.effects.push(Effect {
-                history: part.shard.0.tail.wants(&part.update.history),
-                ended: matches!(part.update.row, schema_store::execution::RowWrite::Delete),
-                shard: part.shard,
-                tasks,
-                rehomed: part.rehomed,
-            });
-            prepared.batch.updates.push(part.update);
-        }
-        for p in progress {
-            prepared.fence(&p.shard);
-            prepared
-                .batch
-                .progress
-                .retain(|other| other.shard != p.shard.id());
-            prepared.batch.progress.push(ShardProgress {
-                shard: p.shard.id(),
-                state: p.state.clone(),
-                trim_outbox: p.trim_outbox,
-                trim_timers: p.trim_timers,
-            });
-        }
-        self.seq += 1;
-        prepared.batch.seq = self.seq;
-        Ok(prepared)
-    }
-
     async fn commit(&mut self, mut prepared: Prepared) -> Settled {
         let meters = &self.host.meters;
         let count = prepared.count;
@@ -490,47 +367,4 @@ fn give_up(progress: &mut Vec<Progress>, which: impl Fn(&Progress) -> bool) {
         }
         !goes
     });
-}
-
-impl Prepared {
-    fn fence(&mut self, shard: &Shard) {
-        if self.shards.iter().any(|s| s.id() == shard.id()) {
-            return;
-        }
-        let fence = Fence {
-            shard: shard.id(),
-            range: shard.range(),
-        };
-        self.batch.fences.push(fence);
-        self.shards.push(shard.clone());
-    }
-
-    /// The batch is stored: tasks go to their queues.
-    fn follow(self) {
-        for effect in self.effects {
-            let shard = effect.shard;
-            shard
-                .0
-                .tail
-                .extend(&shard.0.host, effect.history, effect.ended);
-            let moved = !effect.rehomed.is_empty();
-            shard
-                .0
-                .queues
-                .committed(&shard, effect.tasks, effect.rehomed);
-            if moved {
-                shard.mark();
-            }
-        }
-        for shard in &self.shards {
-            shard.0.queues.publish();
-        }
-    }
-
-    /// The batch is not stored: ids that were registered are free.
-    fn abort(&self) {
-        for effect in &self.effects {
-            effect.shard.0.queues.abort(&effect.tasks, &effect.rehomed);
-        }
-    }
 }

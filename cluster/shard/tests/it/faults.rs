@@ -14,7 +14,6 @@ use proto_ids::{NamespaceId, RunKey, ShardId, TaskId, Timestamp, WorkflowId};
 use schema_store::{
     CommitError, Store, StoreError,
     execution::{CommitBatch, CurrentRecord, ExecutionStore, OutboxRow, RunRecord, TimerRow},
-    memory::MemoryStore,
 };
 use tokio::sync::Semaphore;
 
@@ -49,8 +48,8 @@ pub struct Faults {
 const OPEN: usize = 1 << 20;
 
 impl Faults {
-    pub fn new(memory: &MemoryStore) -> (Arc<Self>, Store) {
-        let mut store = memory.store();
+    pub fn new(base: &Store) -> (Arc<Self>, Store) {
+        let mut store = base.clone();
         let faults = Arc::new(Self {
             inner: store.execution.clone(),
             next: Mutex::default(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cluster_core::TaskKind;
+use futures::future::join_all;
 use proto_ids::{EventId, RunKey, ShardId, TaskId};
 
 use crate::world::{NS, World, at_once, key, stays_pending, until};
@@ -98,6 +99,64 @@ async fn started_is_written_behind() {
         10,
     );
     assert_eq!(rows.await.unwrap().len(), 1);
+}
+
+/// The same over a real database: what was answered is there, what was owed is done, a timer fires.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_what_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = crate::world::quick();
+    options.near_timer = Duration::from_millis(50);
+    options.lanes = 2;
+    let sqlite = schema_sql::Sqlite {
+        path: folder.path().join("store.db"),
+        ephemeral: false,
+        readers: 2,
+    };
+    let store = schema_sql::open(schema_sql::Options {
+        plugin: schema_sql::Plugin::Sqlite(sqlite),
+        auto_setup: true,
+        stats: Default::default(),
+    });
+    let world = World::over(
+        store.await.unwrap(),
+        options,
+        crate::world::namespace(),
+        false,
+    );
+    let ids: Vec<_> = (0..20).map(|n| format!("w{n}")).collect();
+    let all = ids.iter().map(|id| async {
+        world.start(id).await.unwrap();
+        world.signal(id, "1").await.unwrap();
+        world.signal(id, "2").await.unwrap();
+    });
+    join_all(all).await;
+    world.start_timer("w0", Duration::from_millis(400)).await;
+    let unanswered = world.signal("w1", "3");
+    drop(unanswered);
+    let world = world.crash().await;
+    for id in &ids {
+        assert_eq!(world.signals(id).await, 2, "{id}");
+    }
+    let is_timer = |kind: &TaskKind| matches!(kind, TaskKind::UserTimer { .. });
+    until("the timer fires", || world.seen.count(is_timer) == 1).await;
+    let end = world.signal("w0", "3").await.unwrap().next_event_id;
+    let shard = world.shard("w0").await;
+    let run = RunKey::new(NS, "w0", "");
+    let (all, none) = (EventId::new(i64::MAX), EventId::new(1));
+    let forward = shard
+        .history(&run, None, none, all, 100)
+        .await
+        .unwrap()
+        .batches;
+    let mut reverse = shard
+        .history_reverse(&run, None, none, all, 100)
+        .await
+        .unwrap()
+        .batches;
+    reverse.reverse();
+    assert_eq!(forward, reverse);
+    assert_eq!(forward.last().unwrap().next, end);
 }
 
 /// A graceful stop stores what was behind.

@@ -65,7 +65,7 @@ impl Seen {
 }
 
 pub struct World {
-    pub memory: MemoryStore,
+    pub base: Store,
     pub store: Store,
     pub faults: Arc<Faults>,
     pub shards: Shards,
@@ -74,6 +74,7 @@ pub struct World {
     pub registry: Registry,
     pub clusters: Clusters,
     pub options: ShardsOptions,
+    pub metrics: Metrics,
 }
 
 pub fn namespace() -> Namespace {
@@ -112,11 +113,11 @@ impl World {
     }
 
     pub fn with(options: ShardsOptions, namespace: Namespace, connected: bool) -> Self {
-        Self::over(MemoryStore::new(), options, namespace, connected)
+        Self::over(MemoryStore::new().store(), options, namespace, connected)
     }
 
     pub fn over(
-        memory: MemoryStore,
+        base: Store,
         options: ShardsOptions,
         namespace: Namespace,
         connected: bool,
@@ -128,7 +129,7 @@ impl World {
             roles: vec![(MemberRole::History, at)],
             incarnation: 1,
         });
-        let (faults, store) = Faults::new(&memory);
+        let (faults, store) = Faults::new(&base);
         let cluster = |name: &str| ClusterInfo {
             name: name.into(),
             connection_enabled: true,
@@ -140,6 +141,7 @@ impl World {
             Vec::new()
         };
         let tasks = Tasks::new("test");
+        let metrics = Metrics::new();
         let registry = Registry::fixed(vec![namespace]);
         let clusters = Clusters::fixed(cluster("a"), others);
         let deps = ShardsDeps {
@@ -150,7 +152,7 @@ impl World {
             clock: SystemClock::shared(),
             tasks: tasks.clone(),
             settings: Settings::new(),
-            metrics: Metrics::new(),
+            metrics: metrics.clone(),
         };
         let shards = Shards::start(options.clone(), deps);
         let seen = Arc::new(Seen::default());
@@ -159,7 +161,7 @@ impl World {
             timer: seen.clone(),
         });
         Self {
-            memory,
+            base,
             store,
             faults,
             shards,
@@ -168,6 +170,7 @@ impl World {
             registry,
             clusters,
             options,
+            metrics,
         }
     }
 
@@ -177,7 +180,7 @@ impl World {
         self.tasks.shutdown(Duration::ZERO).await;
         let namespace = (*self.registry.all()[0]).clone();
         let connected = !self.clusters.remotes().is_empty();
-        Self::over(self.memory, self.options, namespace, connected)
+        Self::over(self.base, self.options, namespace, connected)
     }
 
     pub async fn shard(&self, workflow_id: &str) -> Shard {
@@ -291,7 +294,7 @@ impl World {
 
     /// The worker asks for a timer.
     pub async fn start_timer(&self, workflow_id: &str, after: Duration) -> Updated<()> {
-        self.take_task(workflow_id, "poll").await.expect("taken");
+        let taken = self.take_task(workflow_id, "poll").await.expect("taken");
         let fire = prost_types::Duration {
             seconds: after.as_secs() as i64,
             nanos: after.subsec_nanos() as i32,
@@ -310,7 +313,7 @@ impl World {
         };
         let request = Request::CompleteWorkflowTask {
             scheduled_event_id: EventId::new(2),
-            started_event_id: EventId::new(3),
+            started_event_id: EventId::new(taken.next_event_id.get() - 1),
             attempt: 1,
             request: Box::new(request),
             queries_pending: false,

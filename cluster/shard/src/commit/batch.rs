@@ -1,0 +1,173 @@
+//! One batch: ids for its tasks, rows for its outbox, and what follows once it is stored.
+
+use proto_ids::{TaskId, Timestamp};
+use schema_store::execution::{
+    CommitBatch, Fence, HistoryNode, OutboxRow, RowWrite, ShardProgress, TimerRow,
+};
+
+use super::{Progress, lane::Driver, merge::Merged};
+use crate::{
+    queue::{Home, Homed, QueuedTask},
+    record,
+    shard::Shard,
+};
+
+/// A batch with what follows when it is stored.
+pub(super) struct Prepared {
+    pub(super) batch: CommitBatch,
+    pub(super) shards: Vec<Shard>,
+    effects: Vec<Effect>,
+    pub(super) count: usize,
+}
+
+/// What follows for one run.
+struct Effect {
+    shard: Shard,
+    tasks: Vec<(QueuedTask, Home)>,
+    rehomed: Vec<Homed>,
+    history: Vec<HistoryNode>,
+    ended: bool,
+}
+
+impl Driver {
+    /// Gives tasks their ids and builds the batch. Fails when a shard's range has no more ids; it has a new
+    /// range then, or is lost.
+    pub(super) async fn prepare(
+        &mut self,
+        parts: Vec<Merged>,
+        progress: &[Progress],
+    ) -> Result<Prepared, ()> {
+        let mut prepared = Prepared {
+            batch: CommitBatch {
+                lane: self.lane.name().to_owned(),
+                ..CommitBatch::default()
+            },
+            shards: Vec::new(),
+            effects: Vec::with_capacity(parts.len()),
+            count: parts.len(),
+        };
+        let near = self.host.now().plus(self.host.options.near_timer);
+        for part in parts {
+            let Ok(first) = part.shard.0.lease.take(part.tasks.len()) else {
+                prepared.abort();
+                let _ = self.renew(&part.shard).await;
+                return Err(());
+            };
+            prepared.add(part, first, near);
+        }
+        for p in progress {
+            prepared.fence(&p.shard);
+            prepared
+                .batch
+                .progress
+                .retain(|other| other.shard != p.shard.id());
+            prepared.batch.progress.push(ShardProgress {
+                shard: p.shard.id(),
+                state: p.state.clone(),
+                trim_outbox: p.trim_outbox,
+                trim_timers: p.trim_timers,
+            });
+        }
+        self.seq += 1;
+        prepared.batch.seq = self.seq;
+        Ok(prepared)
+    }
+}
+
+impl Prepared {
+    /// Adds one run's part; its tasks get ids from `first` on, and rows where they belong: those due later
+    /// than `near` as timer rows, the others together as one outbox row.
+    fn add(&mut self, mut part: Merged, first: TaskId, near: Timestamp) {
+        self.fence(&part.shard);
+        let mut tasks = Vec::with_capacity(part.tasks.len());
+        for (n, (task, at)) in part.tasks.into_iter().enumerate() {
+            let task_id = TaskId::new(first.get() + n as i64);
+            let far = task.fire_at.filter(|fire_at| *fire_at > near);
+            let queued = QueuedTask {
+                task_id,
+                run: part.update.key.clone(),
+                task,
+                at,
+            };
+            let home = match far {
+                Some(fire_at) => {
+                    let data = record::encode_tasks(&queued.run, &[&queued]);
+                    part.update.timers.push(TimerRow {
+                        fire_at,
+                        task_id,
+                        data,
+                    });
+                    Home::Row(fire_at)
+                }
+                None => Home::Outbox,
+            };
+            tasks.push((queued, home));
+        }
+        let in_outbox = tasks.iter().filter(|(_, home)| *home == Home::Outbox);
+        let outbox: Vec<_> = in_outbox.map(|(queued, _)| queued).collect();
+        if let (Some(low), Some(high)) = (outbox.first(), outbox.last()) {
+            part.update.outbox.push(OutboxRow {
+                first_task_id: low.task_id,
+                last_task_id: high.task_id,
+                data: record::encode_tasks(&part.update.key, &outbox),
+            });
+        }
+        for homed in &part.rehomed {
+            part.update.timers.push(TimerRow {
+                fire_at: homed.fire_at,
+                task_id: homed.task.task_id,
+                data: record::encode_tasks(&homed.task.run, &[homed.task.as_ref()]),
+            });
+        }
+        part.shard.0.queues.register(&tasks, &part.rehomed);
+        self.effects.push(Effect {
+            history: part.shard.0.tail.wants(&part.update.history),
+            ended: matches!(part.update.row, RowWrite::Delete),
+            shard: part.shard,
+            tasks,
+            rehomed: part.rehomed,
+        });
+        self.batch.updates.push(part.update);
+    }
+
+    fn fence(&mut self, shard: &Shard) {
+        if self.shards.iter().any(|s| s.id() == shard.id()) {
+            return;
+        }
+        let fence = Fence {
+            shard: shard.id(),
+            range: shard.range(),
+        };
+        self.batch.fences.push(fence);
+        self.shards.push(shard.clone());
+    }
+
+    /// The batch is stored: tasks go to their queues.
+    pub(super) fn follow(self) {
+        for effect in self.effects {
+            let shard = effect.shard;
+            shard
+                .0
+                .tail
+                .extend(&shard.0.host, effect.history, effect.ended);
+            let moved = !effect.rehomed.is_empty();
+            shard
+                .0
+                .queues
+                .committed(&shard, effect.tasks, effect.rehomed);
+            if moved {
+                shard.mark();
+            }
+        }
+        for shard in &self.shards {
+            shard.0.queues.publish();
+        }
+    }
+
+    /// The batch is not stored: ids that were registered are free.
+    pub(super) fn abort(&self) {
+        for effect in &self.effects {
+            effect.shard.0.queues.abort(&effect.tasks, &effect.rehomed);
+        }
+    }
+}
