@@ -28,6 +28,9 @@ use proto_messages::temporal::api::{
 
 use crate::{Given, Refusal, Workflow, event::Attributes, request::begin_attempt, turn::Turn};
 
+/// So many ids are compared one by one faster than they are hashed.
+const FEW: usize = 32;
+
 /// Why a command is not taken.
 #[derive(Debug)]
 pub(crate) struct Bad {
@@ -70,9 +73,10 @@ pub(crate) struct Check<'a> {
     given: &'a Given<'a>,
     /// Timers started (true) or cancelled (false) by earlier commands.
     timers: Vec<(&'a str, bool)>,
-    /// Ids of all pending activities; filled when the first one is scheduled.
+    /// Ids of activities that earlier commands schedule.
+    activities_added: Vec<&'a str>,
+    /// Ids of all pending activities, once there are too many to look through for every command.
     activity_ids: Option<HashSet<&'a str>>,
-    activities_added: usize,
     activities_cancelled: Vec<i64>,
     children: Vec<&'a str>,
     cancels_added: usize,
@@ -87,8 +91,8 @@ impl<'a> Check<'a> {
             wf,
             given,
             timers: Vec::new(),
+            activities_added: Vec::new(),
             activity_ids: None,
-            activities_added: 0,
             activities_cancelled: Vec::new(),
             children: Vec::new(),
             cancels_added: 0,
@@ -114,6 +118,25 @@ impl<'a> Check<'a> {
             terminate: true,
             ..Bad::new(cause, format!("{what} exceeds size limit."))
         })
+    }
+
+    /// Takes an activity id, unless a pending activity has it.
+    fn take_activity_id(&mut self, id: &'a str) -> bool {
+        let wf = self.wf;
+        let pending = wf.activities.len() + self.activities_added.len();
+        let known = if pending <= FEW {
+            self.activities_added.contains(&id)
+                || wf.activities.values().any(|a| a.activity_id == id)
+        } else {
+            let added = &self.activities_added;
+            let ids = self.activity_ids.get_or_insert_with(|| {
+                let pending = wf.activities.values().map(|a| a.activity_id.as_str());
+                pending.chain(added.iter().copied()).collect()
+            });
+            !ids.insert(id)
+        };
+        self.activities_added.push(id);
+        !known
     }
 
     /// Refuses to close while events wait that the worker has not seen.

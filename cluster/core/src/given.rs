@@ -22,6 +22,8 @@ pub struct Given<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IdSeed(pub [u8; 16]);
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 impl IdSeed {
     /// The `n`-th id of this seed, in UUID text form (version 4 layout).
     pub fn uuid(&self, n: u32) -> String {
@@ -31,17 +33,15 @@ impl IdSeed {
         }
         b[6] = (b[6] & 0x0f) | 0x40;
         b[8] = (b[8] & 0x3f) | 0x80;
-        let hex = |range: std::ops::Range<usize>| -> String {
-            b[range].iter().map(|x| format!("{x:02x}")).collect()
-        };
-        format!(
-            "{}-{}-{}-{}-{}",
-            hex(0..4),
-            hex(4..6),
-            hex(6..8),
-            hex(8..10),
-            hex(10..16)
-        )
+        let mut text = String::with_capacity(36);
+        for (i, byte) in b.into_iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            text.push(char::from(HEX[usize::from(byte >> 4)]));
+            text.push(char::from(HEX[usize::from(byte & 0xf)]));
+        }
+        text
     }
 }
 

@@ -1,6 +1,6 @@
 //! ScheduleActivityTask: missing timeouts are deduced, and none outlives the run.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use proto_messages::{
     temporal::api::{
@@ -16,13 +16,31 @@ use crate::{Refusal, event::Attributes, retry};
 
 const BAD: Cause = Cause::BadScheduleActivityAttributes;
 
+/// Which activity an error is about; put into words only when there is one.
+struct About<'a> {
+    activity_id: &'a str,
+    activity_type: &'a str,
+}
+
+impl fmt::Display for About<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            activity_id,
+            activity_type,
+        } = self;
+        write!(f, "ActivityId={activity_id} ActivityType={activity_type}")
+    }
+}
+
 pub(super) fn check<'a>(
     a: &'a ScheduleActivityTaskCommandAttributes,
     cx: &mut Check<'a>,
 ) -> Result<(), Bad> {
     let activity_type = a.activity_type.as_ref().map_or("", |t| t.name.as_str());
-    let about =
-        format_args!("ActivityId={} ActivityType={activity_type}", a.activity_id).to_string();
+    let about = About {
+        activity_id: &a.activity_id,
+        activity_type,
+    };
     let unset = |what: &str| {
         Err(Bad::new(
             BAD,
@@ -69,23 +87,15 @@ pub(super) fn check<'a>(
         "ScheduleActivityTaskCommandAttributes.Input",
         size(&a.input),
     )?;
-    let pending = cx.wf.activities.len() + cx.activities_added;
+    let pending = cx.wf.activities.len() + cx.activities_added.len();
     cx.room(Cause::PendingActivitiesLimitExceeded, "activities", pending)?;
-    let wf = cx.wf;
-    let ids = cx.activity_ids.get_or_insert_with(|| {
-        wf.activities
-            .values()
-            .map(|a| a.activity_id.as_str())
-            .collect()
-    });
-    if !ids.insert(&a.activity_id) {
+    if !cx.take_activity_id(&a.activity_id) {
         return Err(Bad::new(Cause::ScheduleActivityDuplicateId, ""));
     }
-    cx.activities_added += 1;
     Ok(())
 }
 
-fn check_timeouts(a: &ScheduleActivityTaskCommandAttributes, about: &str) -> Result<(), Bad> {
+fn check_timeouts(a: &ScheduleActivityTaskCommandAttributes, about: &About<'_>) -> Result<(), Bad> {
     let negative = [
         ("ScheduleToCloseTimeout", &a.schedule_to_close_timeout),
         ("ScheduleToStartTimeout", &a.schedule_to_start_timeout),
