@@ -1,6 +1,8 @@
 -- The whole schema, as all steps together make it.
 
--- Shards, runs and everything the commit batch writes with them. Every key begins with the shard.
+-- Shards, runs and everything the commit batch writes with them. Every key begins with the
+-- shard; keys of runs go on with the run id, which begins with the time, so that runs of one time are
+-- neighbours and a batch touches few pages.
 
 CREATE TABLE shard (
     shard_id BIGINT NOT NULL PRIMARY KEY,
@@ -12,25 +14,25 @@ CREATE TABLE shard (
 
 CREATE TABLE run (
     shard_id BIGINT NOT NULL,
+    run_id TEXT COLLATE "C" NOT NULL,
     namespace_id TEXT COLLATE "C" NOT NULL,
     workflow_id TEXT COLLATE "C" NOT NULL,
-    run_id TEXT COLLATE "C" NOT NULL,
     version BIGINT NOT NULL,
     hot BYTEA NOT NULL,
     -- Null when the run was never written with one.
     start BYTEA,
-    PRIMARY KEY (shard_id, namespace_id, workflow_id, run_id)
+    PRIMARY KEY (shard_id, run_id, namespace_id, workflow_id)
 ) WITH (fillfactor = 70);
 
 CREATE TABLE run_item (
     shard_id BIGINT NOT NULL,
+    run_id TEXT COLLATE "C" NOT NULL,
     namespace_id TEXT COLLATE "C" NOT NULL,
     workflow_id TEXT COLLATE "C" NOT NULL,
-    run_id TEXT COLLATE "C" NOT NULL,
     kind BIGINT NOT NULL,
     id TEXT COLLATE "C" NOT NULL,
     value BYTEA NOT NULL,
-    PRIMARY KEY (shard_id, namespace_id, workflow_id, run_id, kind, id)
+    PRIMARY KEY (shard_id, run_id, namespace_id, workflow_id, kind, id)
 ) WITH (fillfactor = 80);
 
 CREATE TABLE current_run (

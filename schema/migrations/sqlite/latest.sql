@@ -1,6 +1,8 @@
 -- The whole schema, as all steps together make it.
 
--- Shards, runs and everything the commit batch writes with them. Every key begins with the shard.
+-- Shards, runs and everything the commit batch writes with them. Every key begins with the
+-- shard; keys of runs go on with the run id, which begins with the time, so that runs of one time are
+-- neighbours and a batch touches few pages.
 
 CREATE TABLE shard (
     shard_id INTEGER NOT NULL PRIMARY KEY,
@@ -12,25 +14,25 @@ CREATE TABLE shard (
 
 CREATE TABLE run (
     shard_id INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
     namespace_id TEXT NOT NULL,
     workflow_id TEXT NOT NULL,
-    run_id TEXT NOT NULL,
     version INTEGER NOT NULL,
     hot BLOB NOT NULL,
     -- Null when the run was never written with one.
     start BLOB,
-    PRIMARY KEY (shard_id, namespace_id, workflow_id, run_id)
+    PRIMARY KEY (shard_id, run_id, namespace_id, workflow_id)
 ) WITHOUT ROWID;
 
 CREATE TABLE run_item (
     shard_id INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
     namespace_id TEXT NOT NULL,
     workflow_id TEXT NOT NULL,
-    run_id TEXT NOT NULL,
     kind INTEGER NOT NULL,
     id TEXT NOT NULL,
     value BLOB NOT NULL,
-    PRIMARY KEY (shard_id, namespace_id, workflow_id, run_id, kind, id)
+    PRIMARY KEY (shard_id, run_id, namespace_id, workflow_id, kind, id)
 ) WITHOUT ROWID;
 
 CREATE TABLE current_run (

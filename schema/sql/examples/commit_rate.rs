@@ -20,7 +20,7 @@ use schema_store::{
 };
 
 const SHARDS: i32 = 4;
-const RUNS: usize = 1024;
+const RUNS: usize = 16_384;
 
 #[tokio::main]
 async fn main() {
@@ -119,7 +119,10 @@ impl Bench {
 
     fn update(&mut self, index: usize) -> RunUpdate {
         let shard = self.fences[index % self.fences.len()].shard;
-        let run = format!("3c5f3ad8-7b0c-4a0e-9f43-{:012x}", self.epoch * RUNS + index);
+        // Workflow ids are random in real life, run ids begin with the time.
+        let id = (self.epoch * RUNS + index) as u64;
+        let random = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let run = format!("{id:08x}-0000-7000-8000-{:012x}", random >> 16);
         let version = self.versions[index];
         self.versions[index] += 1;
         let data = |len| Bytes::from(vec![index as u8; len]);
@@ -139,7 +142,7 @@ impl Bench {
             shard,
             key: RunKey::new(
                 "32049b68-7872-4094-8e63-d0dd59896a83",
-                format!("workflow-{}-{index}", self.epoch),
+                format!("workflow-{random:016x}"),
                 run.as_str(),
             ),
             expected: if version == 0 {

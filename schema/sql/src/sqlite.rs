@@ -134,13 +134,13 @@ fn databases(options: &Options) -> (Tuning, Tuning) {
     let main = Tuning {
         path: options.path.clone(),
         readers: options.readers.max(1),
-        checkpoint_pages: 4000,
+        checkpoint_pages: 8000,
         cache_kib: 8192,
     };
     let visibility = Tuning {
         path: beside.into(),
         readers: options.readers.max(1),
-        checkpoint_pages: 1000,
+        checkpoint_pages: 2000,
         cache_kib: 2048,
     };
     (main, visibility)

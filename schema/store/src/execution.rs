@@ -305,7 +305,8 @@ pub trait ExecutionStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<TimerRow>, StoreError>;
 
-    /// Keys of all runs of a shard, in key order, after `after`; for scans (force replication, verification).
+    /// Keys of all runs of a shard, after `after`, in an order of the store's own that never changes; for scans
+    /// (force replication, verification).
     async fn run_list(
         &self,
         shard: ShardId,

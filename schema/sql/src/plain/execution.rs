@@ -165,13 +165,13 @@ impl Backend {
         let mut conn = self.db.read().await?;
         let rows = sqlx::query_as(
             "SELECT namespace_id, workflow_id, run_id FROM run
-             WHERE shard_id = $1 AND (namespace_id, workflow_id, run_id) > ($2, $3, $4)
-             ORDER BY namespace_id, workflow_id, run_id LIMIT $5",
+             WHERE shard_id = $1 AND (run_id, namespace_id, workflow_id) > ($2, $3, $4)
+             ORDER BY run_id, namespace_id, workflow_id LIMIT $5",
         )
         .bind(i64::from(shard.get()))
+        .bind(after.run_id.as_str())
         .bind(after.namespace_id.as_str())
         .bind(after.workflow_id.as_str())
-        .bind(after.run_id.as_str())
         .bind(limit_of(limit))
         .fetch_all(&mut *conn);
         let rows: Vec<(String, String, String)> = rows.await.map_err(fail)?;

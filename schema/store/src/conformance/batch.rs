@@ -382,7 +382,7 @@ pub(super) async fn outbox_and_timers_are_read_and_trimmed(store: Store) {
     assert_eq!(untouched.expect("timers"), vec![timer(1, 1)]);
 }
 
-pub(super) async fn runs_are_listed_in_order(store: Store) {
+pub(super) async fn runs_are_listed_once_each(store: Store) {
     let fence = acquire(&store, SHARD).await;
     let mut keys = vec![
         key("b", "1"),
@@ -391,26 +391,39 @@ pub(super) async fn runs_are_listed_in_order(store: Store) {
         key("B", "1"),
         key("a b", "1"),
     ];
-    keys.push(RunKey::new("other", "a", "0"));
+    keys.push(RunKey::new("other", "a", "1"));
     let updates = keys.iter().cloned().map(creation).collect();
     store
         .execution
         .commit(batch(fence, 1, updates))
         .await
         .expect("commit");
-    keys.sort();
     let all = store
         .execution
         .run_list(SHARD, None, 100)
         .await
         .expect("list");
-    assert_eq!(all, keys);
-    let page = store
-        .execution
-        .run_list(SHARD, Some(keys[1].clone()), 2)
-        .await
-        .expect("list");
-    assert_eq!(page, keys[2..4]);
+    for page_size in 1..4 {
+        let mut seen: Vec<RunKey> = Vec::new();
+        loop {
+            let after = seen.last().cloned();
+            let page = store
+                .execution
+                .run_list(SHARD, after, page_size)
+                .await
+                .expect("list");
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() <= page_size);
+            seen.extend(page);
+        }
+        assert_eq!(seen, all, "pages of {page_size}");
+    }
+    let mut sorted = all;
+    sorted.sort();
+    keys.sort();
+    assert_eq!(sorted, keys);
     let none = store
         .execution
         .run_list(ShardId::new(2), None, 100)

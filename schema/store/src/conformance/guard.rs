@@ -202,3 +202,20 @@ pub(super) async fn conflicts_are_named_and_nothing_is_written(store: Store) {
     );
     commit(&store, fence, vec![good]).await;
 }
+
+/// Batches of one owner that run at the same time see each other's writes.
+pub(super) async fn one_of_many_wins(store: Store) {
+    let fence = acquire(&store, SHARD).await;
+    let commits = (0..8).map(|n| {
+        let mut one = batch(fence, 1, vec![creation(key("w", "r"))]);
+        one.lane = format!("lane {n}");
+        store.execution.commit(one)
+    });
+    let outcomes = futures::future::join_all(commits).await;
+    let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let lost = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Err(CommitError::Conflict(_))))
+        .count();
+    assert_eq!((won, lost), (1, 7), "{outcomes:?}");
+}
