@@ -91,7 +91,7 @@ fn parse(text: &str) -> Result<Schedule, String> {
     let any = |field: &str| {
         field
             .split(',')
-            .any(|p| p.starts_with('*') || p.starts_with('?'))
+            .any(|p| matches!(p, "*" | "?" | "*/1" | "?/1"))
     };
     Ok(Schedule::Fields(Box::new(Fields {
         minute: parse_field(minute, 0, 59, &[])?,

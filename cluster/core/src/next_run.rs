@@ -99,7 +99,7 @@ pub(crate) fn after_failure(turn: &mut Turn<'_>, failure: &Failure) -> (RetrySta
     let state = match retry_backoff(turn, failure) {
         Ok(backoff) => {
             let mut next = Next::like(turn, ContinueAsNewInitiator::Retry, backoff);
-            next.start.attempt = turn.wf.start.attempt + 1;
+            next.start.attempt = turn.wf.start.attempt.saturating_add(1);
             next.start.continued_failure = Some(failure.clone());
             return (RetryState::InProgress, Some(next));
         }

@@ -255,7 +255,7 @@ impl Workflow {
         policy: &Policy,
     ) {
         self.hot.sticky = None;
-        let attempt = self.hot.workflow_task_attempt.max(1) + 1;
+        let attempt = self.hot.workflow_task_attempt.max(1).saturating_add(1);
         let timeout = crate::retry::workflow_task_timeout(self.start.task_timeout, attempt, policy);
         self.new_workflow_task(WorkflowTask {
             version,

@@ -343,7 +343,7 @@ pub(super) fn retry(
     let backoff = may_retry(activity, failure, now)?;
     let due = now.plus(backoff);
     activity.version = version;
-    activity.attempt += 1;
+    activity.attempt = activity.attempt.saturating_add(1);
     activity.attempt_scheduled_time = due;
     activity.started_time = Timestamp::ZERO;
     activity.request_id.clear();

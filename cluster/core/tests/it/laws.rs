@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use cluster_core::{
-    EventBatch, Given, IdSeed, Policy, Refusal, Request, Reset, Workflow,
+    BranchToken, EventBatch, Given, IdSeed, Policy, Refusal, Request, Reset, Workflow,
     request::{ActivityRef, Fire, Signal},
     task::Timeout,
 };
@@ -499,6 +499,48 @@ fn reset_everywhere(run: &Run) {
     }
 }
 
+/// History from the network or from disk may be anything; it is refused, not stumbled over.
+fn hostile(run: &Run, seed: u64) {
+    let mut events: Vec<HistoryEvent> = run.events().cloned().collect();
+    let mut random = seed;
+    let mut next = |below: usize| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below.max(1)
+    };
+    for _ in 0..3 {
+        let (a, b) = (next(events.len()), next(events.len()));
+        match next(4) {
+            0 => events.swap(a, b),
+            1 => drop(events.remove(a)),
+            2 => events.insert(a, events[b].clone()),
+            _ => events[a].attributes = None,
+        }
+        if events.is_empty() {
+            return;
+        }
+    }
+    for (i, event) in events.iter_mut().enumerate() {
+        event.event_id = i as i64 + 1;
+    }
+    let mut wf = Workflow::empty(run.wf.key.clone(), BranchToken::default());
+    for event in events {
+        if wf
+            .apply(
+                &EventBatch {
+                    events: vec![event],
+                },
+                &run.policy,
+            )
+            .is_err()
+        {
+            return;
+        }
+        wf.rebuild_tasks(&run.policy);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -508,6 +550,7 @@ proptest! {
         replicated in any::<bool>(),
         eager in any::<bool>(),
         retries in any::<bool>(),
+        seed in any::<u64>(),
     ) {
         let policy = Policy {
             namespace: "default".into(),
@@ -530,5 +573,6 @@ proptest! {
             }
         }
         reset_everywhere(&run);
+        hostile(&run, seed);
     }
 }

@@ -811,6 +811,35 @@ fn a_task_of_the_old_owner_is_settled_first() {
 }
 
 #[test]
+fn a_local_run_stays_local_until_its_task_ends() {
+    let mut run = Run::new();
+    run.version = 0;
+    let start = start_of(start_request());
+    let given = Given {
+        now: T0,
+        version: FailoverVersion::new(0),
+        policy: &run.policy.clone(),
+        seed: IdSeed::default(),
+    };
+    let (wf, outcome) = Workflow::start(start, &given).expect("starts");
+    run = Run::follow(
+        cluster_core::NewRun {
+            workflow: wf,
+            events: outcome.events,
+            tasks: outcome.tasks,
+        },
+        &run,
+    );
+    run.poll();
+    // The namespace becomes global while a worker has the task.
+    run.version = 11;
+    run.complete(vec![timer("t", 5)]);
+    assert!(run.events().all(|e| e.version == 0));
+    run.seconds(5).fire(Fire::UserTimers);
+    assert_eq!(run.last().version, 11);
+}
+
+#[test]
 fn reset_goes_back_and_delivers_signals_again() {
     let mut run = Run::new();
     run.poll()
