@@ -26,10 +26,6 @@ use tonic::Status;
 
 use crate::wire;
 
-mod served;
-
-pub use served::DeadLetterService;
-
 /// The task category of replication, as the tools number it.
 pub const CATEGORY: i32 = 3;
 
