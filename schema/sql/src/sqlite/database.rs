@@ -1,12 +1,18 @@
 //! One file: its writing connection, its readers, its schema.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use schema_store::StoreError;
 use sqlx::{
-    ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
-    pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions as _, Connection as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -30,7 +36,9 @@ pub(super) struct Tuning {
 pub(super) struct Database {
     name: String,
     writer: Mutex<Writer>,
-    readers: SqlitePool,
+    /// Not a driver's pool: that one sends a ping after each use, which costs as much as the read.
+    readers: Vec<Mutex<SqliteConnection>>,
+    next_reader: AtomicUsize,
     stats: Arc<Stats>,
 }
 
@@ -65,17 +73,17 @@ impl Database {
         let conn = SqliteConnection::connect_with(&options)
             .await
             .map_err(fail)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(tuning.readers)
-            .min_connections(0)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_lazy_with(
-                options
-                    .pragma("query_only", "ON")
-                    .pragma("cache_size", "-2048"),
-            );
+        let reading = options
+            .pragma("query_only", "ON")
+            .pragma("cache_size", "-2048");
+        let mut readers = Vec::new();
+        for _ in 0..tuning.readers {
+            readers.push(Mutex::new(
+                SqliteConnection::connect_with(&reading)
+                    .await
+                    .map_err(fail)?,
+            ));
+        }
         Ok(Self {
             name: tuning.path.display().to_string(),
             writer: Mutex::new(Writer {
@@ -83,13 +91,22 @@ impl Database {
                 in_doubt: false,
             }),
             readers,
+            next_reader: AtomicUsize::new(0),
             stats: stats.clone(),
         })
     }
 
     /// A connection for reads. It sees everything committed before.
-    pub(super) async fn read(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
-        self.readers.acquire().await.map_err(fail)
+    pub(super) async fn read(&self) -> Result<MutexGuard<'_, SqliteConnection>, StoreError> {
+        if let Some(idle) = self
+            .readers
+            .iter()
+            .find_map(|reader| reader.try_lock().ok())
+        {
+            return Ok(idle);
+        }
+        let next = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
+        Ok(self.readers[next].lock().await)
     }
 
     pub(super) fn stats(&self) -> &Stats {
