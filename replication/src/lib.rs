@@ -6,11 +6,13 @@
 //! applied, and acknowledges by [`watermark`]; what cannot be applied goes to [`dead_letters`]. [`route`]
 //! maps shards of one cluster to those of another, [`wire`] takes messages apart, [`remotes`] calls other
 //! clusters. [`namespaces`] pulls the queue of namespace changes. [`switchover`] moves a namespace without loss.
+//! [`edge`] is what frontends offer operators and peers.
 //! [`range`] finds the events that a caller of the raw history means, [`digest`] compares histories.
 
 pub mod apply;
 pub mod dead_letters;
 pub mod digest;
+pub mod edge;
 pub mod inbox;
 pub mod namespaces;
 pub mod puller;

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use cluster_membership::{Join, Member, Membership, Role, StoreContacts};
+use cluster_rpc::Channels;
 use cluster_runtime::{
     clock::{SharedClock, SystemClock},
     settings::Settings,
@@ -11,6 +12,7 @@ use cluster_runtime::{
     telemetry::Metrics,
 };
 use namespaces::{Clusters, Manager, ManagerOptions, Registry, rules::OwnCluster};
+use replication::remotes::Remotes;
 use schema_sql::{Options, Plugin, Postgres, Stats};
 use schema_store::Store;
 
@@ -33,6 +35,8 @@ pub(super) struct Ground {
     pub(super) clusters: Clusters,
     pub(super) manager: Manager,
     pub(super) certificates: Certificates,
+    /// Channels to other clusters.
+    pub(super) remote_channels: Channels,
 }
 
 impl Ground {
@@ -76,8 +80,14 @@ impl Ground {
             registry,
             clusters,
             manager,
+            remote_channels: certificates.remote_channels(),
             certificates,
         })
+    }
+
+    /// Clients of other clusters.
+    pub(super) fn remotes(&self) -> Remotes {
+        Remotes::new(self.clusters.clone(), self.remote_channels.clone())
     }
 
     /// Joins the others, or stays alone.

@@ -19,6 +19,10 @@ use proto_services::{
     meridian::{
         history::v1::history_service_server::HistoryServiceServer,
         matching::v1::matching_service_server::MatchingServiceServer,
+        replication::v1::{
+            replication_apply_service_server::ReplicationApplyServiceServer,
+            replication_extension_service_server::ReplicationExtensionServiceServer,
+        },
     },
     temporal::{
         api::{
@@ -27,6 +31,14 @@ use proto_services::{
         },
         server::api::adminservice::v1::admin_service_server::AdminServiceServer,
     },
+};
+use replication::{
+    dead_letters::DeadLetters,
+    edge::{Extension, ExtensionDeps, LetterBox, LetterBoxDeps},
+    namespaces::{NamespacePullerDeps, Refresher},
+    puller::{PullerDeps, Pullers},
+    service::{HostDeps, ReplicationHost},
+    switchover::Switchovers,
 };
 use tonic::service::RoutesBuilder;
 
@@ -87,7 +99,7 @@ pub(super) async fn run(
         worker(ground, &clients, membership, &mut running, tasks);
     }
     if roles.contains(&Role::Frontend) {
-        frontend(config, ground, membership, &clients, &mut running);
+        frontend(config, ground, membership, &clients, &mut running, tasks);
     }
     Ok(running)
 }
@@ -152,9 +164,25 @@ fn history(
         clock: ground.clock.clone(),
         settings: ground.settings.clone(),
         metrics: ground.metrics.clone(),
-        tasks,
+        tasks: tasks.clone(),
     });
     clients.history.set_local(service.clone());
+    let host = ReplicationHost::new(HostDeps {
+        shards: shards.clone(),
+        registry: ground.registry.clone(),
+        clusters: ground.clusters.clone(),
+        remotes: ground.remotes(),
+        refresher: Refresher::new(ground.remotes(), ground.manager.clone()),
+        clock: ground.clock.clone(),
+        settings: ground.settings.clone(),
+        tasks,
+        address: membership
+            .me()
+            .rpc(Role::History)
+            .map(|at| at.to_string())
+            .unwrap_or_default(),
+    });
+    clients.replication.set_local(host.clone(), host.clone());
     shards.run_queues(cluster_history::executors(ExecutorDeps {
         registry: ground.registry.clone(),
         matching: clients.matching.clone(),
@@ -163,6 +191,14 @@ fn history(
     let mut mount = RoutesBuilder::default();
     mount.add_service(tuned!(
         HistoryServiceServer::from_arc(service),
+        INTERNAL_MESSAGE_BYTES_MAX
+    ));
+    mount.add_service(tuned!(
+        ReplicationApplyServiceServer::from_arc(host.clone()),
+        INTERNAL_MESSAGE_BYTES_MAX
+    ));
+    mount.add_service(tuned!(
+        AdminServiceServer::from_arc(host),
         INTERNAL_MESSAGE_BYTES_MAX
     ));
     running.routes.insert(Role::History, mount);
@@ -184,7 +220,22 @@ fn worker(
         clock: ground.clock.clone(),
     };
     cluster_worker::start(deps, &tasks);
-    let _ = (clients, membership);
+    Pullers::start(PullerDeps {
+        remotes: ground.remotes(),
+        membership: membership.clone(),
+        replication: clients.replication.clone(),
+        dead_letters: DeadLetters::new(ground.store.queue.clone(), ground.clusters.current_name()),
+        clock: ground.clock.clone(),
+        settings: ground.settings.clone(),
+        tasks: tasks.clone(),
+    });
+    replication::namespaces::start(NamespacePullerDeps {
+        remotes: ground.remotes(),
+        membership: membership.clone(),
+        manager: ground.manager.clone(),
+        queues: ground.store.queue.clone(),
+        tasks,
+    });
     running
         .routes
         .insert(Role::Worker, RoutesBuilder::default());
@@ -196,8 +247,8 @@ fn frontend(
     membership: &Membership,
     clients: &Clients,
     running: &mut Running,
+    tasks: &Tasks,
 ) {
-    let remotes = ground.certificates.remote_channels();
     let frontend = Frontend::new(FrontendDeps {
         registry: ground.registry.clone(),
         manager: ground.manager.clone(),
@@ -206,11 +257,16 @@ fn frontend(
         queue: ground.store.queue.clone(),
         history: clients.history.clone(),
         matching: clients.matching.clone(),
-        remotes: RemoteFrontends::new(remotes, ground.clusters.clone()),
+        remotes: RemoteFrontends::new(ground.remote_channels.clone(), ground.clusters.clone()),
         membership: membership.clone(),
         delegates: Delegates {
             replication: clients.replication.clone(),
-            dead_letters: None,
+            dead_letters: Some(LetterBox::new(LetterBoxDeps {
+                queues: ground.store.queue.clone(),
+                local: ground.clusters.current_name(),
+                shards: clients.replication.clone(),
+                manager: ground.manager.clone(),
+            })),
         },
         policy: match config.redirection {
             RedirectionPolicy::Noop => Policy::Noop,
@@ -237,6 +293,21 @@ fn frontend(
     ));
     mount.add_service(tuned!(
         AdminServiceServer::from_arc(frontend.admin_service()),
+        INTERNAL_MESSAGE_BYTES_MAX
+    ));
+    let extension = Extension::new(ExtensionDeps {
+        switchovers: Switchovers {
+            manager: ground.manager.clone(),
+            clusters: ground.clusters.clone(),
+            shards: clients.replication.clone(),
+            remotes: ground.remotes(),
+            clock: ground.clock.clone(),
+        },
+        registry: ground.registry.clone(),
+        tasks: tasks.child("frontend"),
+    });
+    mount.add_service(tuned!(
+        ReplicationExtensionServiceServer::from_arc(extension),
         INTERNAL_MESSAGE_BYTES_MAX
     ));
     running.routes.insert(Role::Frontend, mount);

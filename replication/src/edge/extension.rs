@@ -1,0 +1,164 @@
+//! The extension service between clusters and for operators: status, the unreplicated tail, digests, and
+//! planned failover.
+
+use std::sync::Arc;
+
+use cluster_rpc::status;
+use cluster_runtime::task::{TaskKind, Tasks};
+use namespaces::Registry;
+use proto_ids::{NamespaceId, ShardId};
+use proto_messages::{meridian::replication::v1::*, time};
+use proto_services::meridian::replication::v1::replication_extension_service_server::ReplicationExtensionService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, async_trait, codegen::BoxStream};
+
+use crate::switchover::Switchovers;
+
+/// Runs in one message of the tail.
+const TAIL_PAGE: i32 = 500;
+/// Messages a slow reader may be behind.
+const BEHIND: usize = 16;
+
+/// What the service needs.
+#[derive(Clone)]
+pub struct ExtensionDeps {
+    /// Planned failovers; its parts serve the rest, too.
+    pub switchovers: Switchovers,
+    /// Namespaces as they are.
+    pub registry: Registry,
+    /// The group switchovers run in: they outlive their callers.
+    pub tasks: Tasks,
+}
+
+/// Serves the extension.
+pub struct Extension(ExtensionDeps);
+
+impl Extension {
+    /// Over the shards of this cluster.
+    pub fn new(deps: ExtensionDeps) -> Arc<Self> {
+        Arc::new(Self(deps))
+    }
+}
+
+#[async_trait]
+impl ReplicationExtensionService for Extension {
+    async fn get_replication_status(
+        &self,
+        request: Request<GetReplicationStatusRequest>,
+    ) -> Result<Response<GetReplicationStatusResponse>, Status> {
+        let request = request.into_inner();
+        let asked = GetShardReplicationStatusRequest {
+            shard_ids: Vec::new(),
+            remote_clusters: request.remote_clusters,
+        };
+        let status = self
+            .0
+            .switchovers
+            .shards
+            .get_shard_replication_status(asked)
+            .await;
+        Ok(Response::new(GetReplicationStatusResponse {
+            cluster: self.0.switchovers.clusters.current_name().to_string(),
+            shards: status.shards,
+            namespaces: match request.by_namespace {
+                true => status.namespaces,
+                false => Vec::new(),
+            },
+        }))
+    }
+
+    async fn list_unreplicated(
+        &self,
+        request: Request<ListUnreplicatedRequest>,
+    ) -> Result<Response<BoxStream<ListUnreplicatedResponse>>, Status> {
+        let request = request.into_inner();
+        let (send, receive) = mpsc::channel(BEHIND);
+        let shards = self.0.switchovers.shards.clone();
+        self.0
+            .tasks
+            .spawn(TaskKind::Stream, "unreplicated-tail", async move {
+                for shard_id in 1..=shards.shard_count() {
+                    let mut after_task_id = 0;
+                    loop {
+                        let page = ListShardUnreplicatedRequest {
+                            shard_id,
+                            namespace_id: request.namespace_id.clone(),
+                            remote_cluster: request.remote_cluster.clone(),
+                            after_task_id,
+                            page_size: TAIL_PAGE,
+                        };
+                        let page = shards.list_shard_unreplicated(page).await;
+                        let next = page.as_ref().map_or(0, |p| p.next_after_task_id);
+                        let failed = page.is_err();
+                        let message = page.map(|p| ListUnreplicatedResponse { runs: p.runs });
+                        if send.send(message).await.is_err() || failed {
+                            return;
+                        }
+                        if next == 0 {
+                            break;
+                        }
+                        after_task_id = next;
+                    }
+                }
+            });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+
+    async fn get_history_digests(
+        &self,
+        request: Request<GetHistoryDigestsRequest>,
+    ) -> Result<Response<GetHistoryDigestsResponse>, Status> {
+        let request = request.into_inner();
+        let shards = &self.0.switchovers.shards;
+        let mut by_shard: std::collections::BTreeMap<ShardId, Vec<_>> = Default::default();
+        for execution in request.executions {
+            let shard = shards.shard_of(&request.namespace_id, &execution.workflow_id);
+            by_shard.entry(shard).or_default().push(execution);
+        }
+        let mut all = GetHistoryDigestsResponse::default();
+        for (shard, executions) in by_shard {
+            let part = GetShardHistoryDigestsRequest {
+                shard_id: shard.get(),
+                namespace_id: request.namespace_id.clone(),
+                executions,
+            };
+            all.digests
+                .extend(shards.get_shard_history_digests(part).await?.digests);
+        }
+        Ok(Response::new(all))
+    }
+
+    async fn switchover(
+        &self,
+        request: Request<SwitchoverRequest>,
+    ) -> Result<Response<BoxStream<SwitchoverProgress>>, Status> {
+        let (send, receive) = mpsc::channel(BEHIND);
+        let work = self
+            .0
+            .switchovers
+            .prepare(request.into_inner(), send)
+            .await?;
+        // Runs to its end even when the caller goes away.
+        self.0.tasks.spawn(TaskKind::Request, "switchover", work);
+        let messages = tokio_stream::StreamExt::map(ReceiverStream::new(receive), Ok);
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn get_handoff(
+        &self,
+        request: Request<GetHandoffRequest>,
+    ) -> Result<Response<GetHandoffResponse>, Status> {
+        let id = NamespaceId::new(request.into_inner().namespace_id);
+        let namespace = self.0.registry.by_id(&id);
+        let namespace = namespace.ok_or_else(|| status::namespace_not_found(id.as_str()))?;
+        let handoff = namespace.handover.then(|| Handoff {
+            namespace_id: id.to_string(),
+            from_cluster: namespace.active_cluster.to_string(),
+            deadline: Some(time::to_proto(namespace.handover_until)),
+            failover_version: namespace.failover_version.get(),
+            ..Default::default()
+        });
+        Ok(Response::new(GetHandoffResponse { handoff }))
+    }
+}
