@@ -6,7 +6,7 @@ use proto_ids::{NamespaceId, RunKey, Timestamp};
 use tonic::Status;
 
 use cluster_core::{Given, Outcome, Refusal, Request, Workflow};
-use cluster_rpc::{HistoryClient, MatchingClient};
+use cluster_rpc::{HistoryClient, MatchingClient, status as statuses};
 use cluster_runtime::{Metrics, Settings, SharedClock, Tasks};
 use cluster_shard::{Shard, Shards, Updated};
 use namespaces::{Clusters, Namespace, Registry};
@@ -14,6 +14,7 @@ use namespaces::{Clusters, Namespace, Registry};
 use crate::{
     change,
     fault::{self, Fault},
+    metrics::Meters,
     queries::Queries,
 };
 
@@ -46,14 +47,17 @@ pub struct Engine {
     pub deps: HistoryDeps,
     /// Queries that wait for a workflow task.
     pub queries: Queries,
+    /// What is counted.
+    pub meters: Meters,
 }
 
 impl Engine {
     /// An engine over these.
     pub fn new(deps: HistoryDeps) -> Arc<Self> {
         Arc::new(Self {
-            deps,
+            meters: Meters::new(&deps.metrics),
             queries: Queries::default(),
+            deps,
         })
     }
 
@@ -72,10 +76,11 @@ impl Engine {
         shard.map_err(|e| fault::status(Fault::Shard(e), key))
     }
 
-    /// A namespace known to this host.
-    pub fn namespace(&self, id: &NamespaceId) -> Result<Arc<Namespace>, Status> {
-        let namespace = self.deps.registry.by_id(id);
-        namespace.ok_or_else(|| {
+    /// A namespace; one this host does not know yet is looked up.
+    pub async fn namespace(&self, id: &NamespaceId) -> Result<Arc<Namespace>, Status> {
+        let found = self.deps.registry.resolve_id(id).await;
+        let found = found.map_err(|error| statuses::unavailable(error.to_string()))?;
+        found.ok_or_else(|| {
             let fault = Fault::NoNamespace(id.as_str().to_owned());
             fault::status(fault, &RunKey::default())
         })

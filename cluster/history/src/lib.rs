@@ -10,6 +10,7 @@ mod change;
 mod engine;
 mod events;
 mod fault;
+mod metrics;
 mod poll;
 mod queries;
 mod queue;

@@ -27,6 +27,16 @@ impl HistoryService {
             engine: Engine::new(deps),
         })
     }
+
+    fn answered<T>(&self, rpc: &str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
+        match answer {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(status) => {
+                self.engine.meters.refused(rpc, &status);
+                Err(status)
+            }
+        }
+    }
 }
 
 /// Each line: RPC, request, answer, and who serves it.
@@ -35,8 +45,7 @@ macro_rules! serve {
         #[async_trait]
         impl Rpc for HistoryService {
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$answer>, Status> {
-                let answer = $call(&self.engine, request.into_inner()).await?;
-                Ok(Response::new(answer))
+                self.answered(stringify!($method), $call(&self.engine, request.into_inner()).await)
             })*
 
             async fn get_workflow_execution_history(
@@ -45,7 +54,7 @@ macro_rules! serve {
             ) -> Result<Response<public::GetWorkflowExecutionHistoryResponse>, Status> {
                 let timeout = timeout_of(request.metadata());
                 let call = api::get_history::get_history(&self.engine, request.into_inner(), timeout);
-                Ok(Response::new(call.await?))
+                self.answered("get_workflow_execution_history", call.await)
             }
 
             async fn query_workflow(
@@ -54,7 +63,7 @@ macro_rules! serve {
             ) -> Result<Response<public::QueryWorkflowResponse>, Status> {
                 let timeout = timeout_of(request.metadata());
                 let call = api::query::query(&self.engine, request.into_inner(), timeout);
-                Ok(Response::new(call.await?))
+                self.answered("query_workflow", call.await)
             }
         }
     };

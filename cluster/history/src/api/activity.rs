@@ -23,7 +23,7 @@ pub async fn started(
     request: internal::RecordActivityTaskStartedRequest,
 ) -> Result<public::PollActivityTaskQueueResponse, Status> {
     let key = run_key(&request.namespace_id, request.execution.as_ref())?;
-    let namespace = engine.namespace(&key.namespace_id)?;
+    let namespace = engine.namespace(&key.namespace_id).await?;
     let shard = engine.shard_of(&key).await?;
     let scheduled = EventId::new(request.scheduled_event_id);
     let durable = request.durable;

@@ -74,7 +74,7 @@ async fn serve(
     ask: public::QueryWorkflowRequest,
     until: Instant,
 ) -> Result<public::QueryWorkflowResponse, Status> {
-    let is_active = engine.is_active(&*engine.namespace(&key.namespace_id)?);
+    let is_active = engine.is_active(&*engine.namespace(&key.namespace_id).await?);
     // The run is fixed at the first look: a query never wanders to the next run of the chain.
     let found = shard.read(key, |wf| wf.key.clone()).await;
     *key = found.map_err(|e| fault::status(e.into(), key))?;
@@ -226,7 +226,7 @@ async fn direct(
             Err(_) if patience < until => {}
             Err(_) => return Err(timed_out()),
         }
-        forget_sticky(engine, shard, key).await;
+        forget_sticky(shard, key).await;
     }
     let call = matching::QueryWorkflowRequest {
         namespace_id: key.namespace_id.as_str().to_owned(),
@@ -255,13 +255,7 @@ async fn send(
 }
 
 /// The worker of the sticky queue has gone; the next task would only wait there.
-async fn forget_sticky(engine: &Engine, shard: &Shard, key: &RunKey) {
-    if !engine
-        .namespace(&key.namespace_id)
-        .is_ok_and(|n| engine.is_active(&n))
-    {
-        return;
-    }
+async fn forget_sticky(shard: &Shard, key: &RunKey) {
     let decided = shard.update(key, |wf, given| {
         Ok((wf.handle(Request::ResetSticky, given)?, ()))
     });

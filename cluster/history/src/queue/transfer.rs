@@ -21,7 +21,7 @@ use cluster_shard::{Executor, QueuedTask, Role, Shard, Verdict};
 
 use super::{
     ExecutorDeps,
-    ended::after_call,
+    ended::{LATER, after_call},
     standby::{verify, verify_child, verify_close},
 };
 use crate::events;
@@ -83,9 +83,13 @@ async fn initiated(
     event.map_err(|status| after_call(&status, &task.run))
 }
 
-/// The name of a namespace known here.
-fn namespace_name(deps: &ExecutorDeps, id: &str) -> Option<String> {
-    deps.registry
-        .by_id(&NamespaceId::new(id))
-        .map(|n| n.name.as_str().to_owned())
+/// The name of a namespace; `None` when there is none with this id.
+async fn namespace_name(deps: &ExecutorDeps, id: &str) -> Result<Option<String>, Verdict> {
+    match deps.registry.resolve_id(&NamespaceId::new(id)).await {
+        Ok(found) => Ok(found.map(|n| n.name.as_str().to_owned())),
+        Err(error) => {
+            tracing::debug!(namespace = id, %error, "a namespace cannot be looked up now");
+            Err(Verdict::Retry(LATER))
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub async fn completed(
             "paged workflow task completion is not enabled",
         ));
     }
-    let namespace = engine.namespace(&key.namespace_id)?;
+    let namespace = engine.namespace(&key.namespace_id).await?;
     let shard = engine.shard_of(&key).await?;
     let answers = std::mem::take(&mut public.query_results);
     let queries_pending = answers.is_empty() && engine.queries.are_waiting(&key);

@@ -65,8 +65,10 @@ pub async fn cancel(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: E
         )
         .await;
     }
-    let Some(namespace) = namespace_name(deps, &namespace_id) else {
-        return end(shard, task, id, Err(Cause::NamespaceNotFound)).await;
+    let namespace = match namespace_name(deps, &namespace_id).await {
+        Ok(Some(namespace)) => namespace,
+        Ok(None) => return end(shard, task, id, Err(Cause::NamespaceNotFound)).await,
+        Err(verdict) => return verdict,
     };
     let call = RequestCancelWorkflowExecutionRequest {
         namespace_id,
@@ -79,9 +81,9 @@ pub async fn cancel(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: E
             ..Default::default()
         }),
         external_execution: Some(poll::execution(&task.run)),
-        external_namespace: namespace_name(deps, own).unwrap_or_default(),
         external_initiated_event_id: id.get(),
         child_workflow_only: wish.child_workflow_only,
+        ..Default::default()
     };
     match deps.history.request_cancel_workflow_execution(call).await {
         Ok(_) => end(shard, task, id, Ok(())).await,

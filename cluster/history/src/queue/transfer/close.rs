@@ -142,8 +142,10 @@ async fn tell_parent(deps: &ExecutorDeps, closed: &Closed, parent: &Parent) -> V
 /// Makes one child follow its policy. The first run of the child's chain is named, so that any later run
 /// of the chain follows and an unrelated run with the same id does not.
 pub async fn apply_policy(deps: &ExecutorDeps, parent: &RunKey, child: &Child) -> Verdict {
-    let Some(namespace) = namespace_name(deps, &child.namespace_id) else {
-        return Verdict::Done;
+    let namespace = match namespace_name(deps, &child.namespace_id).await {
+        Ok(Some(namespace)) => namespace,
+        Ok(None) => return Verdict::Done,
+        Err(verdict) => return verdict,
     };
     let done = match child.parent_close_policy {
         ParentClosePolicy::Abandon => return Verdict::Done,
@@ -200,9 +202,9 @@ async fn request_cancel(
             ..Default::default()
         }),
         external_execution: Some(poll::execution(parent)),
-        external_namespace: namespace_name(deps, parent.namespace_id.as_str()).unwrap_or_default(),
         external_initiated_event_id: child.initiated_event_id.get(),
         child_workflow_only: true,
+        ..Default::default()
     };
     deps.history
         .request_cancel_workflow_execution(call)

@@ -65,8 +65,10 @@ pub async fn signal(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: E
         )
         .await;
     }
-    let Some(namespace) = namespace_name(deps, &namespace_id) else {
-        return end(shard, task, id, Err(Cause::NamespaceNotFound)).await;
+    let namespace = match namespace_name(deps, &namespace_id).await {
+        Ok(Some(namespace)) => namespace,
+        Ok(None) => return end(shard, task, id, Err(Cause::NamespaceNotFound)).await,
+        Err(verdict) => return verdict,
     };
     let call = SignalWorkflowExecutionRequest {
         namespace_id,
@@ -81,8 +83,8 @@ pub async fn signal(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: E
             ..Default::default()
         }),
         external_execution: Some(poll::execution(&task.run)),
-        external_namespace: namespace_name(deps, own).unwrap_or_default(),
         child_workflow_only: wish.child_workflow_only,
+        ..Default::default()
     };
     match deps.history.signal_workflow_execution(call).await {
         Ok(_) => end(shard, task, id, Ok(())).await,

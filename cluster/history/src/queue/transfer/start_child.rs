@@ -60,9 +60,10 @@ pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: Ev
         Ok(event) => event,
         Err(verdict) => return verdict,
     };
-    let (namespace_id, call) = match call(deps, &wanted, event) {
-        Some(call) => call,
-        None => return refused(shard, task, id, Cause::NamespaceNotFound).await,
+    let (namespace_id, call) = match call(deps, &wanted, event).await {
+        Ok(Some(call)) => call,
+        Ok(None) => return refused(shard, task, id, Cause::NamespaceNotFound).await,
+        Err(verdict) => return verdict,
     };
     match deps.history.start_workflow_execution(call).await {
         Ok(started) => record(deps, shard, task, wanted, namespace_id, started.run_id).await,
@@ -91,25 +92,30 @@ fn look(wf: &Workflow, id: EventId) -> Option<Wanted> {
     })
 }
 
-fn call(
+/// The call that starts the child; `None` when its namespace does not exist.
+async fn call(
     deps: &ExecutorDeps,
     wanted: &Wanted,
     event: HistoryEvent,
-) -> Option<(String, StartWorkflowExecutionRequest)> {
+) -> Result<Option<(String, StartWorkflowExecutionRequest)>, Verdict> {
     let version = event.version;
     let user_metadata = event.user_metadata;
     let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(wish)) =
         event.attributes
     else {
-        return None;
+        let text = format!("event {} does not initiate a child", event.event_id);
+        return Err(Verdict::Poison(text));
     };
     let namespace_id = if wanted.child.namespace_id.is_empty() {
         wanted.parent.namespace_id.as_str().to_owned()
     } else {
         wanted.child.namespace_id.clone()
     };
-    let namespace = namespace_name(deps, &namespace_id)?;
-    let parent_namespace = namespace_name(deps, wanted.parent.namespace_id.as_str())?;
+    let Some(namespace) = namespace_name(deps, &namespace_id).await? else {
+        return Ok(None);
+    };
+    let own = namespace_name(deps, wanted.parent.namespace_id.as_str()).await?;
+    let parent_namespace = own.unwrap_or_default();
     let parent = ParentExecution {
         namespace_id: wanted.parent.namespace_id.as_str().to_owned(),
         namespace: parent_namespace,
@@ -127,7 +133,7 @@ fn call(
         parent: Some(parent),
         first_workflow_task_backoff: None,
     };
-    Some((namespace_id, call))
+    Ok(Some((namespace_id, call)))
 }
 
 fn request(
