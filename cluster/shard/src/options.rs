@@ -37,7 +37,7 @@ pub struct ShardsOptions {
     pub visibility_batch: usize,
     /// How long visibility rows are collected.
     pub visibility_lag: Duration,
-    /// A parked task is looked at again after this even when nothing changed.
+    /// A parked task is looked at again after this even when nothing changed; later looks come more rarely.
     pub park_delay: Duration,
     /// Longest pause between attempts of a task.
     pub retry_max: Duration,

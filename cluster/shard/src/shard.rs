@@ -271,7 +271,7 @@ impl Shard {
             )
             .await;
         match deleted {
-            Ok(()) | Err(TxnError::NamespaceNotFound(_)) => Ok(()),
+            Ok(()) => Ok(()),
             Err(TxnError::Decided(error) | TxnError::Shard(error)) => Err(error),
             Err(other) => Err(ShardError::Unavailable(other.to_string())),
         }

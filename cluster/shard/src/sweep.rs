@@ -15,7 +15,6 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     commit::{Progress, Unit},
-    error::TxnError,
     host::Host,
     queue::QueuedTask,
     shard::Shard,
@@ -150,8 +149,6 @@ impl Shard {
                 Err(error) => Err(error),
             };
             match stored {
-                // Nobody misses what was not promised in a namespace that is gone.
-                Err(TxnError::NamespaceNotFound(_)) => self.forget_behind(&entry.key),
                 Err(error) if !self.is_lost() => {
                     tracing::debug!(shard = %self.id(), ?error, "state stays behind for now");
                 }

@@ -108,7 +108,16 @@ impl Txn {
                 shard.0.lane.name()
             )));
         }
-        let namespace = host.namespace(&key.namespace_id).await?;
+        let namespace = match host.namespace(&key.namespace_id).await {
+            // What is left of a deleted namespace can still be deleted.
+            Err(TxnError::NamespaceNotFound(id)) if mode == Mode::Replicating => {
+                Arc::new(Namespace {
+                    id,
+                    ..Namespace::default()
+                })
+            }
+            found => found?,
+        };
         if mode == Mode::Active {
             host.admit(&namespace)?;
         }
@@ -340,7 +349,6 @@ impl Txn {
     /// Ends the transaction: what is staged goes to the lane, the lock is given up, and the answer waits for
     /// the last write of this workflow id that it may have seen.
     pub(crate) async fn end<T, E>(mut self, result: Result<T, E>) -> Result<T, TxnError<E>> {
-        self.finished = true;
         let submitted = match &result {
             Ok(_) if self.spoiled => Err(TxnError::Shard(ShardError::Dropped(
                 "the transaction was spoiled".to_owned(),
@@ -348,6 +356,8 @@ impl Txn {
             Ok(_) => self.submit().await,
             Err(_) => Ok(()),
         };
+        // Not before: whoever is cancelled while it submits leaves changes that nobody will write.
+        self.finished = true;
         if self.spoiled || submitted.is_err() || (result.is_err() && !self.staged.is_empty()) {
             self.locked.suspect();
         }
@@ -362,8 +372,8 @@ impl Txn {
 
     /// The same without waiting for anything.
     pub(crate) async fn end_unawaited(mut self) -> Result<(), TxnError<()>> {
-        self.finished = true;
         let submitted = self.submit().await;
+        self.finished = true;
         if submitted.is_err() {
             self.locked.suspect();
         }

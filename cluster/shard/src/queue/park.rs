@@ -47,7 +47,8 @@ impl Parked {
         }
         let woken = state.by_run.remove(run);
         drop(state);
-        for (_, job) in woken.into_iter().flatten() {
+        for (_, mut job) in woken.into_iter().flatten() {
+            job.attempt = 0;
             job.dispatch();
         }
     }

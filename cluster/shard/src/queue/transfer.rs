@@ -72,7 +72,7 @@ pub(crate) fn start(
     }
 }
 
-async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, job: Job) {
+async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, mut job: Job) {
     if job.is_void() {
         return;
     }
@@ -109,14 +109,21 @@ async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, jo
         Verdict::Retry(pause) => again(host, job, pause),
         Verdict::Park => {
             let changed = job.shard.0.queues.commits() != commits;
+            // The delay is a safety net under the wake-ups, so it grows; a change that came while the task
+            // was judged may have been missed, so it is short then.
+            let longer = host
+                .options
+                .park_delay
+                .saturating_mul(1 << job.attempt.min(6));
             let delay = if changed {
-                QUICK_LOOK
+                QUICK_LOOK.min(longer)
             } else {
-                host.options.park_delay
+                longer
             };
+            job.attempt = job.attempt.saturating_add(u32::from(!changed));
             rehome_if_old(host, &job);
             let shard = job.shard.clone();
-            shard.0.parked.park(job, delay.min(host.options.park_delay));
+            shard.0.parked.park(job, delay);
         }
         Verdict::Poison(reason) => bury(host, job, &reason).await,
     }

@@ -2,6 +2,7 @@
 
 mod commits;
 mod faults;
+mod ownership;
 mod queues;
 mod recovery;
 mod world;

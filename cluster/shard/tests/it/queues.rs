@@ -168,7 +168,7 @@ async fn near_timers_are_accurate() {
     until("fires", || world.seen.count(is_timer) == 1).await;
     assert!(begun.elapsed() >= after);
     assert!(
-        begun.elapsed() < after + Duration::from_millis(60),
+        begun.elapsed() < after + Duration::from_millis(500),
         "{:?}",
         begun.elapsed()
     );

@@ -159,6 +159,49 @@ async fn sqlite_keeps_what_was_answered() {
     assert_eq!(forward.last().unwrap().next, end);
 }
 
+/// When state that was written behind is dropped with a write that failed, what had been done on the ground
+/// of it is owed again: the started task goes out once more, without a crash.
+#[tokio::test]
+async fn what_is_dropped_is_owed_again() {
+    let mut options = crate::world::quick();
+    options.behind_after = Duration::from_secs(3600);
+    let world = World::with(options, crate::world::namespace(), false);
+    world.start("w").await.unwrap();
+    until("dispatched", || world.seen.dispatched("w") == 1).await;
+    world.take_task("w", "poll").await.unwrap();
+    world.faults.inject(crate::faults::Fault::Conflict("w"));
+    assert!(world.signal("w", "1").await.is_err());
+    until("dispatched again", || world.seen.dispatched("w") == 2).await;
+    world.take_task("w", "another poll").await.unwrap();
+    world.signal("w", "1").await.unwrap();
+    let shard = world.shard("w").await;
+    let run = RunKey::new(NS, "w", "");
+    let task = shard
+        .read(&run, |w| w.hot.workflow_task.clone())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(task.request_id, "another poll");
+}
+
+/// A transaction that is cancelled half-way changes nothing.
+#[tokio::test]
+async fn a_cancelled_transaction_leaves_nothing() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let run_id = key("w").run_id;
+    let half_way = async |txn: &mut cluster_shard::Txn| {
+        txn.run(&run_id).await.unwrap().unwrap().hot.signal_count = 99;
+        std::future::pending::<Result<(), ()>>().await
+    };
+    let (ns, wid) = (NS.into(), "w".into());
+    let mut cancelled = Box::pin(shard.transact(&ns, &wid, half_way));
+    stays_pending(&mut cancelled).await;
+    drop(cancelled);
+    assert_eq!(world.signals("w").await, 0);
+}
+
 /// A graceful stop stores what was behind.
 #[tokio::test]
 async fn drain_stores_what_was_behind() {

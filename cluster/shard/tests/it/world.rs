@@ -129,6 +129,25 @@ impl World {
             roles: vec![(MemberRole::History, at)],
             incarnation: 1,
         });
+        Self::member(
+            membership,
+            Tasks::new("test"),
+            base,
+            options,
+            namespace,
+            connected,
+        )
+    }
+
+    /// One of several processes.
+    pub fn member(
+        membership: Membership,
+        tasks: Tasks,
+        base: Store,
+        options: ShardsOptions,
+        namespace: Namespace,
+        connected: bool,
+    ) -> Self {
         let (faults, store) = Faults::new(&base);
         let cluster = |name: &str| ClusterInfo {
             name: name.into(),
@@ -140,7 +159,6 @@ impl World {
         } else {
             Vec::new()
         };
-        let tasks = Tasks::new("test");
         let metrics = Metrics::new();
         let registry = Registry::fixed(vec![namespace]);
         let clusters = Clusters::fixed(cluster("a"), others);
@@ -177,7 +195,7 @@ impl World {
     /// The process dies: nothing more is written, everything in memory is gone. The store remains.
     pub async fn crash(self) -> Self {
         self.faults.close();
-        self.tasks.shutdown(Duration::ZERO).await;
+        self.tasks.kill().await;
         let namespace = (*self.registry.all()[0]).clone();
         let connected = !self.clusters.remotes().is_empty();
         Self::over(self.base, self.options, namespace, connected)
@@ -270,6 +288,29 @@ impl World {
             },
         )
         .await
+    }
+
+    /// [`Self::signal`] where the shard may be somewhere else.
+    pub async fn try_signal(
+        &self,
+        workflow_id: &str,
+        request_id: &str,
+    ) -> Result<Updated<()>, UpdateError> {
+        let (ns, wid) = (NamespaceId::from(NS), WorkflowId::from(workflow_id));
+        let shard = self.shards.for_workflow(&ns, &wid).await?;
+        let signal = Signal {
+            name: "signal".into(),
+            request_id: request_id.into(),
+            ..Signal::default()
+        };
+        let request = Request::Signal {
+            signal,
+            only_from_parent: None,
+        };
+        let key = RunKey::new(NS, workflow_id, "");
+        shard
+            .update(&key, |w, given| Ok((w.handle(request, given)?, ())))
+            .await
     }
 
     /// A worker takes the workflow task.

@@ -1,0 +1,102 @@
+//! Shards follow the ring: from one process to two and back, while work goes on.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use cluster_membership::{Join, Member, Membership, Role, StoreContacts, Timing};
+use cluster_runtime::{SharedClock, SystemClock, Tasks};
+use cluster_shard::{ShardError, UpdateError};
+use proto_ids::{NamespaceId, RunKey, ShardId, WorkflowId};
+use schema_store::{Store, memory::MemoryStore};
+
+use crate::world::{NS, World, namespace, quick, until};
+
+async fn process(id: &str, base: &Store) -> World {
+    let clock: SharedClock = SystemClock::shared();
+    let at = ([127, 0, 0, 1], 0).into();
+    let join = Join {
+        member: Member {
+            id: id.into(),
+            gossip: at,
+            roles: vec![(Role::History, ([127, 0, 0, 1], 1).into())],
+            incarnation: 0,
+        },
+        bind: at,
+        cluster: "east".into(),
+        contacts: Arc::new(StoreContacts::new(base.cluster.clone(), clock.clone())),
+        timing: Timing {
+            probe_every: Duration::from_millis(100),
+            answer_within: Duration::from_millis(40),
+            suspect_for: Duration::from_millis(300),
+            gossip_every: Duration::from_millis(40),
+            contact_every: Duration::from_millis(100),
+        },
+    };
+    let tasks = Tasks::new(id.to_owned());
+    let membership = Membership::join(join, &clock, &tasks).await.expect("joins");
+    let mut options = quick();
+    options.shard_count = 16;
+    World::member(membership, tasks, base.clone(), options, namespace(), false)
+}
+
+fn owned(world: &World) -> BTreeSet<ShardId> {
+    world.shards.owned().iter().map(|s| s.id()).collect()
+}
+
+/// As a routed client does: asks whoever says that it owns the shard, again and again.
+async fn signal(worlds: &[&World], id: &str, request: &str) {
+    for attempt in 0..2_000 {
+        let world = worlds[attempt % worlds.len()];
+        let (ns, wid) = (NamespaceId::from(NS), WorkflowId::from(id));
+        let result = match world.shards.for_workflow(&ns, &wid).await {
+            Ok(_) => world.try_signal(id, request).await,
+            Err(error) => Err(UpdateError::Shard(error)),
+        };
+        match result {
+            Ok(_) => return,
+            Err(UpdateError::Shard(
+                ShardError::NotOwner { .. }
+                | ShardError::Lost(_)
+                | ShardError::Dropped(_)
+                | ShardError::Unavailable(_),
+            )) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    panic!("nobody took the signal");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_follow_the_ring() {
+    let base = MemoryStore::new().store();
+    let a = process("a", &base).await;
+    until("the first owns all", || owned(&a).len() == 16).await;
+    let ids: Vec<_> = (0..32).map(|n| format!("w{n}")).collect();
+    for id in &ids {
+        a.start(id).await.unwrap();
+    }
+    let b = process("b", &base).await;
+    for (n, id) in ids.iter().enumerate() {
+        // Signals keep coming while shards move.
+        signal(&[&a, &b], id, "joining").await;
+        tokio::time::sleep(Duration::from_millis(n as u64 % 8)).await;
+    }
+    until("both own some, and none is owned twice", || {
+        let (a, b) = (owned(&a), owned(&b));
+        !b.is_empty() && a.is_disjoint(&b) && a.len() + b.len() == 16
+    })
+    .await;
+    for id in &ids {
+        signal(&[&a, &b], id, "joined").await;
+    }
+    // The second dies without a word.
+    b.tasks.kill().await;
+    until("the first owns all again", || owned(&a).len() == 16).await;
+    for id in &ids {
+        signal(&[&a], id, "alone").await;
+        signal(&[&a], id, "joined").await;
+        let shard = a.shard(id).await;
+        let run = RunKey::new(NS, id.as_str(), "");
+        let signals = shard.read(&run, |w| w.hot.signal_count).await.unwrap();
+        assert_eq!(signals, 3, "each signal counts once");
+    }
+}
