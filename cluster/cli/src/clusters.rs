@@ -136,17 +136,6 @@ pub(crate) async fn current_name(server: &Server) -> anyhow::Result<String> {
         .cluster_name)
 }
 
-/// Where the asked cluster reaches another one.
-pub(crate) async fn address_of(server: &Server, name: &str) -> anyhow::Result<String> {
-    let found = all(server)
-        .await?
-        .into_iter()
-        .find(|c| c.cluster_name == name);
-    found.map(|c| c.cluster_address).with_context(|| {
-        format!("cluster {name} is not known here; add it with `meridian cluster upsert`")
-    })
-}
-
 async fn all(server: &Server) -> anyhow::Result<Vec<ClusterMetadata>> {
     let mut clusters = Vec::new();
     let mut request = ListClustersRequest::default();

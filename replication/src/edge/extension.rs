@@ -1,19 +1,26 @@
 //! The extension service between clusters and for operators: status, the unreplicated tail, digests, and
-//! planned failover.
+//! planned failover. What only the active cluster of a namespace can tell or do is passed on to it, so that an
+//! operator needs one address.
 
 use std::sync::Arc;
 
 use cluster_rpc::status;
 use cluster_runtime::task::{TaskKind, Tasks};
-use namespaces::Registry;
-use proto_ids::{NamespaceId, ShardId};
+use namespaces::{Namespace, Registry};
+use proto_ids::{ClusterName, NamespaceId, NamespaceName, ShardId};
 use proto_messages::{meridian::replication::v1::*, time};
-use proto_services::meridian::replication::v1::replication_extension_service_server::ReplicationExtensionService;
+use proto_services::meridian::replication::v1::{
+    replication_extension_service_client::ReplicationExtensionServiceClient,
+    replication_extension_service_server::ReplicationExtensionService,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, async_trait, codegen::BoxStream};
+use tonic::{
+    Request, Response, Status, async_trait, codegen::BoxStream, metadata::AsciiMetadataValue,
+    transport::Channel,
+};
 
-use crate::switchover::Switchovers;
+use crate::{remotes, switchover::Switchovers};
 
 /// Runs in one message of the tail.
 const TAIL_PAGE: i32 = 500;
@@ -39,6 +46,39 @@ impl Extension {
     pub fn new(deps: ExtensionDeps) -> Arc<Self> {
         Arc::new(Self(deps))
     }
+}
+
+/// Marks a call that another cluster passed on; it is not passed on again.
+const PASSED_ON: &str = "meridian-passed-on";
+
+impl Extension {
+    /// The cluster that has to answer instead of this one: where the namespace is active.
+    fn elsewhere<T>(
+        &self,
+        request: &Request<T>,
+        namespace: Option<Arc<Namespace>>,
+    ) -> Option<ClusterName> {
+        let namespace = namespace?;
+        let here = self.0.switchovers.clusters.current_name();
+        let passed_on = request.metadata().contains_key(PASSED_ON);
+        (!passed_on && !namespace.is_active_in(&here)).then(|| namespace.active_cluster.clone())
+    }
+
+    fn client(
+        &self,
+        cluster: &ClusterName,
+    ) -> Result<ReplicationExtensionServiceClient<Channel>, Status> {
+        self.0.switchovers.remotes.extension(cluster)
+    }
+}
+
+/// The call as it is passed on. Its deadline stays the caller's.
+fn passed_on<T>(request: Request<T>) -> Request<T> {
+    let mut on = Request::new(request.into_inner());
+    on.metadata_mut()
+        .insert(PASSED_ON, AsciiMetadataValue::from_static("1"));
+    remotes::add_version_headers(&mut on);
+    on
 }
 
 #[async_trait]
@@ -72,6 +112,14 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<ListUnreplicatedRequest>,
     ) -> Result<Response<BoxStream<ListUnreplicatedResponse>>, Status> {
+        let id = NamespaceId::new(&request.get_ref().namespace_id);
+        if let Some(active) = self.elsewhere(&request, self.0.registry.by_id(&id)) {
+            let answer = self
+                .client(&active)?
+                .list_unreplicated(passed_on(request))
+                .await?;
+            return Ok(Response::new(Box::pin(answer.into_inner())));
+        }
         let request = request.into_inner();
         let (send, receive) = mpsc::channel(BEHIND);
         let shards = self.0.switchovers.shards.clone();
@@ -133,6 +181,11 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<SwitchoverRequest>,
     ) -> Result<Response<BoxStream<SwitchoverProgress>>, Status> {
+        let name = NamespaceName::new(&request.get_ref().namespace);
+        if let Some(active) = self.elsewhere(&request, self.0.registry.by_name(&name)) {
+            let answer = self.client(&active)?.switchover(passed_on(request)).await?;
+            return Ok(Response::new(Box::pin(answer.into_inner())));
+        }
         let (send, receive) = mpsc::channel(BEHIND);
         let work = self
             .0

@@ -1,6 +1,6 @@
 //! `meridian namespace failover`: the forced way. What the active side has and the target has not is asked
-//! of the active side while it can be reached; the change itself is an ordinary `UpdateNamespace` on the
-//! target, so it works when the other side is dead.
+//! of the active side while it can be reached; the change itself is an ordinary `UpdateNamespace` on whichever
+//! cluster is asked, so it works when the other side is dead.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -14,11 +14,7 @@ use proto_messages::{
 };
 use serde::Serialize;
 
-use crate::{
-    GlobalArgs, REFUSED,
-    connect::{ConnectArgs, Server},
-    output,
-};
+use crate::{GlobalArgs, REFUSED, connect::Server, output};
 
 /// How long the old side may take to tell its tail.
 const TAIL_WITHIN: Duration = Duration::from_secs(3);
@@ -123,7 +119,6 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
         args.global.output.print(&report, forecast)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let target = target_side(&args, asked).await?;
     let request = UpdateNamespaceRequest {
         namespace: args.namespace.clone(),
         replication_config: Some(NamespaceReplicationConfig {
@@ -132,7 +127,7 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
         }),
         ..Default::default()
     };
-    let updated = target
+    let updated = asked
         .workflow()
         .update_namespace(request)
         .await
@@ -140,19 +135,6 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
     report.failover_version = Some(updated.into_inner().failover_version);
     args.global.output.print(&report, done)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The target itself when it answers, so that its clients need not wait for the news; else whoever was asked.
-async fn target_side(args: &FailoverArgs, asked: Server) -> anyhow::Result<Server> {
-    if crate::clusters::current_name(&asked).await? == args.to {
-        return Ok(asked);
-    }
-    let address = crate::clusters::address_of(&asked, &args.to).await?;
-    let connect = ConnectArgs {
-        address,
-        ..args.global.connect.clone()
-    };
-    Ok(connect.connect().await.unwrap_or(asked))
 }
 
 async fn tail(args: &FailoverArgs, asked: &Server, from: &str, namespace_id: &str) -> Tail {
@@ -163,7 +145,7 @@ async fn tail(args: &FailoverArgs, asked: &Server, from: &str, namespace_id: &st
         events: 0,
         runs: Vec::new(),
     };
-    match tokio::time::timeout(TAIL_WITHIN, ask_tail(args, asked, from, namespace_id)).await {
+    match tokio::time::timeout(TAIL_WITHIN, ask_tail(args, asked, namespace_id)).await {
         Ok(Ok(runs)) => Tail {
             known: true,
             reason: String::new(),
@@ -185,24 +167,13 @@ async fn tail(args: &FailoverArgs, asked: &Server, from: &str, namespace_id: &st
 async fn ask_tail(
     args: &FailoverArgs,
     asked: &Server,
-    from: &str,
     namespace_id: &str,
 ) -> anyhow::Result<Vec<TailRun>> {
-    let active = if crate::clusters::current_name(asked).await? == from {
-        asked.clone()
-    } else {
-        let address = crate::clusters::address_of(asked, from).await?;
-        let connect = ConnectArgs {
-            address,
-            ..args.global.connect.clone()
-        };
-        connect.connect().await?
-    };
     let request = ListUnreplicatedRequest {
         namespace_id: namespace_id.to_owned(),
         remote_cluster: args.to.clone(),
     };
-    let mut pages = active
+    let mut pages = asked
         .replication()
         .list_unreplicated(request)
         .await?

@@ -10,7 +10,7 @@ use proto_messages::meridian::replication::v1::{
 };
 use serde::Serialize;
 
-use crate::{Format, GlobalArgs, REFUSED, ROLLED_BACK, connect::ConnectArgs, output};
+use crate::{Format, GlobalArgs, REFUSED, ROLLED_BACK, output};
 
 /// A planned failover.
 #[derive(Clone, Debug, Args)]
@@ -72,7 +72,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(args: SwitchoverArgs) -> anyhow::Result<ExitCode> {
-    let server = active_side(&args).await?;
+    // Whichever cluster is asked passes it on to the active one.
+    let server = args.global.connect.connect().await?;
     let request = SwitchoverRequest {
         namespace: args.namespace.clone(),
         to_cluster: args.to.clone(),
@@ -119,30 +120,6 @@ pub(super) async fn run(args: SwitchoverArgs) -> anyhow::Result<ExitCode> {
         (false, true) if report.reason.is_empty() => ExitCode::SUCCESS,
         (false, true) => ExitCode::from(REFUSED),
         (false, false) => ExitCode::from(ROLLED_BACK),
-    })
-}
-
-/// A connection to the active cluster, found through the cluster that was named.
-async fn active_side(args: &SwitchoverArgs) -> anyhow::Result<crate::connect::Server> {
-    let asked = args.global.connect.connect().await?;
-    let described = super::described(&asked, &args.namespace).await?;
-    let active = described
-        .replication_config
-        .unwrap_or_default()
-        .active_cluster_name;
-    let here = crate::clusters::current_name(&asked).await?;
-    if here == active {
-        return Ok(asked);
-    }
-    let address = crate::clusters::address_of(&asked, &active).await?;
-    let connect = ConnectArgs {
-        address,
-        ..args.global.connect.clone()
-    };
-    connect.connect().await.with_context(|| {
-        format!(
-            "a switchover is run by the active cluster, {active}; name its frontend with --address"
-        )
     })
 }
 
