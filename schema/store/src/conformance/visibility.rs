@@ -231,6 +231,26 @@ pub(super) async fn every_operator(store: Store) {
         ("NOT (RunId = 'a' OR RunId = 'b')", "c"),
         ("ParentWorkflowId = 'x' OR RunId = 'a'", "a"),
     ];
+    let many = (0..255)
+        .map(|n| format!("WorkflowId = 'x{n}'"))
+        .collect::<Vec<_>>()
+        .join(" OR ");
+    assert_eq!(
+        runs(&store, &format!("{many} OR RunId = 'b'")).await,
+        "b",
+        "as many conditions as may be"
+    );
+    let deep = format!("{}RunId = 'b'{}", "NOT (".repeat(30), ")".repeat(30));
+    assert_eq!(runs(&store, &deep).await, "b", "deep nesting");
+    let values = (0..4000)
+        .map(|n| format!("'x{n}'"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    assert_eq!(
+        runs(&store, &format!("RunId NOT IN ({values})")).await,
+        "acb",
+        "many values"
+    );
     for (query, wanted) in cases {
         assert_eq!(runs(&store, query).await, wanted, "{query}");
     }

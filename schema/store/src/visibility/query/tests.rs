@@ -129,3 +129,17 @@ fn size_is_limited() {
     assert!(Query::parse(&vec![condition; 256].join(" OR ")).is_ok());
     assert!(Query::parse(&vec![condition; 257].join(" OR ")).is_err());
 }
+
+/// Filters come from outside: whatever they are, the answer is a query or an error.
+#[test]
+fn broken_text_never_panics() {
+    let whole = "NOT (WorkflowId = 'it''s \\' é' OR `StartTime` BETWEEN '2020-09-13T12:26:40.5+02:00' AND -1.5e3) \
+                 AND ExecutionDuration NOT IN ('1h2µs', \"00:01:30\", 9) GROUP BY ExecutionStatus";
+    let boundaries: Vec<usize> = whole.char_indices().map(|(at, _)| at).collect();
+    for from in &boundaries {
+        for until in boundaries.iter().filter(|until| *until >= from) {
+            let _ = Query::parse(&whole[*from..*until]);
+            let _ = Query::parse(&format!("{}{}", &whole[..*from], &whole[*until..]));
+        }
+    }
+}
