@@ -95,7 +95,7 @@ pub trait VisibilityStore: Send + Sync + 'static {
     /// Writes all in one transaction; each run at most once.
     async fn visibility_write(&self, writes: Vec<VisibilityWrite>) -> Result<(), StoreError>;
 
-    /// A page.
+    /// A page. `Invalid` for a query that groups, and for a page token that is none.
     async fn visibility_list(
         &self,
         namespace_id: &NamespaceId,

@@ -29,6 +29,7 @@ impl VisibilityStore for Visibility {
         page_size: usize,
         after: Option<Bytes>,
     ) -> Result<VisibilityPage, StoreError> {
+        query.check_list()?;
         let page_size = page_size.max(1);
         let after = after.as_deref().map(Position::decode).transpose()?;
         let statement = Statement::list(namespace_id.as_str(), query, page_size, after.as_ref());

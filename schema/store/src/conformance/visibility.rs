@@ -290,6 +290,15 @@ pub(super) async fn counts(store: Store) {
         some.by_status.into_iter().collect::<Vec<_>>(),
         vec![(1, 1), (3, 1)]
     );
+    let groups = Query::parse("GROUP BY ExecutionStatus").expect("parse");
+    let listed = store
+        .visibility
+        .visibility_list(&"ns".into(), &groups, 10, None)
+        .await;
+    assert!(
+        matches!(listed, Err(StoreError::Invalid(_))),
+        "a list has no groups"
+    );
     let none = store
         .visibility
         .visibility_count(&"other".into(), &Query::default())

@@ -44,6 +44,7 @@ impl VisibilityStore for MemoryStore {
         page_size: usize,
         after: Option<Bytes>,
     ) -> Result<VisibilityPage, StoreError> {
+        query.check_list()?;
         let after = after.as_deref().map(Position::decode).transpose()?;
         let state = self.state();
         let mut found: Vec<(Position, &VisibilityRecord)> = state

@@ -3,9 +3,19 @@
 use std::cmp::Ordering;
 
 use super::{Column, Expr, Op, Query, Value};
-use crate::visibility::VisibilityRecord;
+use crate::{error::StoreError, visibility::VisibilityRecord};
 
 impl Query {
+    /// Refuses what a list cannot do.
+    pub fn check_list(&self) -> Result<(), StoreError> {
+        if self.group_by_status {
+            return Err(StoreError::Invalid(
+                "GROUP BY clause is not supported".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether the row is wanted.
     pub fn matches(&self, record: &VisibilityRecord) -> bool {
         self.filter
