@@ -156,6 +156,9 @@ pub struct Hot {
     pub sdk_name: String,
     /// SDK version of the last worker.
     pub sdk_version: String,
+    /// The workflow tried to close over events it had not seen. Until its next task completes, no more are let
+    /// in while it works, so that the close wins in the end.
+    pub close_attempted: bool,
     /// The chain's workflow-task heartbeat began here; zero when the last completion made progress.
     pub workflow_task_heartbeat_since: Timestamp,
 }

@@ -128,6 +128,7 @@ impl Workflow {
         scope: &mut Scope<'_>,
     ) {
         self.hot.workflow_task = None;
+        self.hot.close_attempted = false;
         self.hot.workflow_task_attempt = 1;
         self.hot.last_completed_started_event_id = EventId::new(a.started_event_id);
         if let Some(sdk) = &a.sdk_metadata {
@@ -187,7 +188,10 @@ impl Workflow {
                 self.restart_clocks(event, scope);
             }
             WorkflowTaskFailedCause::FailoverCloseCommand => self.drop_workflow_task(),
-            _ => self.next_attempt_in_history(event, scope),
+            cause => {
+                self.hot.close_attempted |= cause == WorkflowTaskFailedCause::UnhandledCommand;
+                self.next_attempt_in_history(event, scope);
+            }
         }
     }
 

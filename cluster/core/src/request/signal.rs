@@ -24,6 +24,13 @@ pub(super) fn signal(
         let text = "exceeded workflow execution limit for signal events";
         return Err(Refusal::Invalid(text.into()));
     }
+    if turn.wf.hot.close_attempted && turn.wf.has_started_workflow_task() {
+        let text = "workflow operation can not be applied because workflow is closing";
+        return Err(Refusal::Limit {
+            exhausted: true,
+            text: text.into(),
+        });
+    }
     turn.wf.check_room(turn.given.policy)?;
     let skip = signal.skip_workflow_task;
     turn.record_event(signaled(turn, signal))?;

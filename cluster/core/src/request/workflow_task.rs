@@ -183,6 +183,7 @@ fn next_transient(turn: &mut Turn<'_>, cause: WorkflowTaskFailedCause) {
         turn.wf.hot.workflow_task_attempt = 1;
         turn.wf.hot.sticky = None;
     } else {
+        turn.wf.hot.close_attempted |= cause == WorkflowTaskFailedCause::UnhandledCommand;
         turn.wf
             .next_workflow_task_attempt(next, now, version, policy);
         turn.owe_workflow_task();

@@ -479,6 +479,7 @@ fn durable(mut wf: Workflow, live: &Workflow) -> Workflow {
     wf.hot.last_update_time = Timestamp::ZERO;
     wf.hot.sticky = None;
     wf.hot.cancel_request = wf.hot.cancel_request.map(|_| String::new());
+    wf.hot.close_attempted = false;
     wf.hot.reapplied.clear();
     wf.hot.workflow_task_heartbeat_since = Timestamp::ZERO;
     wf.hot.workflow_task_attempt = 0;

@@ -157,7 +157,20 @@ fn closing_over_buffered_events_is_refused() {
     );
     let task = run.wf.hot.workflow_task.as_ref().expect("scheduled");
     assert_eq!((task.attempt, task.scheduled_event_id), (1, id(6)));
-    run.poll().complete(vec![finish()]);
+    // This time nothing may come in between.
+    run.poll();
+    let signal = Request::Signal {
+        signal: Default::default(),
+        only_from_parent: None,
+    };
+    assert!(matches!(
+        run.ask(signal),
+        Err(Refusal::Limit {
+            exhausted: true,
+            ..
+        })
+    ));
+    run.complete(vec![finish()]);
     assert!(!run.wf.is_running());
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn encode_hot(w: &Workflow) -> Bytes {
         sdk_name: h.sdk_name.clone(),
         sdk_version: h.sdk_version.clone(),
         workflow_task_heartbeat_since: h.workflow_task_heartbeat_since.nanos(),
+        close_attempted: h.close_attempted,
         versions: Some(versions(&w.versions)),
     };
     Bytes::from(stored.encode_to_vec())
@@ -81,6 +82,7 @@ pub(super) fn decode(data: &[u8]) -> Result<(Hot, VersionHistories), RecordError
         sdk_name: h.sdk_name,
         sdk_version: h.sdk_version,
         workflow_task_heartbeat_since: Timestamp::from_nanos(h.workflow_task_heartbeat_since),
+        close_attempted: h.close_attempted,
         ..Hot::default()
     };
     Ok((hot, versions))

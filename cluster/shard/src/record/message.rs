@@ -123,6 +123,8 @@ pub(crate) struct Hot {
     pub(crate) workflow_task_heartbeat_since: i64,
     #[prost(message, optional, tag = "27")]
     pub(crate) versions: Option<Versions>,
+    #[prost(bool, tag = "28")]
+    pub(crate) close_attempted: bool,
 }
 
 /// A scheduled or started workflow task.

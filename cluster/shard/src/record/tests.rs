@@ -198,6 +198,8 @@ fn hot(v: &mut Values) -> Hot {
         sdk_name: v.text(),
         sdk_version: v.text(),
         workflow_task_heartbeat_since: v.at(),
+        // Rows of version 1 do not have it.
+        close_attempted: false,
     }
 }
 
