@@ -6,7 +6,7 @@ use super::{
     Request, activity, cancel, child, completion, external, fire, reapply, signal, terminate,
     workflow_task,
 };
-use crate::{Given, Outcome, Refusal, Workflow, turn::Turn};
+use crate::{Durability, Given, Outcome, Refusal, Workflow, turn::Turn};
 
 impl Workflow {
     /// Decides one request. On `Err` the run is unchanged, except after [`Refusal::Corrupt`], which says that
@@ -34,7 +34,9 @@ impl Workflow {
         turn.flush();
         turn.wf.hot.workflow_task = None;
         turn.schedule()?;
-        let outcome = decide(turn, request)?;
+        let mut outcome = decide(turn, request)?;
+        // The request may be one whose effect can be written behind; what was settled here is not.
+        outcome.durability = Durability::Durable;
         *self = copy;
         Ok(outcome)
     }
