@@ -64,11 +64,30 @@ pub async fn schema_status(options: &Options) -> Result<Vec<SchemaStatus>, Store
     }
 }
 
-/// Reads the database's own counters of its write-ahead log into the stats, where it has some. For
-/// measurements; nothing calls it by itself.
-pub async fn read_wal_counters(options: &Options) -> Result<(), StoreError> {
-    match &options.plugin {
-        Plugin::Sqlite(_) => Ok(()),
-        Plugin::Postgres(postgres) => postgres::read_wal_counters(postgres, &options.stats).await,
+/// Reads the database's own counters of its write-ahead log into the stats. Keeps a connection.
+pub struct WalCounters {
+    source: Option<postgres::WalSource>,
+    stats: std::sync::Arc<Stats>,
+}
+
+impl WalCounters {
+    /// For the store that these options open. Connects when first read.
+    pub fn new(options: &Options) -> Result<Self, StoreError> {
+        let source = match &options.plugin {
+            Plugin::Sqlite(_) => None,
+            Plugin::Postgres(postgres) => Some(postgres::WalSource::new(postgres)?),
+        };
+        Ok(Self {
+            source,
+            stats: options.stats.clone(),
+        })
+    }
+
+    /// Reads them now. SQLite has none: its syncs are counted as they happen.
+    pub async fn read(&self) -> Result<(), StoreError> {
+        match &self.source {
+            Some(source) => source.read(&self.stats).await,
+            None => Ok(()),
+        }
     }
 }

@@ -115,24 +115,32 @@ pub(crate) async fn schema(options: &Options, wish: Wish) -> Result<Vec<SchemaSt
     Ok(vec![db.migrate(wish).await?])
 }
 
-/// Reads what the server counted. Versions differ in where they tell; what a version does not tell stays.
-pub(crate) async fn read_wal_counters(options: &Options, stats: &Stats) -> Result<(), StoreError> {
-    let db = Database::connect(options, 1, &Arc::default())?;
-    let version = db.server_version().await?;
-    let sql = match version {
-        ..140_000 => return Ok(()),
-        140_000..180_000 => "SELECT wal_sync, wal_bytes::BIGINT FROM pg_stat_wal",
-        180_000.. => {
-            "SELECT (SELECT coalesce(sum(fsyncs), 0)::BIGINT FROM pg_stat_io WHERE object = 'wal'),
-                wal_bytes::BIGINT FROM pg_stat_wal"
-        }
-    };
-    let mut conn = db.read().await?;
-    let counters = sqlx::query_as(sql).fetch_one(&mut *conn);
-    let (syncs, bytes): (i64, i64) = counters.await.map_err(fail)?;
-    Stats::set(&stats.wal_syncs, syncs);
-    Stats::set(&stats.wal_bytes, bytes);
-    Ok(())
+/// Where the server counts its log.
+pub(crate) struct WalSource(Database);
+
+impl WalSource {
+    pub(crate) fn new(options: &Options) -> Result<Self, StoreError> {
+        Ok(Self(Database::connect(options, 1, &Arc::default())?))
+    }
+
+    /// Reads what the server counted. Versions differ in where they tell.
+    pub(crate) async fn read(&self, stats: &Stats) -> Result<(), StoreError> {
+        let version = self.0.server_version().await?;
+        let sql = match version {
+            ..140_000 => return Ok(()),
+            140_000..180_000 => "SELECT wal_sync, wal_bytes::BIGINT FROM pg_stat_wal",
+            180_000.. => {
+                "SELECT (SELECT coalesce(sum(fsyncs), 0)::BIGINT FROM pg_stat_io WHERE object = 'wal'),
+                    wal_bytes::BIGINT FROM pg_stat_wal"
+            }
+        };
+        let mut conn = self.0.read().await?;
+        let counters = sqlx::query_as(sql).fetch_one(&mut *conn);
+        let (syncs, bytes): (i64, i64) = counters.await.map_err(fail)?;
+        Stats::set(&stats.wal_syncs, syncs);
+        Stats::set(&stats.wal_bytes, bytes);
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -15,7 +15,7 @@ pub struct Stats {
     /// log; PostgreSQL counts its own, see [`Stats::wal_syncs`].
     pub transactions: AtomicU64,
     /// Syncs of the write-ahead log: one per transaction for SQLite; for PostgreSQL what the whole server
-    /// counted since it started, as of the last look, 0 where it does not tell (before version 14).
+    /// counted since it started, as of the last [`crate::WalCounters::read`], 0 before version 14.
     pub wal_syncs: AtomicU64,
     /// Bytes of write-ahead log, PostgreSQL only, like [`Stats::wal_syncs`].
     pub wal_bytes: AtomicU64,

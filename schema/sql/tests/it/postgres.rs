@@ -1,9 +1,12 @@
 //! PostgreSQL. One test, since starting a server costs seconds.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use proto_ids::RunKey;
-use schema_sql::{Options, schema_setup, schema_status, schema_upgrade};
+use schema_sql::{Options, WalCounters, schema_setup, schema_status, schema_upgrade};
 use schema_store::{CommitError, Store, StoreError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
@@ -26,6 +29,7 @@ async fn postgres() {
     cut_during_commit(&server, Cut::Answer).await;
     cut_during_commit(&server, Cut::Request).await;
     hot_statements_use_keys(&server).await;
+    the_log_is_counted(&server).await;
 }
 
 async fn open(server: &Server, database: &str) -> Store {
@@ -289,4 +293,24 @@ async fn scans(server: &Server) -> Vec<(String, i64)> {
         .await
         .expect("scans");
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+async fn the_log_is_counted(server: &Server) {
+    let options = server.options("waiting");
+    let counters = WalCounters::new(&options).expect("counters");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Servers before version 14 tell nothing; later ones tell a little late.
+    let mut conn = PgConnection::connect(&server.url("waiting"))
+        .await
+        .expect("connect");
+    let version =
+        sqlx::query("SELECT current_setting('server_version_num')::INT").fetch_one(&mut conn);
+    if version.await.expect("version").get::<i32, _>(0) < 140_000 {
+        return;
+    }
+    while options.stats.wal_bytes.load(Ordering::Relaxed) == 0 {
+        counters.read().await.expect("read");
+        assert!(Instant::now() < deadline, "the server counts no log");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,11 +1,13 @@
 //! SQLite.
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::Ordering};
 
 use proto_ids::{ShardId, Timestamp};
 use schema_sql::{Options, SchemaStatus, schema_setup, schema_status, schema_upgrade};
 use schema_store::{Store, StoreError};
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::{acquire, creation};
 
 async fn open(folder: &Path) -> Store {
     schema_sql::open(Options::sqlite(folder.join("data/test.db")))
@@ -130,4 +132,36 @@ async fn steps_equal_the_create_scripts() {
         assert!(steps.len() >= rows, "{steps:?}");
         assert_eq!(steps, schema(&file(dialect)).await);
     }
+}
+
+#[tokio::test]
+async fn commits_are_counted() {
+    let folder = tempfile::tempdir().expect("folder");
+    let options = Options::sqlite(folder.path().join("test.db"));
+    let stats = options.stats.clone();
+    let store = schema_sql::open(options).await.expect("open");
+    let fence = acquire(&store).await;
+    let read = || {
+        let all = [
+            &stats.commit_batches,
+            &stats.commit_updates,
+            &stats.transactions,
+            &stats.wal_syncs,
+        ];
+        all.map(|counter| counter.load(Ordering::Relaxed))
+    };
+    let before = read();
+    for seq in 0..3 {
+        store
+            .execution
+            .commit(creation(fence, seq, &format!("w{seq}")))
+            .await
+            .expect("commit");
+    }
+    let grown: Vec<u64> = read()
+        .iter()
+        .zip(before)
+        .map(|(after, before)| after - before)
+        .collect();
+    assert_eq!(grown, [3, 3, 3, 3]);
 }
