@@ -115,10 +115,42 @@ impl DeadLetters {
             .await
     }
 
-    /// Replays letters up to and including `through`, in order.
+    /// Removes letters of one shard (0: of all) up to and including `through`.
+    pub async fn purge_shard(
+        &self,
+        source: &str,
+        shard: i32,
+        through: i64,
+    ) -> Result<(), StoreError> {
+        if shard == 0 {
+            return self.purge(source, through).await.map(|_| ());
+        }
+        let mut last = 0;
+        loop {
+            let page = self.read(source, last, PAGE_MAX).await?;
+            let is_last = page.len() < PAGE_MAX;
+            for Letter { id, letter } in page {
+                if id > through {
+                    return Ok(());
+                }
+                last = id;
+                if letter.shard_id == shard {
+                    self.queues
+                        .queue_delete(&self.queue_name(source), id, id)
+                        .await?;
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Replays letters of one shard (0: of all) up to and including `through`, in order.
     pub async fn replay(
         &self,
         source: &str,
+        shard: i32,
         through: i64,
         client: &ReplicationClient,
     ) -> Result<Replayed, StoreError> {
@@ -131,6 +163,9 @@ impl DeadLetters {
                     return Ok(replayed);
                 }
                 replayed.last_id = id;
+                if shard != 0 && letter.shard_id != shard {
+                    continue;
+                }
                 let request = ApplyRequest {
                     shard_id: letter.shard_id,
                     source_cluster: letter.source_cluster,

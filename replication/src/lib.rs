@@ -1,13 +1,20 @@
 //! Replication between clusters: sending, receiving, applying, repairing, and telling how far it is.
 //!
 //! The wire protocol is Temporal's own, so that a cluster of Temporal Server can be at the other end. Here
-//! are the parts, by where they run. On history hosts: [`sender`] streams a shard's replication queue. On
-//! worker hosts: [`puller`] opens streams to other clusters, keeps order per workflow ([`inbox`]), has tasks
-//! applied, and acknowledges by [`watermark`]; what cannot be applied goes to [`dead_letters`]. [`route`]
-//! maps shards of one cluster to those of another, [`wire`] takes messages apart, [`remotes`] calls other
-//! clusters. [`namespaces`] pulls the queue of namespace changes. [`switchover`] moves a namespace without loss.
-//! [`edge`] is what frontends offer operators and peers.
-//! [`range`] finds the events that a caller of the raw history means, [`digest`] compares histories.
+//! are the parts, by where they run; [`route`], [`wire`], [`range`], [`digest`], [`watermark`] and [`inbox`]
+//! are the small machines under them.
+//!
+//! - **History hosts**: [`service::ReplicationHost`], on the history port. It streams a shard's replication
+//!   queue ([`sender`]), applies what other clusters wrote ([`apply`]), serves raw history and the rest of
+//!   the shard-bound admin RPCs, and tells how far others are. In its own process it is made known to the
+//!   [`cluster_rpc::ReplicationClient`] by `set_local(host.clone(), host)`.
+//! - **Worker hosts**: [`puller::Pullers::start`] opens streams to other clusters and has tasks applied;
+//!   [`namespaces::start`] pulls namespace changes. Each works on what the worker ring gives it.
+//! - **Frontends**: what [`edge`] offers operators and peers beside the admin service: an extension service,
+//!   and the [`dead_letters`]. Whatever is bound to a shard goes through the client above. [`switchover`]
+//!   moves a namespace without loss.
+//!
+//! All of them call other clusters by one [`remotes::Remotes`].
 
 pub mod apply;
 pub mod dead_letters;

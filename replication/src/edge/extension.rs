@@ -24,6 +24,8 @@ use crate::{remotes, switchover::Switchovers};
 
 /// Runs in one message of the tail.
 const TAIL_PAGE: i32 = 500;
+/// Runs whose digests are asked for at once, per shard.
+const DIGESTS_PAGE: usize = 100;
 /// Messages a slow reader may be behind.
 const BEHIND: usize = 16;
 
@@ -166,13 +168,15 @@ impl ReplicationExtensionService for Extension {
         }
         let mut all = GetHistoryDigestsResponse::default();
         for (shard, executions) in by_shard {
-            let part = GetShardHistoryDigestsRequest {
-                shard_id: shard.get(),
-                namespace_id: request.namespace_id.clone(),
-                executions,
-            };
-            all.digests
-                .extend(shards.get_shard_history_digests(part).await?.digests);
+            for page in executions.chunks(DIGESTS_PAGE) {
+                let part = GetShardHistoryDigestsRequest {
+                    shard_id: shard.get(),
+                    namespace_id: request.namespace_id.clone(),
+                    executions: page.to_vec(),
+                };
+                all.digests
+                    .extend(shards.get_shard_history_digests(part).await?.digests);
+            }
         }
         Ok(Response::new(all))
     }

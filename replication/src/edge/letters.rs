@@ -1,21 +1,27 @@
 //! The dead-letter RPCs of the admin service, for the stock tools and `meridian dlq`. Everything else of that
-//! service is somebody else's.
+//! service is somebody else's. Merging replays letters in this cluster; a job is done when it is answered, so
+//! its token simply holds how it ended.
 
 use std::sync::Arc;
 
 use ::namespaces::Manager;
-use cluster_rpc::{ReplicationClient, status};
+use cluster_rpc::ReplicationClient;
+use prost::Message;
 use proto_ids::ClusterName;
 use proto_messages::temporal::server::api::{
-    adminservice::v1::*, common::v1::HistoryDlqTaskMetadata, enums::v1::DeadLetterQueueType,
+    adminservice::v1::*,
+    common::v1::{HistoryDlqKey, HistoryDlqTaskMetadata},
+    enums::v1::{DeadLetterQueueType, DlqOperationState, DlqOperationType},
+    persistence::v1 as persistence,
+    replication::v1::ReplicationTaskInfo,
 };
 use proto_services::temporal::server::api::adminservice::v1::admin_service_server::AdminService;
 use schema_store::queue::QueueStore;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status};
 
 use crate::{
-    dead_letters::{DeadLetters, PAGE_MAX, source_of, unavailable},
-    namespaces,
+    dead_letters::{DeadLetters, Letter, PAGE_MAX, Replayed, source_of, unavailable},
+    namespaces as messages,
 };
 
 /// What the service needs.
@@ -30,159 +36,215 @@ pub struct LetterBoxDeps {
     pub manager: Manager,
 }
 
-/// Serves dead letters.
+/// Serves dead letters. Always in an `Arc`.
 pub struct LetterBox {
     deps: LetterBoxDeps,
-    histories: DeadLetters,
+    letters: DeadLetters,
+}
+
+/// Which of the older two queues a request means.
+enum Which {
+    Replication,
+    Namespaces,
 }
 
 impl LetterBox {
     /// Over the queues of this cluster.
     pub fn new(deps: LetterBoxDeps) -> Arc<Self> {
-        let histories = DeadLetters::new(deps.queues.clone(), deps.local.clone());
-        Arc::new(Self { deps, histories })
+        let letters = DeadLetters::new(deps.queues.clone(), deps.local.clone());
+        Arc::new(Self { deps, letters })
     }
 
-    async fn replay_histories(&self, source: &str, through: i64) -> Result<(), Status> {
-        let replayed = self
-            .histories
-            .replay(source, through, &self.deps.shards)
-            .await;
-        let replayed = replayed.map_err(unavailable)?;
-        match replayed.failed.first() {
-            None => Ok(()),
-            Some((id, reason)) => Err(status::failed_precondition(format!(
-                "{} letters were applied; {} could not be and stay in the queue, the first, {id}, because: {reason}",
-                replayed.done,
-                replayed.failed.len()
-            ))),
-        }
-    }
-}
-
-fn through(inclusive_end: i64) -> i64 {
-    // Callers that name no end mean everything.
-    if inclusive_end <= 0 {
-        i64::MAX
-    } else {
-        inclusive_end
+    /// A page of letters of a shard (0: of all) up to and including `through`, and the next page's token.
+    async fn page(
+        &self,
+        source: &str,
+        shard: i32,
+        through: i64,
+        after: i64,
+        limit: usize,
+    ) -> Result<(Vec<Letter>, bytes::Bytes), Status> {
+        let read = self.letters.read(source, after, limit).await;
+        let mut page = read.map_err(unavailable)?;
+        let token = token(page.last().map(|l| l.id), page.len() == limit);
+        page.retain(|l| l.id <= through && (shard == 0 || l.letter.shard_id == shard));
+        Ok((page, token))
     }
 }
 
-fn last_of(metadata: Option<&HistoryDlqTaskMetadata>) -> i64 {
-    through(metadata.map_or(0, |m| m.message_id))
+/// The token of a job that has ended.
+fn job(
+    key: Option<HistoryDlqKey>,
+    operation: DlqOperationType,
+    through: i64,
+    replayed: Replayed,
+) -> bytes::Bytes {
+    let state = match replayed.failed.is_empty() {
+        true => DlqOperationState::Completed,
+        false => DlqOperationState::Failed,
+    };
+    let job = DescribeDlqJobResponse {
+        dlq_key: key,
+        operation_type: operation as i32,
+        operation_state: state as i32,
+        max_message_id: through,
+        last_processed_message_id: replayed.last_id,
+        messages_processed: replayed.done,
+        ..DescribeDlqJobResponse::default()
+    };
+    job.encode_to_vec().into()
 }
 
-fn kind(number: i32) -> Result<DeadLetterQueueType, Status> {
+fn which(number: i32) -> Result<Which, Status> {
     match DeadLetterQueueType::try_from(number) {
-        Ok(kind @ (DeadLetterQueueType::Replication | DeadLetterQueueType::Namespace)) => Ok(kind),
-        _ => Err(status::invalid_argument(
-            "The DLQ type is neither replication nor namespace.",
-        )),
+        Ok(DeadLetterQueueType::Replication) => Ok(Which::Replication),
+        Ok(DeadLetterQueueType::Namespace) => Ok(Which::Namespaces),
+        _ => Err(Status::invalid_argument("The DLQ type is not supported.")),
     }
 }
 
 fn after(token: &[u8]) -> Result<i64, Status> {
-    match token {
-        [] => Ok(0),
-        token => <[u8; 8]>::try_from(token)
-            .map(i64::from_be_bytes)
-            .map_err(|_| status::invalid_argument("the page token is not one of this call")),
+    if token.is_empty() {
+        return Ok(0);
+    }
+    <[u8; 8]>::try_from(token)
+        .map(i64::from_be_bytes)
+        .map_err(|_| Status::invalid_argument("Invalid NextPageToken."))
+}
+
+fn limit(page_size: i32) -> usize {
+    usize::try_from(page_size)
+        .ok()
+        .filter(|n| *n > 0)
+        .unwrap_or(PAGE_MAX)
+        .min(PAGE_MAX)
+}
+
+/// An end that is not told means all there is.
+fn end(inclusive_end: i64) -> i64 {
+    if inclusive_end > 0 {
+        inclusive_end
+    } else {
+        i64::MAX
     }
 }
 
-#[async_trait]
+fn token(last: Option<i64>, is_full: bool) -> bytes::Bytes {
+    match last {
+        Some(id) if is_full => id.to_be_bytes().to_vec().into(),
+        _ => bytes::Bytes::new(),
+    }
+}
+
+fn through(metadata: Option<HistoryDlqTaskMetadata>) -> i64 {
+    end(metadata.map_or(0, |m| m.message_id))
+}
+
+fn info(raw: persistence::ReplicationTaskInfo) -> ReplicationTaskInfo {
+    ReplicationTaskInfo {
+        namespace_id: raw.namespace_id,
+        workflow_id: raw.workflow_id,
+        run_id: raw.run_id,
+        task_type: raw.task_type,
+        task_id: raw.task_id,
+        version: raw.version,
+        first_event_id: raw.first_event_id,
+        next_event_id: raw.next_event_id,
+        scheduled_event_id: raw.scheduled_event_id,
+        priority: raw.priority,
+    }
+}
+
+#[tonic::async_trait]
 impl AdminService for LetterBox {
     async fn get_dlq_messages(
         &self,
         request: Request<GetDlqMessagesRequest>,
     ) -> Result<Response<GetDlqMessagesResponse>, Status> {
-        let request = request.into_inner();
-        let kind = kind(request.r#type)?;
-        let after = after(&request.next_page_token)?;
-        let limit = usize::try_from(request.maximum_page_size)
-            .unwrap_or(0)
-            .clamp(1, PAGE_MAX);
-        let last = through(request.inclusive_end_message_id);
-        let (mut ids, mut tasks) = (Vec::new(), Vec::new());
-        let mut add = |id, mut task: proto_messages::temporal::server::api::replication::v1::ReplicationTask| {
-            if id <= last {
-                // The place in this queue is what replay and purge go by.
-                task.source_task_id = id;
-                ids.push(id);
-                tasks.push(task);
-            }
-        };
-        let read = match kind {
-            DeadLetterQueueType::Namespace => {
-                let letters = namespaces::letters(self.deps.queues.as_ref(), after, limit).await;
-                let letters = letters.map_err(unavailable)?;
-                let read = letters.len();
-                letters.into_iter().for_each(|l| add(l.id, l.task));
-                read
-            }
-            _ => {
-                let letters = self
-                    .histories
-                    .read(&request.source_cluster, after, limit)
-                    .await;
-                let letters = letters.map_err(unavailable)?;
-                let read = letters.len();
-                letters
-                    .into_iter()
-                    .for_each(|l| add(l.id, l.letter.task.unwrap_or_default()));
-                read
-            }
-        };
-        let next = match ids.last() {
-            Some(last) if read == limit => last.to_be_bytes().to_vec(),
-            _ => Vec::new(),
-        };
-        Ok(Response::new(GetDlqMessagesResponse {
-            r#type: kind as i32,
-            replication_tasks: tasks,
-            next_page_token: next.into(),
+        let r = request.into_inner();
+        let (after, limit, through) = (
+            after(&r.next_page_token)?,
+            limit(r.maximum_page_size),
+            end(r.inclusive_end_message_id),
+        );
+        let mut answer = GetDlqMessagesResponse {
+            r#type: r.r#type,
             ..Default::default()
-        }))
+        };
+        match which(r.r#type)? {
+            Which::Replication => {
+                let found = self.page(&r.source_cluster, r.shard_id, through, after, limit);
+                let (page, next) = found.await?;
+                answer.next_page_token = next;
+                for Letter { id, letter } in page {
+                    let mut task = letter.task.unwrap_or_default();
+                    // The tools purge and merge by this number.
+                    task.source_task_id = id;
+                    let raw = task.raw_task_info.clone().unwrap_or_default();
+                    answer.replication_tasks_info.push(info(raw));
+                    answer.replication_tasks.push(task);
+                }
+            }
+            Which::Namespaces => {
+                let page = messages::letters(self.deps.queues.as_ref(), after, limit).await;
+                let page = page.map_err(unavailable)?;
+                answer.next_page_token = token(page.last().map(|l| l.id), page.len() == limit);
+                let tasks = page.into_iter().filter(|l| l.id <= through).map(|letter| {
+                    let mut task = letter.task;
+                    task.source_task_id = letter.id;
+                    task
+                });
+                answer.replication_tasks = tasks.collect();
+            }
+        }
+        Ok(Response::new(answer))
     }
 
     async fn purge_dlq_messages(
         &self,
         request: Request<PurgeDlqMessagesRequest>,
     ) -> Result<Response<PurgeDlqMessagesResponse>, Status> {
-        let request = request.into_inner();
-        let through = through(request.inclusive_end_message_id);
-        let purged = match kind(request.r#type)? {
-            DeadLetterQueueType::Namespace => {
-                namespaces::purge(self.deps.queues.as_ref(), through).await
+        let r = request.into_inner();
+        let through = end(r.inclusive_end_message_id);
+        match which(r.r#type)? {
+            Which::Replication => {
+                self.letters
+                    .purge_shard(&r.source_cluster, r.shard_id, through)
+                    .await
+                    .map_err(unavailable)?;
             }
-            _ => self.histories.purge(&request.source_cluster, through).await,
-        };
-        let purged = purged.map_err(unavailable)?;
-        tracing::info!(
-            remote_cluster = request.source_cluster,
-            purged,
-            "dead letters were purged"
-        );
-        Ok(Response::new(PurgeDlqMessagesResponse::default()))
+            Which::Namespaces => {
+                let purged = messages::purge(self.deps.queues.as_ref(), through).await;
+                purged.map_err(unavailable)?;
+            }
+        }
+        Ok(Response::new(PurgeDlqMessagesResponse {}))
     }
 
     async fn merge_dlq_messages(
         &self,
         request: Request<MergeDlqMessagesRequest>,
     ) -> Result<Response<MergeDlqMessagesResponse>, Status> {
-        let request = request.into_inner();
-        let through = through(request.inclusive_end_message_id);
-        match kind(request.r#type)? {
-            DeadLetterQueueType::Namespace => {
-                let replayed =
-                    namespaces::replay(self.deps.queues.as_ref(), &self.deps.manager, through)
-                        .await;
-                replayed.map_err(|refusal| status::failed_precondition(refusal.to_string()))?;
+        let r = request.into_inner();
+        let through = end(r.inclusive_end_message_id);
+        match which(r.r#type)? {
+            Which::Replication => {
+                let replayed = self
+                    .letters
+                    .replay(&r.source_cluster, r.shard_id, through, &self.deps.shards)
+                    .await
+                    .map_err(unavailable)?;
+                if let Some((id, reason)) = replayed.failed.first() {
+                    return Err(Status::failed_precondition(format!(
+                        "{} messages merged; message {id} was refused again: {reason}",
+                        replayed.done
+                    )));
+                }
             }
-            _ => {
-                self.replay_histories(&request.source_cluster, through)
-                    .await?
+            Which::Namespaces => {
+                messages::replay(self.deps.queues.as_ref(), &self.deps.manager, through)
+                    .await
+                    .map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
             }
         }
         Ok(Response::new(MergeDlqMessagesResponse::default()))
@@ -192,7 +254,7 @@ impl AdminService for LetterBox {
         &self,
         request: Request<GetDlqTasksRequest>,
     ) -> Result<Response<GetDlqTasksResponse>, Status> {
-        self.histories
+        self.letters
             .get_tasks(request.get_ref())
             .await
             .map(Response::new)
@@ -202,34 +264,61 @@ impl AdminService for LetterBox {
         &self,
         request: Request<PurgeDlqTasksRequest>,
     ) -> Result<Response<PurgeDlqTasksResponse>, Status> {
-        let request = request.into_inner();
-        let source = source_of(request.dlq_key.as_ref())?;
-        let last = last_of(request.inclusive_max_task_metadata.as_ref());
-        let purged = self
-            .histories
-            .purge(source, last)
+        let r = request.into_inner();
+        let source = source_of(r.dlq_key.as_ref())?;
+        let through = through(r.inclusive_max_task_metadata);
+        let done = self
+            .letters
+            .purge(source, through)
             .await
             .map_err(unavailable)?;
-        tracing::info!(remote_cluster = source, purged, "dead letters were purged");
-        Ok(Response::new(PurgeDlqTasksResponse::default()))
+        let purged = Replayed {
+            done,
+            last_id: through,
+            ..Replayed::default()
+        };
+        let job_token = job(r.dlq_key, DlqOperationType::Purge, through, purged);
+        Ok(Response::new(PurgeDlqTasksResponse { job_token }))
     }
 
     async fn merge_dlq_tasks(
         &self,
         request: Request<MergeDlqTasksRequest>,
     ) -> Result<Response<MergeDlqTasksResponse>, Status> {
-        let request = request.into_inner();
-        let source = source_of(request.dlq_key.as_ref())?;
-        let last = last_of(request.inclusive_max_task_metadata.as_ref());
-        self.replay_histories(source, last).await?;
-        Ok(Response::new(MergeDlqTasksResponse::default()))
+        let r = request.into_inner();
+        let source = source_of(r.dlq_key.as_ref())?;
+        let through = through(r.inclusive_max_task_metadata);
+        let replayed = self
+            .letters
+            .replay(source, 0, through, &self.deps.shards)
+            .await;
+        let replayed = replayed.map_err(unavailable)?;
+        let job_token = job(r.dlq_key, DlqOperationType::Merge, through, replayed);
+        Ok(Response::new(MergeDlqTasksResponse { job_token }))
+    }
+
+    async fn describe_dlq_job(
+        &self,
+        request: Request<DescribeDlqJobRequest>,
+    ) -> Result<Response<DescribeDlqJobResponse>, Status> {
+        let job = DescribeDlqJobResponse::decode(request.into_inner().job_token)
+            .map_err(|_| Status::invalid_argument("Invalid DLQ job token."))?;
+        Ok(Response::new(job))
+    }
+
+    async fn cancel_dlq_job(
+        &self,
+        _: Request<CancelDlqJobRequest>,
+    ) -> Result<Response<CancelDlqJobResponse>, Status> {
+        // A job has ended by the time its token is known.
+        Ok(Response::new(CancelDlqJobResponse { canceled: false }))
     }
 
     async fn list_queues(
         &self,
         _: Request<ListQueuesRequest>,
     ) -> Result<Response<ListQueuesResponse>, Status> {
-        self.histories
+        self.letters
             .list()
             .await
             .map(Response::new)

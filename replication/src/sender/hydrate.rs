@@ -123,14 +123,16 @@ async fn history(
     let Some(page) = present(read)? else {
         return Ok(None);
     };
+    // Batches travel as they were written: other bounds would be other nodes in the receiver's store.
     let is_whole = page.next.is_none()
-        && page.batches.first().is_some_and(|b| b.first == first)
-        && page.batches.last().is_some_and(|b| b.next == next);
+        && page.batches.first().is_some_and(|b| b.first <= first)
+        && page.batches.last().is_some_and(|b| b.next >= next);
     if !is_whole {
-        return Err(SourceError::Unavailable(format!(
-            "events {first}..{next} of {} are not all there",
-            row.run
-        )));
+        // The receiver notices what it lacks at the next batch, and asks.
+        return Err(SourceError::Stuck {
+            id: row.task_id,
+            reason: format!("events {first}..{next} are not all there"),
+        });
     }
     let new_run_events = match new_run {
         Some(run_id) => first_batch(shard, &row.run, run_id).await?,

@@ -285,7 +285,7 @@ async fn a_task_that_cannot_be_applied_stops_nothing_and_can_be_replayed() {
     let last = letters[0].id;
     let replayed = world
         .letters
-        .replay("east", last, &world.replication)
+        .replay("east", 0, last, &world.replication)
         .await
         .unwrap();
     assert_eq!((replayed.done, replayed.failed.len()), (0, 1));

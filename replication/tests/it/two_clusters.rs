@@ -1,13 +1,21 @@
 //! Runs that cross from one cluster to another, and back, and apart.
 
-use cluster_core::Request;
+use cluster_core::{Request, Workflow, request::ActivityRef};
 use proto_messages::{
     meridian::replication::v1::{GetShardHistoryDigestsRequest, HistoryDigest},
     temporal::api::{
-        common::v1::WorkflowExecution, enums::v1::WorkflowExecutionStatus,
+        command::v1::{
+            Command, ScheduleActivityTaskCommandAttributes,
+            command::Attributes as CommandAttributes,
+        },
+        common::v1::{ActivityType, Payloads, WorkflowExecution},
+        enums::v1::{CommandType, WorkflowExecutionStatus},
         history::v1::history_event::Attributes,
+        taskqueue::v1::TaskQueue,
     },
 };
+
+use futures::FutureExt;
 
 use crate::world::{Cluster, NAMESPACE, World, key, outline, until};
 
@@ -34,14 +42,28 @@ async fn digest(cluster: &Cluster, workflow: &str, run: &str) -> HistoryDigest {
 }
 
 async fn equal(world: &World, workflow: &str, run: &str) {
-    until("histories are equal", || async {
+    let waiting = until("histories are equal", || async {
         let (west, east) = (
             digest(&world.west, workflow, run).await,
             digest(&world.east, workflow, run).await,
         );
         west.found && west == east
-    })
-    .await;
+    });
+    if std::panic::AssertUnwindSafe(waiting)
+        .catch_unwind()
+        .await
+        .is_err()
+    {
+        let (west, east) = (
+            world.west.history(workflow, run).await,
+            world.east.history(workflow, run).await,
+        );
+        panic!(
+            "{workflow} {run}\nwest {:#?}\neast {:#?}",
+            outline(&west),
+            outline(&east)
+        );
+    }
 }
 
 fn signals(events: &[proto_messages::temporal::api::history::v1::HistoryEvent]) -> Vec<String> {
@@ -73,6 +95,7 @@ async fn what_one_cluster_writes_the_other_has() {
         identity: "me".to_owned(),
         only_from_parent: None,
         first_execution_run_id: Default::default(),
+        links: Vec::new(),
     };
     let run = format!("{}0", &RUN[..35]);
     world.west.ask(&key("wf-0", &run), close).await;
@@ -216,4 +239,136 @@ async fn of_two_runs_of_one_workflow_id_one_stays() {
     .await;
     equal(&world, "wf", OTHER).await;
     drop(pulling);
+}
+
+#[tokio::test]
+async fn chains_activities_and_deletes_cross_too() {
+    let world = World::new(1, 1).await;
+    let pulling = world.connect().await;
+    world.west.start("wf", RUN).await;
+    world.west.start_task("wf", RUN, 2).await;
+    world
+        .west
+        .complete_task("wf", RUN, 3, vec![schedule_activity("a")])
+        .await;
+    equal(&world, "wf", RUN).await;
+
+    // No event tells of a heartbeat.
+    let activity = ActivityRef::Token {
+        scheduled_event_id: 5.into(),
+        attempt: 1,
+    };
+    let start = Request::StartActivity {
+        scheduled_event_id: 5.into(),
+        attempt: 1,
+        request_id: "poll".to_owned(),
+        identity: "worker".to_owned(),
+    };
+    world.west.ask(&key("wf", RUN), start).await;
+    let details = Payloads {
+        payloads: vec![Default::default()],
+    };
+    let heartbeat = Request::Heartbeat {
+        activity,
+        details: Some(details.clone()),
+        identity: "worker".to_owned(),
+    };
+    world.west.ask(&key("wf", RUN), heartbeat).await;
+    world.west.send_again("wf", RUN).await;
+    until("the heartbeat is there", || async {
+        let in_flight = |run: &Workflow| {
+            let activity = &run.activities[&5.into()];
+            (activity.is_started(), activity.heartbeat_details.clone())
+        };
+        world.east.read("wf", RUN, in_flight).await == Some((true, Some(details.clone())))
+    })
+    .await;
+
+    // The run continues as another one, which comes with its end.
+    world.west.signal("wf", RUN, "go").await;
+    world.west.start_task("wf", RUN, 7).await;
+    world
+        .west
+        .complete_task("wf", RUN, 8, vec![continue_as_new()])
+        .await;
+    let next = world.west.current("wf").await.unwrap();
+    assert_ne!(next, RUN);
+    equal(&world, "wf", RUN).await;
+    equal(&world, "wf", &next).await;
+    assert_eq!(world.east.current("wf").await, Some(next.clone()));
+
+    world.west.delete("wf", RUN).await;
+    until("the deleted run is gone", || async {
+        world.east.read("wf", RUN, |_| ()).await.is_none()
+    })
+    .await;
+    assert_eq!(world.east.current("wf").await, Some(next));
+    drop(pulling);
+}
+
+#[tokio::test]
+async fn a_closed_run_is_brought_by_force() {
+    let world = World::new(1, 1).await;
+    world.west.start("wf", RUN).await;
+    let close = Request::Terminate {
+        reason: "done".to_owned(),
+        details: None,
+        identity: "me".to_owned(),
+        only_from_parent: None,
+        first_execution_run_id: Default::default(),
+        links: Vec::new(),
+    };
+    world.west.ask(&key("wf", RUN), close).await;
+    let pulling = world.connect().await;
+    world.west.send_again("wf", RUN).await;
+    equal(&world, "wf", RUN).await;
+    assert_eq!(world.east.current("wf").await.as_deref(), Some(RUN));
+    assert!(
+        world
+            .east
+            .letters
+            .read("west", 0, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    drop(pulling);
+}
+
+fn schedule_activity(id: &str) -> Command {
+    Command {
+        command_type: CommandType::ScheduleActivityTask as i32,
+        attributes: Some(CommandAttributes::ScheduleActivityTaskCommandAttributes(
+            ScheduleActivityTaskCommandAttributes {
+                activity_id: id.to_owned(),
+                activity_type: Some(ActivityType {
+                    name: "type".to_owned(),
+                }),
+                task_queue: Some(TaskQueue {
+                    name: "queue".to_owned(),
+                    ..Default::default()
+                }),
+                start_to_close_timeout: Some(prost_types::Duration {
+                    seconds: 60,
+                    nanos: 0,
+                }),
+                heartbeat_timeout: Some(prost_types::Duration {
+                    seconds: 30,
+                    nanos: 0,
+                }),
+                ..Default::default()
+            },
+        )),
+        ..Default::default()
+    }
+}
+
+fn continue_as_new() -> Command {
+    Command {
+        command_type: CommandType::ContinueAsNewWorkflowExecution as i32,
+        attributes: Some(
+            CommandAttributes::ContinueAsNewWorkflowExecutionCommandAttributes(Default::default()),
+        ),
+        ..Default::default()
+    }
 }

@@ -1,9 +1,9 @@
 //! Two clusters in one process, each with shards on a store in memory, its services on a port of its own,
 //! and pullers that can be stopped and started like a network.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
-use cluster_core::{Request, Start, Workflow, request::Signal};
+use cluster_core::{Request, Start, Task, TaskKind, Workflow, request::Signal};
 use cluster_membership::{Member, Membership, Role};
 use cluster_rpc::{ChannelOptions, Channels, ReplicationClient, Security};
 use cluster_runtime::{Metrics, Settings, SystemClock, Tasks};
@@ -11,11 +11,15 @@ use cluster_shard::{CurrentChange, ReadError, Shard, Shards, ShardsDeps, ShardsO
 use namespaces::{ClusterInfo, Clusters, Manager, ManagerOptions, Namespace, Registry};
 use prost::Message;
 use proto_ids::{NamespaceId, RunId, RunKey};
-use proto_messages::temporal::api::{
-    common::v1::WorkflowType,
-    history::v1::{History, HistoryEvent},
-    taskqueue::v1::TaskQueue,
-    workflowservice::v1::StartWorkflowExecutionRequest,
+use proto_messages::temporal::{
+    api::{
+        command::v1::Command,
+        common::v1::{WorkflowExecution, WorkflowType},
+        history::v1::{History, HistoryEvent},
+        taskqueue::v1::TaskQueue,
+        workflowservice::v1::{RespondWorkflowTaskCompletedRequest, StartWorkflowExecutionRequest},
+    },
+    server::api::adminservice::v1::GenerateLastHistoryReplicationTasksRequest,
 };
 use proto_services::temporal::server::api::adminservice::v1::admin_service_server::AdminServiceServer;
 use replication::{
@@ -34,7 +38,6 @@ pub const NAMESPACE: &str = "3a4c8d6e-90c2-4b61-8d3a-7d7f0c6b2a11";
 
 pub struct Cluster {
     pub shards: Shards,
-    pub host: Arc<ReplicationHost>,
     pub client: ReplicationClient,
     pub registry: Registry,
     pub letters: DeadLetters,
@@ -141,7 +144,6 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
     let letters = DeadLetters::new(store.queue, name);
     Cluster {
         shards,
-        host,
         client,
         registry,
         letters,
@@ -272,6 +274,68 @@ impl Cluster {
             build_id: String::new(),
         };
         self.ask(&key(workflow, run), request).await;
+    }
+
+    pub async fn complete_task(
+        &self,
+        workflow: &str,
+        run: &str,
+        started: i64,
+        commands: Vec<Command>,
+    ) {
+        let request = RespondWorkflowTaskCompletedRequest {
+            commands,
+            ..Default::default()
+        };
+        let request = Request::CompleteWorkflowTask {
+            scheduled_event_id: (started - 1).into(),
+            started_event_id: started.into(),
+            attempt: 1,
+            request: Box::new(request),
+            queries_pending: false,
+        };
+        self.ask(&key(workflow, run), request).await;
+    }
+
+    /// Sends a run as if it had just changed.
+    pub async fn send_again(&self, workflow: &str, run: &str) {
+        let request = GenerateLastHistoryReplicationTasksRequest {
+            namespace: "orders".to_owned(),
+            execution: Some(WorkflowExecution {
+                workflow_id: workflow.to_owned(),
+                run_id: run.to_owned(),
+            }),
+            ..Default::default()
+        };
+        self.client
+            .generate_last_history_replication_tasks(NAMESPACE, request)
+            .await
+            .unwrap();
+    }
+
+    /// Deletes a run as the active side does: the others are told.
+    pub async fn delete(&self, workflow: &str, run: &str) {
+        let shard = self.shard(workflow).await;
+        let key = key(workflow, run);
+        let told = shard
+            .transact(
+                &key.namespace_id,
+                &key.workflow_id,
+                async |txn: &mut Txn| {
+                    let found = txn.run(&key.run_id).await.map_err(|e| e.to_string())?;
+                    let version = found.ok_or("no such run")?.last_version();
+                    let kind = TaskKind::ReplicateDelete;
+                    let tasks = vec![Task {
+                        version,
+                        fire_at: None,
+                        kind,
+                    }];
+                    txn.add_tasks(&key.run_id, tasks).map_err(|e| e.to_string())
+                },
+            )
+            .await;
+        told.unwrap();
+        shard.delete_run(&key).await.unwrap();
     }
 
     pub async fn read<T>(
