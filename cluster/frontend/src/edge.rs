@@ -216,6 +216,7 @@ impl Nature {
         counts: Counts::Call,
         parks: Parks::No,
         waits_for_handover: true,
+        farewell: false,
         states: &[NamespaceState::Registered, NamespaceState::Deprecated],
     };
 

@@ -84,6 +84,7 @@ impl Host {
                 Attempt::Moved if may_forward => continue,
                 Attempt::Moved => return Ok(R::Answer::default()),
                 Attempt::Ended(Ok(answer)) => return Ok(answer),
+                Attempt::Ended(Err(_)) if R::NATURE.farewell => return Ok(R::Answer::default()),
                 Attempt::Ended(Err(refused)) => refused,
             };
             match self.again(&refused, there.as_ref(), may_forward, &current) {

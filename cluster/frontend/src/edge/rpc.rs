@@ -56,6 +56,8 @@ pub(crate) struct Nature {
     pub(crate) parks: Parks,
     /// Whether it waits while the namespace is handed over.
     pub(crate) waits_for_handover: bool,
+    /// Whether it is a farewell: when the other side cannot be reached, nothing is left to be told.
+    pub(crate) farewell: bool,
     /// In which states of the namespace it is served.
     pub(crate) states: &'static [NamespaceState],
 }

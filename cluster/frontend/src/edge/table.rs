@@ -43,15 +43,17 @@ const HISTORY: Nature = Nature {
     ..Nature::CALL
 };
 
-/// Told to every host here; a worker that stops has no interest in the other side.
-const AT_ONCE: Nature = Nature {
+/// A worker stops where its polls are parked, and its stopping must not fail.
+const FAREWELL: Nature = Nature {
     waits_for_handover: false,
+    farewell: true,
     ..Nature::CALL
 };
 
 const LOCAL: Nature = Nature {
     forwarded: Forwarded::Never,
-    ..AT_ONCE
+    waits_for_handover: false,
+    ..Nature::CALL
 };
 
 rpcs! {
@@ -72,7 +74,7 @@ rpcs! {
     respond_workflow_task_failed(RespondWorkflowTaskFailedRequest) -> RespondWorkflowTaskFailedResponse, Nature::CALL, by_task;
     respond_query_task_completed(RespondQueryTaskCompletedRequest) -> RespondQueryTaskCompletedResponse, Nature::CALL, by_query;
     reset_sticky_task_queue(ResetStickyTaskQueueRequest) -> ResetStickyTaskQueueResponse, Nature::CALL, by_name;
-    shutdown_worker(ShutdownWorkerRequest) -> ShutdownWorkerResponse, AT_ONCE, by_name;
+    shutdown_worker(ShutdownWorkerRequest) -> ShutdownWorkerResponse, FAREWELL, by_name;
 
     poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse, Nature::POLL, by_name;
     record_activity_task_heartbeat(RecordActivityTaskHeartbeatRequest) -> RecordActivityTaskHeartbeatResponse, Nature::CALL, by_task;

@@ -51,6 +51,26 @@ async fn a_start_on_the_passive_side_is_passed_on() {
 }
 
 #[tokio::test]
+async fn a_dead_active_side_is_told_as_such_and_left_by_a_failover() {
+    let (west, east) = pair(Policy::All).await;
+    west.stop().await;
+    let refused = east
+        .workflows()
+        .start_workflow_execution(within(start_request("a"), 5_000))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    let farewell = api::ShutdownWorkerRequest {
+        namespace: "orders".into(),
+        ..Default::default()
+    };
+    east.workflows().shutdown_worker(farewell).await.unwrap();
+    east.fail_over_to("east").await;
+    assert_eq!(started_by(&east, "a").await, "east");
+    east.stop().await;
+}
+
+#[tokio::test]
 async fn without_forwarding_the_passive_side_says_so() {
     let (west, east) = pair(Policy::Noop).await;
     let refused = east

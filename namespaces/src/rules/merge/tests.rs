@@ -169,4 +169,41 @@ proptest! {
         }
         prop_assert_eq!(shared(&copy.unwrap()), shared(&source));
     }
+
+    /// Two sides that fail over at the same time, without hearing of each other, agree once they have: the
+    /// higher version wins on both.
+    #[test]
+    fn failovers_that_cross_end_equal(
+        at_west in prop::collection::vec(prop::bool::ANY, 0..6),
+        at_east in prop::collection::vec(prop::bool::ANY, 0..6),
+    ) {
+        let start = samples::global("west");
+        let run = |side: &str, moves: &[bool]| {
+            moves.iter().fold(start.clone(), |namespace, to_east| {
+                let to = if *to_east { "east" } else { "west" };
+                let replication = ReplicationChange {
+                    active_cluster: to.into(), ..Default::default()
+                };
+                let wanted = Wanted { replication, ..Default::default() };
+                let changed = update(&samples::topology(side), &namespace, wanted, STAMP).unwrap();
+                changed.map_or(namespace, |c| c.namespace)
+            })
+        };
+        let (west, east) = (run("west", &at_west), run("east", &at_east));
+        let told = |namespace: &Namespace, other: &Namespace, here: &str| {
+            let message = task(other, Update);
+            match merge(&here.into(), Some(namespace), Some(namespace), &message, STAMP).unwrap() {
+                Merge::Update(n) => n,
+                Merge::Ignored => namespace.clone(),
+                Merge::Create(_) => unreachable!("it is known"),
+            }
+        };
+        let (at_west, at_east) = (told(&west, &east, "west"), told(&east, &west, "east"));
+        // Equal versions mean the same owner, though not the same way there.
+        if west.failover_version != east.failover_version {
+            prop_assert_eq!(shared(&at_west), shared(&at_east));
+        }
+        prop_assert_eq!(&at_west.active_cluster, &at_east.active_cluster);
+        prop_assert_eq!(at_west.failover_version, at_east.failover_version);
+    }
 }
