@@ -21,6 +21,9 @@ use crate::{
     txn::{Mode, Txn},
 };
 
+/// A task that hangs gets a timer row at most this far ahead: a new owner looks that far for such rows.
+pub(crate) const REHOMED_FOR_MAX: Duration = Duration::from_secs(600);
+
 /// Shards with something to write.
 #[derive(Default)]
 pub(crate) struct Sweeper {
@@ -190,10 +193,10 @@ impl Shard {
                 let Ok(mut txn) = Txn::begin::<()>(&shard, key, Mode::Replicating).await else {
                     return;
                 };
-                // The older, the longer it stays away: what hangs for weeks is not rewritten all the time.
+                // The older, the longer it stays away: what hangs for long is not rewritten all the time.
                 let now = host.now();
-                let away = host.options.rehome_after.max(now.since(task.at));
-                txn.rehome(task, now.plus(away));
+                let away = now.since(task.at).min(REHOMED_FOR_MAX);
+                txn.rehome(task, now.plus(away.max(host.options.rehome_after)));
                 let _ = txn.end_unawaited().await;
             },
         );

@@ -1,6 +1,6 @@
 //! One batch: ids for its tasks, rows for its outbox, and what follows once it is stored.
 
-use proto_ids::{TaskId, Timestamp};
+use proto_ids::{RunKey, TaskId, Timestamp};
 use schema_store::execution::{
     CommitBatch, Fence, HistoryNode, OutboxRow, RowWrite, ShardProgress, TimerRow,
 };
@@ -23,6 +23,7 @@ pub(super) struct Prepared {
 /// What follows for one run.
 struct Effect {
     shard: Shard,
+    run: RunKey,
     tasks: Vec<(QueuedTask, Home)>,
     rehomed: Vec<Homed>,
     history: Vec<HistoryNode>,
@@ -124,6 +125,7 @@ impl Prepared {
             history: part.shard.0.tail.wants(&part.update.history),
             ended: matches!(part.update.row, RowWrite::Delete),
             shard: part.shard,
+            run: part.update.key.clone(),
             tasks,
             rehomed: part.rehomed,
         });
@@ -158,6 +160,8 @@ impl Prepared {
             if moved {
                 shard.mark();
             }
+            // Whatever changed, with or without tasks: what waits for the run looks again.
+            shard.0.parked.wake(&effect.run);
         }
         for shard in &self.shards {
             shard.0.queues.publish();

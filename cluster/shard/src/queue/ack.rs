@@ -116,7 +116,9 @@ impl Queues {
                 Home::Row(fire_at) => {
                     state.rows.remove(&(*fire_at, task.task_id));
                 }
-                Home::Outbox => state.close(task.task.kind.category(), task.task_id),
+                Home::Outbox => {
+                    state.close(task.task.kind.category(), task.task_id);
+                }
             }
         }
         for homed in rehomed {
@@ -132,9 +134,6 @@ impl Queues {
         rehomed: Vec<Homed>,
     ) {
         self.commits.fetch_add(1, Ordering::AcqRel);
-        let Some(run) = tasks.first().map(|(t, _)| t.run.clone()) else {
-            return self.move_homes(rehomed);
-        };
         let mut jobs = Vec::with_capacity(tasks.len());
         let mut later: Option<Timestamp> = None;
         let mut state = self.state.lock();
@@ -166,7 +165,6 @@ impl Queues {
                 .timers
                 .arm(at, super::timer::What::Window(shard.clone()));
         }
-        shard.0.parked.wake(&run);
         self.move_homes(rehomed);
     }
 
@@ -177,13 +175,16 @@ impl Queues {
         let mut state = self.state.lock();
         for homed in rehomed {
             let id = homed.task.task_id;
-            state.close(homed.task.task.kind.category(), id);
-            let before = match homed.task.task.fire_at {
-                Some(at) => state.rehomed.insert(id, homed.fire_at).or(Some(at)),
-                None => state.rehomed.insert(id, homed.fire_at),
-            };
-            if let Some(before) = before {
-                state.rows.remove(&(before, id));
+            let mut was_open = state.close(homed.task.task.kind.category(), id);
+            let before = state.rehomed.insert(id, homed.fire_at);
+            if let Some(before) = before.or(homed.task.task.fire_at) {
+                was_open |= state.rows.remove(&(before, id));
+            }
+            if !was_open {
+                // It was done while it moved: its new row is nobody's business.
+                state.rehomed.remove(&id);
+                state.rows.remove(&(homed.fire_at, id));
+                state.rows_ended = true;
             }
         }
     }
@@ -303,13 +304,13 @@ impl State {
         self.rehomed.insert(id, fire_at);
     }
 
-    fn close(&mut self, category: Category, id: TaskId) {
+    fn close(&mut self, category: Category, id: TaskId) -> bool {
         match category {
             Category::Transfer => self.transfer.0.remove(&id),
             Category::Timer => self.near.0.remove(&id),
             Category::Visibility => self.visibility.0.remove(&id),
             Category::Replication => self.stream.close(id),
-        };
+        }
     }
 
     /// Notes that there are rows at `at`, past the edge. Returns when to look, if nobody will before.

@@ -11,6 +11,7 @@ use crate::{
     error::ShardError,
     record::{self, Positions},
     shard::Shard,
+    sweep::REHOMED_FOR_MAX,
 };
 
 /// Rows read at once.
@@ -28,7 +29,8 @@ impl Shard {
         self.0.host.deps.tasks.spawn(TaskKind::Background, name, async move {
             let attempt = || async {
                 shard.recover_outbox(&stored, first).await?;
-                shard.load_timers(stored.timer_rows, None).await
+                shard.load_timers(stored.timer_rows, None).await?;
+                    shard.load_rehomed().await
             };
             let worth_it = |error: &ShardError| {
                 tracing::warn!(shard = %shard.id(), %error, "tasks left by the owner before cannot be read yet");
@@ -52,8 +54,7 @@ impl Shard {
                 if row.first_task_id >= first {
                     continue;
                 }
-                let tasks = record::decode_tasks(&row.data)
-                    .map_err(|e| ShardError::Corrupt(e.to_string()))?;
+                let tasks = read_tasks(&row.data)?;
                 for task in tasks {
                     found += usize::from(self.take_over(task, stored));
                 }
@@ -123,21 +124,56 @@ impl Shard {
         Ok(())
     }
 
+    /// Tasks that are not timers but moved to timer rows because they hung: a new owner has to know of them at
+    /// once, since the run may change or the namespace fail over before their rows are due.
+    async fn load_rehomed(&self) -> Result<(), ShardError> {
+        let host = &self.0.host;
+        let edge = self.0.queues.state.lock().edge;
+        let until = host
+            .now()
+            .plus(REHOMED_FOR_MAX.max(host.options.rehome_after));
+        let mut after = (edge, TaskId::new(i64::MAX));
+        loop {
+            let store = &host.deps.store.execution;
+            let rows = store.timer_read(self.id(), after, until, PAGE).await?;
+            for row in &rows {
+                after = (row.fire_at, row.task_id);
+                for task in read_tasks(&row.data)? {
+                    if task.task.fire_at != Some(row.fire_at) {
+                        self.arm_task(row.fire_at, task);
+                    }
+                }
+            }
+            if rows.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
     fn arm_row(&self, fire_at: Timestamp, data: &[u8]) -> Result<(), ShardError> {
-        let tasks = record::decode_tasks(data).map_err(|e| ShardError::Corrupt(e.to_string()))?;
-        for task in tasks {
-            let mut state = self.0.queues.state.lock();
-            if !state.open(&task, Home::Row(fire_at)) {
-                continue;
-            }
-            if task.task.fire_at != Some(fire_at) {
-                state.rehome(task.task_id, fire_at);
-            }
-            drop(state);
-            let job = Job::new(self, Arc::new(task));
-            self.0.host.timers.arm(fire_at, What::Fire(job));
+        for task in read_tasks(data)? {
+            self.arm_task(fire_at, task);
         }
         Ok(())
+    }
+
+    fn arm_task(&self, fire_at: Timestamp, task: QueuedTask) {
+        let mut state = self.0.queues.state.lock();
+        if !state.open(&task, Home::Row(fire_at)) {
+            return;
+        }
+        let is_rehomed = task.task.fire_at != Some(fire_at);
+        if is_rehomed {
+            state.rehome(task.task_id, fire_at);
+        }
+        drop(state);
+        let job = Job::new(self, Arc::new(task));
+        if is_rehomed {
+            // Overdue already when it was made to wait.
+            job.dispatch();
+        } else {
+            self.0.host.timers.arm(fire_at, What::Fire(job));
+        }
     }
 
     /// The window's end comes near: read the next one.
@@ -168,4 +204,8 @@ impl Shard {
                 let _ = retry::retry(&PAUSES, worth_it, attempt).await;
             });
     }
+}
+
+fn read_tasks(data: &[u8]) -> Result<Vec<QueuedTask>, ShardError> {
+    record::decode_tasks(data).map_err(|e| ShardError::Corrupt(e.to_string()))
 }

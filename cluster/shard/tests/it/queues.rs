@@ -179,8 +179,8 @@ async fn near_timers_are_accurate() {
 #[tokio::test]
 async fn a_stuck_task_does_not_hold_back_trimming() {
     let mut options = quick();
-    options.rehome_after = Duration::from_millis(30);
-    options.timer_window = Duration::from_secs(3600);
+    options.rehome_after = Duration::from_millis(300);
+    options.timer_window = Duration::from_millis(1);
     let world = World::with(options, crate::world::namespace(), false);
     *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_millis(20)));
     world.start("w").await.unwrap();

@@ -220,6 +220,33 @@ async fn drain_stores_what_was_behind() {
     );
 }
 
+/// The ids of a range end; the lane takes the next range and goes on.
+#[tokio::test]
+#[ignore = "gives out a million ids, which takes ten seconds without optimisation"]
+async fn a_used_up_range_is_renewed() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let range = shard.range();
+    let task = cluster_core::Task {
+        version: Default::default(),
+        fire_at: None,
+        kind: TaskKind::SyncWorkflowState,
+    };
+    let run_id = key("w").run_id;
+    for _ in 0..2 {
+        let tasks = vec![task.clone(); (1 << 19) + 1];
+        let many = async |txn: &mut cluster_shard::Txn| {
+            txn.run(&run_id).await?;
+            txn.add_tasks(&run_id, tasks)
+        };
+        shard.transact(&NS.into(), &"w".into(), many).await.unwrap();
+    }
+    assert_eq!(shard.range(), range.next());
+    world.signal("w", "1").await.unwrap();
+    assert_eq!(world.signals("w").await, 1);
+}
+
 /// A far timer is a row; a new owner arms it, however often owners change, and it fires once it is due.
 #[tokio::test]
 async fn timers_survive_their_owner() {
