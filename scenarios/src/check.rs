@@ -20,7 +20,7 @@ use serde::Serialize;
 pub(crate) use acknowledged::Holdings;
 pub(crate) use equal::difference as equal_difference;
 pub use limits::{Measured, within};
-pub(crate) use limits::{first_write_after, last_failure, timer_lateness_ms, write_pause};
+pub(crate) use limits::{first_write_after, timer_lateness_ms, trouble_until, write_pause};
 
 use crate::{definition::Loss, oracle::Call};
 

@@ -39,6 +39,9 @@ pub(crate) struct Options {
 /// How long clients may take to finish what they began, and workflows to end.
 const WIND_DOWN: Duration = Duration::from_secs(60);
 
+/// How long open workflows may take before they are given what they may lack.
+const SETTLE: Duration = Duration::from_secs(15);
+
 /// Longest stretch before a fault in which an acknowledged write may not have been replicated, when a
 /// drill sets no limit of its own.
 const RPO_DEFAULT: Span = Span::seconds(5);
@@ -285,27 +288,41 @@ impl Course<'_> {
             "{} workflows are still open; waiting for them",
             open.len()
         ));
-        for ((id, _), events) in &open {
+        let ended_within = |patience: Duration| {
+            let ends = open.iter().map(move |((id, run), _)| {
+                let end = side.client.closing_event(id, run, Whose::Any);
+                tokio::time::timeout(patience, end)
+            });
+            futures::future::join_all(ends)
+        };
+        let closed = |end: &Result<Result<_, _>, _>| end.as_ref().is_ok_and(Result::is_ok);
+        // Most only need time; what is open after that may wait for a signal that is lost.
+        let ended = ended_within(SETTLE).await;
+        for ((key, events), _) in open.iter().zip(&ended).filter(|(_, end)| !closed(end)) {
             if !measure::has_signal(events, FINISH) {
-                let begun = std::time::Instant::now();
-                let request = format!("{id}/{FINISH}");
-                let outcome = side.client.signal(id, FINISH, &request).await;
-                let op = Op::Signal {
-                    name: FINISH.to_owned(),
-                };
-                let known = outcome.as_ref().copied();
-                self.oracle
-                    .record(active, op, id, "", begun.elapsed(), known);
+                self.send_finish(side, &key.0).await;
             }
         }
-        let ends = open
-            .iter()
-            .map(|((id, run), _)| side.client.closing_event(id, run, Whose::Any));
-        let all = futures::future::join_all(ends);
-        if tokio::time::timeout(WIND_DOWN, all).await.is_err() {
-            self.progress.say("some workflows do not end");
+        let ended = ended_within(WIND_DOWN).await;
+        let stuck = ended.iter().filter(|end| !closed(end)).count();
+        if stuck > 0 {
+            self.progress.say(&format!("{stuck} workflows do not end"));
         }
         open.len()
+    }
+
+    async fn send_finish(&self, side: &Side, id: &str) {
+        let begun = std::time::Instant::now();
+        let outcome = side
+            .client
+            .signal(id, FINISH, &format!("{id}/{FINISH}"))
+            .await;
+        let op = Op::Signal {
+            name: FINISH.to_owned(),
+        };
+        let known = outcome.as_ref().copied();
+        self.oracle
+            .record(&side.cluster, op, id, "", begun.elapsed(), known);
     }
 
     fn report(&mut self, case: Case, short: bool) -> Report {

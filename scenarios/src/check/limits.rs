@@ -79,12 +79,16 @@ pub(crate) fn first_write_after(calls: &[Call], cluster: &str, from_ms: u64) -> 
         .min()
 }
 
-/// The last call of a client that failed between two moments, counted from the first; 0 without any.
-pub(crate) fn last_failure(calls: &[Call], from_ms: u64, until_ms: u64) -> u64 {
+/// Calls that took longer than this count as troubled, like failed ones.
+const SLOW_MS: u64 = 1_000;
+
+/// Until the last call of a client that failed or was slow and was under way or made between two
+/// moments, counted from the first; 0 without any.
+pub(crate) fn trouble_until(calls: &[Call], from_ms: u64, until_ms: u64) -> u64 {
     calls
         .iter()
-        .filter(|c| !c.acknowledged() && is_client(c))
-        .filter(|c| (from_ms..until_ms).contains(&c.at_ms))
+        .filter(|c| is_client(c) && (!c.acknowledged() || c.took_ms >= SLOW_MS))
+        .filter(|c| c.at_ms >= from_ms && c.at_ms.saturating_sub(c.took_ms) < until_ms)
         .map(|c| c.at_ms - from_ms)
         .max()
         .unwrap_or(0)
@@ -132,6 +136,9 @@ mod tests {
         assert_eq!(write_pause(&calls, 0, 4_500), Some((3_000, 1_000)));
         assert_eq!(first_write_after(&calls, "west", 1_200), Some(2_800));
         assert_eq!(first_write_after(&calls, "east", 1_200), None);
-        assert_eq!(last_failure(&calls, 1_200, 9_000), 300);
+        assert_eq!(trouble_until(&calls, 1_200, 9_000), 300);
+        let mut slow = at(2_500);
+        slow.took_ms = 1_400;
+        assert_eq!(trouble_until(&[slow], 1_200, 9_000), 1_300);
     }
 }

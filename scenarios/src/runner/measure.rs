@@ -7,8 +7,8 @@ use proto_messages::temporal::api::history::v1::{HistoryEvent, history_event::At
 
 use crate::{
     check::{
-        Case, Excuse, Holdings, Measured, RunKey, first_write_after, last_failure,
-        timer_lateness_ms, write_pause,
+        Case, Excuse, Holdings, Measured, RunKey, first_write_after, timer_lateness_ms,
+        trouble_until, write_pause,
     },
     oracle::Call,
     reading,
@@ -102,7 +102,7 @@ impl Faults {
     }
 
     /// After a forced failover: until the new active side acknowledged a write. Otherwise: until the last
-    /// call failed before the fault was mended.
+    /// call before the fault was mended that failed or was slow.
     fn rto_ms(&self, calls: &[Call]) -> Option<u64> {
         if let Some((_, to, fault)) = self.forced.first() {
             return first_write_after(calls, to, *fault);
@@ -114,7 +114,7 @@ impl Faults {
             .copied()
             .find(|m| *m >= fault)
             .unwrap_or(self.load_until_ms);
-        Some(last_failure(calls, fault, until))
+        Some(trouble_until(calls, fault, until))
     }
 }
 
