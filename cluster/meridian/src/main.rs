@@ -34,8 +34,22 @@ enum Command {
     Operator(cluster_cli::Command),
 }
 
+/// Exit code for arguments that cannot be understood (`EX_USAGE` of sysexits).
+const USAGE: u8 = 64;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Nothing can be done about a closed terminal.
+            let _ = told.print();
+            return if told.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
     // The provider is chosen once for the process; a second choice would be a defect of this file.
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
