@@ -69,6 +69,11 @@ impl Lane {
         &self.name
     }
 
+    /// Its number within the process, for metrics: the name is another one after each start.
+    fn number(&self) -> &str {
+        self.name.rsplit('-').next().unwrap_or_default()
+    }
+
     /// Whether another write may come. Asked before a decision is made, so that a full lane costs nothing.
     pub(crate) fn has_room(&self) -> bool {
         let inbox = self.inbox.lock();
@@ -143,7 +148,7 @@ impl Driver {
             .host
             .meters
             .lane_waiting
-            .with_label_values(&[self.lane.name()]);
+            .with_label_values(&[self.lane.number()]);
         let lane = self.lane.clone();
         loop {
             let ready = lane.ready.notified();
