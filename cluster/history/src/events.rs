@@ -1,5 +1,6 @@
 //! Reading a run's events in pages. The kernel hands out committed batches only; what a commit under way
-//! holds is waited for here, so that no reader ever sees events that could still be lost.
+//! holds is waited for here, so that no reader sees events that could still be lost, save the started
+//! events that nobody was promised.
 
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use proto_messages::temporal::api::history::v1::HistoryEvent;
 use tokio::sync::watch;
 use tonic::Status;
 
-use cluster_core::version::BranchToken;
+use cluster_core::{Workflow, version::BranchToken};
 use cluster_rpc::status;
-use cluster_shard::{HistoryBatch, RunProgress, Shard};
+use cluster_shard::{HistoryBatch, ReadError, RunProgress, Shard};
 
 use crate::{
     fault,
@@ -59,7 +60,7 @@ pub async fn page(
         next: range.from,
     };
     let mut limits = (range.batches, range.bytes);
-    let mut progress: Option<watch::Receiver<RunProgress>> = None;
+    let mut commits = Commits::default();
     while page.next < stored_until && limits.0 > 0 && limits.1 > 0 {
         let found = shard
             .history(key, Some(branch), page.next, stored_until, limits.0)
@@ -67,13 +68,12 @@ pub async fn page(
             .map_err(|e| fault::status(e.into(), key))?;
         let before = page.next;
         take(&mut page, &found.batches, stored_until, &mut limits)?;
-        if page.next > before {
-            continue;
+        if page.next == before {
+            let unsaved = unsaved(shard, key, branch, page.next, stored_until).await?;
+            take(&mut page, &unsaved, stored_until, &mut limits)?;
         }
-        match &mut progress {
-            // Read once more with the watch in place: the commit may just have happened.
-            None => progress = Some(shard.watch_run(key)),
-            Some(progress) => wait_for_commit(progress).await?,
+        if page.next == before {
+            commits.next(shard, key).await?;
         }
     }
     if page.next == stored_until && page.next < range.until {
@@ -86,7 +86,25 @@ pub async fn page(
     Ok(page)
 }
 
-/// All events of a range, however many.
+/// Events of the run's current branch that are written behind. Whoever asks for them may be the worker
+/// they were made for.
+async fn unsaved(
+    shard: &Shard,
+    key: &RunKey,
+    branch: &BranchToken,
+    from: EventId,
+    until: EventId,
+) -> Result<Vec<HistoryBatch>, Status> {
+    let is_current = |wf: &Workflow| wf.versions.current().branch.branch_id == branch.branch_id;
+    let failed = |e: ReadError| fault::status(e.into(), key);
+    if !shard.read(key, is_current).await.map_err(failed)? {
+        return Ok(Vec::new());
+    }
+    let page = shard.history(key, None, from, until, PAGE_BATCHES).await;
+    Ok(page.map_err(failed)?.batches)
+}
+
+/// All stored events of a range, however many.
 pub async fn all(
     shard: &Shard,
     key: &RunKey,
@@ -96,6 +114,7 @@ pub async fn all(
 ) -> Result<Vec<Vec<HistoryEvent>>, Status> {
     let mut found: Vec<Vec<HistoryEvent>> = Vec::new();
     let mut next = from;
+    let mut commits = Commits::default();
     while next < until {
         let page = shard
             .history(key, Some(branch), next, until, PAGE_BATCHES)
@@ -105,15 +124,16 @@ pub async fn all(
         for batch in &page.batches {
             let mut events = decode(&batch.data)?;
             events.retain(|e| e.event_id >= next.get() && e.event_id < until.get());
+            if events.first().is_some_and(|e| e.event_id > next.get()) {
+                return Err(missing(next));
+            }
             if let Some(last) = events.last() {
                 next = EventId::new(last.event_id + 1);
                 found.push(events);
             }
         }
         if next == before {
-            return Err(Status::data_loss(format!(
-                "event {next} of the run is not stored"
-            )));
+            commits.next(shard, key).await?;
         }
     }
     Ok(found)
@@ -144,7 +164,11 @@ pub async fn one(
         .into_iter()
         .rev()
         .find(|e| e.event_id == id.get());
-    found.ok_or_else(|| Status::data_loss(format!("event {id} of the run is not stored")))
+    found.ok_or_else(|| missing(id))
+}
+
+fn missing(id: EventId) -> Status {
+    Status::data_loss(format!("event {id} of the run is not stored"))
 }
 
 fn take(
@@ -163,10 +187,7 @@ fn take(
                 continue;
             }
             if id > page.next {
-                return Err(Status::data_loss(format!(
-                    "event {} of the run is not stored",
-                    page.next
-                )));
+                return Err(missing(page.next));
             }
             page.next = id.next();
             page.events.push(event);
@@ -176,9 +197,21 @@ fn take(
     Ok(())
 }
 
-async fn wait_for_commit(progress: &mut watch::Receiver<RunProgress>) -> Result<(), Status> {
-    match tokio::time::timeout(COMMIT_WAIT, progress.changed()).await {
-        Ok(Ok(())) => Ok(()),
-        _ => Err(status::unavailable("history is not committed yet")),
+/// Waits for commits of one run, for whoever found less than is in memory.
+#[derive(Default)]
+struct Commits(Option<watch::Receiver<RunProgress>>);
+
+impl Commits {
+    /// Returns when it is worth reading again: at first at once, since the commit may have happened
+    /// before anybody watched, then after each commit.
+    async fn next(&mut self, shard: &Shard, key: &RunKey) -> Result<(), Status> {
+        let Some(progress) = &mut self.0 else {
+            self.0 = Some(shard.watch_run(key));
+            return Ok(());
+        };
+        match tokio::time::timeout(COMMIT_WAIT, progress.changed()).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(status::unavailable("history is not committed yet")),
+        }
     }
 }

@@ -102,3 +102,34 @@ async fn a_child_from_before_the_reset_point_belongs_to_the_new_run() {
     }
     panic!("the child's end did not reach the new run");
 }
+
+#[tokio::test]
+async fn a_child_from_after_the_reset_point_makes_room_for_the_new_runs_child() {
+    let world = World::new().await;
+    world.start("reset").await;
+    let task = world.poll().await;
+    world
+        .complete(&task, vec![start_child("child")])
+        .await
+        .unwrap();
+    let (one, other) = (world.poll().await, world.poll().await);
+    let old = if id_of(&one) == "child" { one } else { other };
+    let old = old.workflow_execution.unwrap().run_id;
+    let second = reset(&world, 4, "r").await.unwrap();
+    let task = world.poll().await;
+    assert_eq!(task.workflow_execution.as_ref().unwrap().run_id, second);
+    world
+        .complete(&task, vec![start_child("child")])
+        .await
+        .unwrap();
+    let ended = world.close_event("child", &old).await;
+    assert_eq!(ended.event_type(), E::WorkflowExecutionTerminated);
+    loop {
+        let task = world.poll().await;
+        if id_of(&task) == "child" {
+            assert_ne!(task.workflow_execution.as_ref().unwrap().run_id, old);
+            return;
+        }
+        world.complete(&task, vec![]).await.unwrap();
+    }
+}

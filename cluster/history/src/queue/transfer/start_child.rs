@@ -2,6 +2,8 @@
 //! parent records it; then the child's first workflow task is released. Each step finds out by itself
 //! whether it was done before.
 
+mod replaced;
+
 use proto_ids::{EventId, RunId, RunKey};
 use proto_messages::{
     meridian::history::v1::{
@@ -40,6 +42,7 @@ struct Wanted {
     branch: BranchToken,
     root: WorkflowExecution,
     is_open: bool,
+    is_reset: bool,
 }
 
 /// Executes the task.
@@ -65,7 +68,21 @@ pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: Ev
         Ok(None) => return refused(shard, task, id, Cause::NamespaceNotFound).await,
         Err(verdict) => return verdict,
     };
-    match deps.history.start_workflow_execution(call).await {
+    let again = wanted.is_reset.then(|| call.clone());
+    let mut started = deps.history.start_workflow_execution(call).await;
+    if let (Err(error), Some(call)) = (&started, again)
+        && error.code() == Code::AlreadyExists
+    {
+        match replaced::is_of_replaced_parent(deps, shard, &wanted.parent, &call).await {
+            Ok(true) => {
+                let call = replaced::regardless(call);
+                started = deps.history.start_workflow_execution(call).await;
+            }
+            Ok(false) => {}
+            Err(verdict) => return verdict,
+        }
+    }
+    match started {
         Ok(started) => record(deps, shard, task, wanted, namespace_id, started.run_id).await,
         Err(error) => match failed_cause(&error) {
             Some(cause) => refused(shard, task, id, cause).await,
@@ -89,6 +106,7 @@ fn look(wf: &Workflow, id: EventId) -> Option<Wanted> {
             .clone()
             .unwrap_or_else(|| poll::execution(&wf.key)),
         is_open: wf.is_running(),
+        is_reset: replaced::is_reset(wf),
     })
 }
 
