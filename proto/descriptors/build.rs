@@ -62,7 +62,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut fds = compiler.file_descriptor_set();
     let keep = closure(
         &fds,
-        own_files.iter().map(String::as_str).chain(ROOTS.iter().copied()),
+        own_files
+            .iter()
+            .map(String::as_str)
+            .chain(ROOTS.iter().copied()),
     );
     fds.file.retain(|f| keep.contains(f.name()));
     fs::write(out.join("pruned.bin"), fds.encode_to_vec())?;

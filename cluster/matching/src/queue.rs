@@ -3,10 +3,14 @@
 //! Invariant: a task leaves the queue only into the hands of an [`Assigned`], which gives it back when the
 //! poll that took it goes away before the task was started.
 
+mod assigned;
+mod meter;
+mod window;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,6 +22,10 @@ use proto_ids::{RangeId, TaskId, Timestamp};
 use proto_messages::temporal::api::taskqueue::v1::{PollerInfo, TaskQueueStats};
 use schema_store::task_queue::TaskQueueKey;
 use tokio::sync::oneshot;
+
+pub(crate) use assigned::Assigned;
+use meter::RateMeter;
+use window::Backlog;
 
 use crate::{
     matcher::{Matcher, Slot, Step},
@@ -43,13 +51,6 @@ pub(crate) struct Poller {
     /// The worker process; may be empty.
     pub(crate) worker_key: String,
     hand: oneshot::Sender<Assigned>,
-}
-
-/// A task given to one poll. Dropping it unsettled gives the task back.
-#[derive(Debug)]
-pub(crate) struct Assigned {
-    task: Option<Waiting>,
-    queue: Weak<Queue>,
 }
 
 /// One task queue.
@@ -83,49 +84,8 @@ struct State {
     closed: bool,
 }
 
-/// The durable backlog as this process sees it.
-#[derive(Debug)]
-pub(crate) struct Backlog {
-    pub(crate) range: RangeId,
-    /// Next id to give.
-    next_id: TaskId,
-    /// Tasks up to here were read or pushed into memory.
-    read: TaskId,
-    /// Highest id that is durable.
-    durable: TaskId,
-    /// Read and not settled.
-    open: BTreeSet<TaskId>,
-    /// What the store was told last.
-    acked: TaskId,
-}
-
 /// Task ids a range may give before the queue has to be acquired anew.
 const RANGE_BITS: u32 = 24;
-
-/// Events per second over about half a minute, cheaply.
-#[derive(Debug, Default)]
-struct RateMeter {
-    rate: f64,
-    at: Timestamp,
-}
-
-impl RateMeter {
-    fn note(&mut self, now: Timestamp) {
-        self.decay(now);
-        self.rate += 1.0 / 30.0;
-    }
-
-    fn decay(&mut self, now: Timestamp) {
-        let dt = now.since(self.at).as_secs_f64();
-        self.rate *= (-dt / 30.0).exp();
-        self.at = now;
-    }
-
-    fn read(&mut self, now: Timestamp) -> f32 {
-        self.decay(now);
-        self.rate as f32
-    }
-}
 
 impl Queue {
     pub(crate) fn new(
@@ -515,59 +475,5 @@ impl State {
             0
         };
         self.backlog.open.len() as i64 + self.held as i64 + unread.max(0)
-    }
-}
-
-impl Backlog {
-    fn settled_below(&self) -> TaskId {
-        match self.open.first() {
-            Some(first) => TaskId::new(first.get() - 1),
-            None => self.read,
-        }
-    }
-}
-
-impl Assigned {
-    /// The task.
-    pub(crate) fn task(&self) -> Option<&Waiting> {
-        self.task.as_ref()
-    }
-
-    /// Takes a query out for good.
-    pub(crate) fn into_query(mut self) -> Option<Box<crate::task::QueryTask>> {
-        match self.task.take()?.origin {
-            Origin::Query(query) => Some(query),
-            _ => None,
-        }
-    }
-
-    /// The task was started or is obsolete.
-    pub(crate) fn done(mut self) {
-        if let (Some(task), Some(queue)) = (self.task.take(), self.queue.upgrade()) {
-            queue.state.lock().settle(task, Fate::Done);
-        }
-    }
-
-    /// Starting it failed for now: a held one goes back to its caller, a backlog one waits here.
-    pub(crate) fn failed(mut self, why: &str) {
-        let (Some(task), Some(queue)) = (self.task.take(), self.queue.upgrade()) else {
-            return;
-        };
-        let mut state = queue.state.lock();
-        match &task.origin {
-            Origin::Held(_) => state.settle(task, Fate::Again(why.to_owned())),
-            _ => state.give_back(task),
-        }
-    }
-}
-
-impl Drop for Assigned {
-    fn drop(&mut self) {
-        if let (Some(task), Some(queue)) = (self.task.take(), self.queue.upgrade()) {
-            let now = queue.now();
-            let mut state = queue.state.lock();
-            state.give_back(task);
-            queue.pump(&mut state, now);
-        }
     }
 }
