@@ -5,8 +5,8 @@
 //! A stream sends everything from where the client's acknowledgement stands up to the end of the shard's
 //! replication queue, then goes on as the queue grows, and says so now and then when it does not. What the
 //! client acknowledges is kept with the shard, so that the queue knows what may go and a new stream knows
-//! where to begin. A client that was never here begins at the end: history before that comes by gaps that
-//! the client notices, or by force.
+//! where to begin. A client that was never here gets what is left of the queue; history before that comes
+//! by gaps that the client notices, or by force.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

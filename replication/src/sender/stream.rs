@@ -170,16 +170,12 @@ impl SendStream {
     async fn send_all(&self) -> End {
         let end = self.source.end();
         let reader = self.reader();
-        // A reader that was never here is entered at once: from now on the queue waits for it.
+        // A reader that was never here begins with the oldest row that is left: rows are kept for every
+        // connected cluster, and what was acknowledged last may have been lost with a crash. It is entered
+        // at once, so that the queue waits for it.
         let begin = self.source.acked(&reader).unwrap_or_else(|| {
-            self.source.ack(
-                &reader,
-                Mark {
-                    id: end,
-                    time: self.now(),
-                },
-            );
-            end
+            self.source.ack(&reader, Mark::default());
+            TaskId::default()
         });
         let mut sent = Sent {
             end: begin.min(end),

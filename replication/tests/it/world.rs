@@ -313,6 +313,13 @@ impl Cluster {
             .unwrap();
     }
 
+    /// A reader that has acknowledged, and lacks, all there is.
+    pub async fn forget_backlog(&self, workflow: &str, reader: &str) {
+        let shard = self.shard(workflow).await;
+        let end = *shard.replication_watermark().borrow();
+        shard.replication_ack(reader, end);
+    }
+
     /// Deletes a run as the active side does: the others are told.
     pub async fn delete(&self, workflow: &str, run: &str) {
         let shard = self.shard(workflow).await;
