@@ -313,3 +313,25 @@ async fn a_deleted_run_is_gone() {
     }
     panic!("the run is still there");
 }
+
+#[tokio::test]
+async fn a_run_that_outgrows_its_limit_is_terminated_and_says_why() {
+    let world = World::with_event_limit(5).await;
+    let run = world.start("grows").await;
+    let refused = loop {
+        if let Err(refused) = world.signal("grows", "s").await {
+            break refused;
+        }
+    };
+    let told = (refused.code(), refused.message());
+    assert_eq!(
+        told,
+        (
+            Code::InvalidArgument,
+            "Workflow history count exceeds limit."
+        )
+    );
+    let ended = world.close_event("grows", &run).await;
+    assert_eq!(ended.event_type(), E::WorkflowExecutionTerminated);
+    assert_eq!(kinds(&world.events("grows", &run).await).len(), 6);
+}

@@ -8,7 +8,7 @@ use cluster_history::{ExecutorDeps, HistoryDeps, HistoryService, executors};
 use cluster_matching::{MatchingDeps, MatchingService};
 use cluster_membership::{Member, Membership, Role};
 use cluster_rpc::{HistoryClient, MatchingClient};
-use cluster_runtime::{Metrics, Settings, SystemClock, Tasks};
+use cluster_runtime::{Metrics, Settings, SystemClock, Tasks, settings::Value};
 use cluster_shard::{Shards, ShardsDeps, ShardsOptions};
 use namespaces::{ClusterInfo, Clusters, Namespace, Registry};
 use proto_messages::{
@@ -29,6 +29,7 @@ use tonic::Status;
 pub const NS: &str = "11111111-1111-4111-8111-111111111111";
 pub const QUEUE: &str = "queue";
 pub const STICKY: &str = "sticky";
+const DEFAULT_COUNT: i64 = 51_200;
 
 /// A running cluster.
 pub struct World {
@@ -66,14 +67,20 @@ fn cluster(name: &str, version: i64) -> ClusterInfo {
 
 impl World {
     pub async fn new() -> Self {
-        Self::over(MemoryStore::new()).await
+        Self::over(MemoryStore::new(), DEFAULT_COUNT).await
     }
 
-    async fn over(store: MemoryStore) -> Self {
+    /// With this limit of events in one run.
+    pub async fn with_event_limit(limit: i64) -> Self {
+        Self::over(MemoryStore::new(), limit).await
+    }
+
+    async fn over(store: MemoryStore, event_limit: i64) -> Self {
         let tasks = Tasks::new("test");
         let settings = Settings::of([
-            ("history.workflowIdReuseMinimalInterval", "0s"),
-            ("history.longPollExpirationInterval", "2s"),
+            ("history.workflowIdReuseMinimalInterval", Value::from("0s")),
+            ("history.longPollExpirationInterval", Value::from("2s")),
+            ("limit.historyCount.error", Value::Int(event_limit)),
         ]);
         let registry = Registry::fixed(vec![namespace("here", 1)]);
         let clusters = Clusters::fixed(cluster("here", 1), vec![cluster("there", 2)]);
@@ -140,14 +147,14 @@ impl World {
 
     /// Starts another process over the same store, without a word to the first, as after a crash.
     pub async fn take_over(&self) -> Self {
-        Self::over(self.store.clone()).await
+        Self::over(self.store.clone(), DEFAULT_COUNT).await
     }
 
     /// Stops everything and starts anew over what is stored.
     pub async fn reopen(self) -> Self {
         self.shards.drain().await;
         self.tasks.shutdown(Duration::from_secs(5)).await;
-        Self::over(self.store).await
+        Self::over(self.store, DEFAULT_COUNT).await
     }
 
     pub async fn start(&self, id: &str) -> String {
