@@ -334,6 +334,45 @@ impl Shards {
     }
 
     /// Wakes parked tasks of namespaces whose role here may have changed.
+    /// Workflow tasks that were made under an earlier version belong to workers of the side that was active
+    /// before. Their timeouts are made due at once, so that the new side settles them now instead of after
+    /// the rest of the timeout.
+    fn settle_predecessors(
+        &self,
+        before: &HashMap<NamespaceId, (FailoverVersion, bool)>,
+        now: &HashMap<NamespaceId, (FailoverVersion, bool)>,
+    ) {
+        let deps = &self.0.host.deps;
+        let here = deps.clusters.current_name();
+        let taken: HashMap<NamespaceId, FailoverVersion> = now
+            .iter()
+            .filter(|(id, (version, _))| before.get(*id).is_some_and(|(old, _)| old < version))
+            .filter(|(id, _)| {
+                deps.registry
+                    .by_id(id)
+                    .is_some_and(|n| n.is_active_in(&here))
+            })
+            .map(|(id, (version, _))| (id.clone(), *version))
+            .collect();
+        if taken.is_empty() {
+            return;
+        }
+        let hastened = self.0.host.timers.hasten(self.0.host.now(), |queued| {
+            matches!(
+                queued.task.kind,
+                cluster_core::TaskKind::WorkflowTaskTimeout { .. }
+            ) && taken
+                .get(&queued.run.namespace_id)
+                .is_some_and(|v| queued.task.version < *v)
+        });
+        if hastened > 0 {
+            tracing::info!(
+                workflow_tasks = hastened,
+                "settling workflow tasks of the side that was active before"
+            );
+        }
+    }
+
     async fn follow_namespaces(self) {
         let registry = self.0.host.deps.registry.clone();
         let mut changed = registry.watch();
@@ -351,6 +390,7 @@ impl Shards {
                     .parked
                     .wake_namespaces(|id| known.get(id) != now.get(id));
             }
+            self.settle_predecessors(&known, &now);
             known = now;
             if changed.changed().await.is_err() {
                 return;

@@ -101,3 +101,16 @@ async fn rebuild(world: &World, run: &str) -> Result<(), tonic::Status> {
     };
     world.history.rebuild_tasks(call).await.map(drop)
 }
+
+#[tokio::test]
+async fn a_predecessors_workflow_task_is_settled_without_traffic() {
+    let world = World::new().await;
+    world.start("flight").await;
+    let flight = world.poll().await;
+    world.fail_over("here", 11);
+    // Its own timeout would take ten seconds.
+    let again = tokio::time::timeout(Duration::from_secs(5), world.poll()).await;
+    let again = again.expect("scheduled again at once");
+    assert_eq!(again.workflow_execution, flight.workflow_execution);
+    assert!(in_task(&again).contains(&E::WorkflowTaskFailed));
+}

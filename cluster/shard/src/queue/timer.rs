@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use proto_ids::{RunKey, Timestamp};
 use tokio::sync::Notify;
 
-use super::Job;
+use super::{Job, QueuedTask};
 use crate::{host::Host, shard::Shard};
 
 /// Longest sleep: bounds the harm of a wall clock that is set forward.
@@ -78,6 +78,29 @@ impl TimerQueue {
     /// Arms a task.
     pub(crate) fn arm_job(&self, at: Timestamp, job: Job) {
         self.arm(at, What::Fire(job));
+    }
+
+    /// Makes armed tasks due at once; returns how many. For rare occasions: it looks at all of them.
+    pub(crate) fn hasten(&self, now: Timestamp, which: impl Fn(&QueuedTask) -> bool) -> usize {
+        let mut hastened = 0;
+        let mut heap = self.heap.lock();
+        let mut items = std::mem::take(&mut heap.0).into_vec();
+        for Reverse(item) in &mut items {
+            if let What::Fire(job) = &item.what
+                && item.at > now.nanos()
+                && which(&job.task)
+            {
+                item.at = now.nanos();
+                hastened += 1;
+            }
+        }
+        heap.0 = items.into();
+        if hastened > 0 {
+            self.first.store(now.nanos(), Ordering::Release);
+            drop(heap);
+            self.earlier.notify_one();
+        }
+        hastened
     }
 
     pub(crate) fn len(&self) -> usize {
