@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -230,6 +230,7 @@ impl Pullers {
             key: wanted.key,
             deps: self.0.deps.clone(),
             status: status.clone(),
+            applied: AtomicU64::new(0),
         };
         let cancel = CancellationToken::new();
         let cancelled = cancel.clone();

@@ -4,7 +4,13 @@
 //! Invariant: a task counts as done only when its effect is durable here, or it is safe among the dead
 //! letters.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use cluster_runtime::retry;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -61,6 +67,8 @@ pub(super) struct PullStream {
     pub key: StreamKey,
     pub deps: PullerDeps,
     pub status: Arc<Mutex<PullStatus>>,
+    /// Tasks applied so far.
+    pub applied: AtomicU64,
 }
 
 /// Why a connection ended.
@@ -137,13 +145,32 @@ impl PullStream {
         let id = TaskId::new(task.source_task_id);
         let policy = APPLY_RETRY.attempts(self.deps.settings.get(&APPLY_ATTEMPTS_MAX));
         let mut attempts = 0;
-        let applied = retry::retry(&policy, is_worth_another_try, || {
-            attempts += 1;
-            self.apply(&task)
-        })
-        .await;
-        if let Err(status) = applied {
-            self.bury(task, &status, attempts).await;
+        loop {
+            let others = self.applied.load(Ordering::Relaxed);
+            let applied = retry::retry(&policy, is_worth_another_try, || {
+                attempts += 1;
+                self.apply(&task)
+            })
+            .await;
+            let Err(status) = applied else {
+                self.applied.fetch_add(1, Ordering::Relaxed);
+                break;
+            };
+            let is_own_fault =
+                !is_worth_another_try(&status) || self.applied.load(Ordering::Relaxed) != others;
+            if is_own_fault {
+                self.bury(task, &status, attempts).await;
+                break;
+            }
+            // Nothing else gets through either, so the trouble is this cluster's: a dead letter would only
+            // make work for an operator.
+            tracing::warn!(
+                remote_cluster = %self.cluster,
+                shard = %self.key.client.shard,
+                attempts,
+                %status,
+                "no replication task can be applied; they are tried again"
+            );
         }
         Done { key, lane, id }
     }

@@ -113,6 +113,15 @@ impl SendStream {
                 );
                 Ok(())
             }
+            // Shards move, and hosts stop: the client asks the next owner.
+            End::Failed(status) if cluster_rpc::status::is_shard_ownership_lost(&status) => {
+                tracing::info!(
+                    shard = %self.key.server.shard,
+                    remote_cluster = %self.peer.name,
+                    "replication stream ends with the ownership of its shard"
+                );
+                Err(status)
+            }
             End::Failed(status) => {
                 tracing::warn!(
                     shard = %self.key.server.shard,

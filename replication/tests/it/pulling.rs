@@ -28,7 +28,7 @@ use proto_services::{
 };
 use replication::{
     dead_letters::DeadLetters,
-    puller::{PullerDeps, Pullers},
+    puller::{APPLY_ATTEMPTS_MAX, PullerDeps, Pullers},
     remotes::Remotes,
     route::StreamKey,
 };
@@ -92,6 +92,7 @@ impl ReplicationApplyService for Applier {
             .map(|raw| raw.workflow_id.as_str())
         {
             Some("held") => self.gate.notified().await,
+            Some("down") => return Err(Status::unavailable("the store is away")),
             Some("bad") => return Err(Status::invalid_argument("cannot be read")),
             _ => {}
         }
@@ -199,7 +200,7 @@ async fn world() -> World {
         replication: replication.clone(),
         dead_letters: letters.clone(),
         clock: SystemClock::shared(),
-        settings: Settings::new(),
+        settings: Settings::of([(APPLY_ATTEMPTS_MAX.name(), 1)]),
         tasks: tasks.clone(),
     });
     World {
@@ -295,4 +296,20 @@ async fn a_task_that_cannot_be_applied_stops_nothing_and_can_be_replayed() {
     );
     assert_eq!(world.letters.purge("east", last).await.unwrap(), 1);
     assert!(world.letters.read("east", 0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_task_is_given_up_only_while_others_get_through() {
+    let mut world = world().await;
+    let mut stream = world.opened.recv().await.unwrap();
+    stream.send(vec![task(3, "down")], 4).await;
+    for _ in 0..3 {
+        assert_eq!(stream.ack().await, 3);
+    }
+    assert!(world.letters.read("east", 0, 10).await.unwrap().is_empty());
+    stream.send(vec![task(4, "a")], 5).await;
+    stream.acked(5).await;
+    let letters = world.letters.read("east", 0, 10).await.unwrap();
+    assert!(letters[0].letter.attempts > 1);
+    assert_eq!(letters[0].letter.reason, "Unavailable: the store is away");
 }
