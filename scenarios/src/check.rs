@@ -47,6 +47,9 @@ pub struct Excuse {
     pub until_ms: u64,
     /// The cluster whose acknowledgements are meant; any when absent.
     pub cluster: Option<String>,
+    /// When the side that took them met the others again, if it did. What its losing branches hold of
+    /// signals must then come back to every run that is still open.
+    pub met_again_ms: Option<u64>,
     /// Why.
     pub reason: String,
 }
@@ -54,6 +57,8 @@ pub struct Excuse {
 /// Everything a judge may look at.
 #[derive(Clone, Debug)]
 pub struct Case {
+    /// The beginning of the run's clock, in milliseconds since the epoch.
+    pub begun_unix_ms: u64,
     /// Every recorded call.
     pub calls: Vec<Call>,
     /// The histories of each cluster at the end.
@@ -271,6 +276,7 @@ mod crafted {
             unreadable: BTreeMap::new(),
         };
         Case {
+            begun_unix_ms: 0,
             calls: vec![
                 acknowledged(Op::Start, 10),
                 acknowledged(Op::Signal { name: "s1".into() }, 20),

@@ -265,6 +265,7 @@ mod tests {
             error: error.map(str::to_owned),
         };
         let case = Case {
+            begun_unix_ms: 0,
             calls: vec![
                 call(100, None),
                 call(2_100, None),

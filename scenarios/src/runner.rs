@@ -190,6 +190,7 @@ impl Course<'_> {
             from_ms,
             until_ms: fault,
             cluster: None,
+            met_again_ms: None,
             reason: format!(
                 "acknowledged less than {rpo} before the fault, perhaps not replicated"
             ),
@@ -199,6 +200,7 @@ impl Course<'_> {
             from_ms: fault,
             until_ms: u64::MAX,
             cluster: Some(old.clone()),
+            met_again_ms: None,
             reason: format!("acknowledged by {old} before it learned that it is no longer active"),
         });
         Ok(())
@@ -237,6 +239,7 @@ impl Course<'_> {
         self.faults.converge_ms = first_took.map(millis);
         self.faults.bound_excuses(&self.timeline.entries());
         Ok(Case {
+            begun_unix_ms: self.timeline.clock().begun_unix_ms(),
             calls: self.oracle.calls(),
             clusters: read.clusters,
             active,

@@ -35,6 +35,11 @@ impl RunClock {
         millis(at.saturating_duration_since(self.begun))
     }
 
+    /// The beginning in milliseconds since the epoch.
+    pub fn begun_unix_ms(&self) -> u64 {
+        self.begun_wall.duration_since(UNIX_EPOCH).map_or(0, millis)
+    }
+
     /// The beginning in seconds since the epoch.
     pub fn begun_unix_seconds(&self) -> u64 {
         self.begun_wall

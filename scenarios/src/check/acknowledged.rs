@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use proto_messages::temporal::api::history::v1::history_event::Attributes;
+use proto_messages::temporal::api::history::v1::{HistoryEvent, history_event::Attributes};
+use scenarios_load::script::nanos;
 
 use super::{Case, EVIDENCE_MAX, Excuse, Histories, Judgement, activity_ids};
 use crate::{
@@ -84,9 +85,9 @@ pub(super) fn judge(case: &Case) -> Judgement {
         .iter()
         .filter(|c| c.acknowledged() && !held.hold(c))
         .collect();
-    let (accounted, unexplained): (Vec<&Call>, Vec<&Call>) = lost.into_iter().partition(|call| {
-        case.loss == Loss::AccountedFor && case.excuses.iter().any(|e| e.covers(call))
-    });
+    let (accounted, unexplained): (Vec<&Call>, Vec<&Call>) = lost
+        .into_iter()
+        .partition(|call| case.loss == Loss::AccountedFor && excused(case, surviving, call));
     let good = if accounted.is_empty() {
         format!(
             "all {acknowledged} acknowledged writes are in the histories of {}",
@@ -113,6 +114,31 @@ pub(super) fn judge(case: &Case) -> Judgement {
             .map(|c| format!("accounted for: {}", c.describe())),
     );
     judgement
+}
+
+/// Whether something explains that a call's effect is gone.
+fn excused(case: &Case, surviving: &Histories, call: &Call) -> bool {
+    let mut covering = case.excuses.iter().filter(|e| e.covers(call));
+    match &call.op {
+        Op::Signal { .. } => covering.any(|e| {
+            !e.met_again_ms
+                .is_some_and(|met| open_long_after(case, surviving, call, met))
+        }),
+        _ => covering.next().is_some(),
+    }
+}
+
+/// How long after the sides have met a losing branch's signals may take to come back.
+const RETURN_MS: u64 = 15_000;
+
+/// Whether the surviving run that the signal was meant for stayed open long enough to be given it again.
+fn open_long_after(case: &Case, surviving: &Histories, call: &Call, met_ms: u64) -> bool {
+    let at = |ms: u64| (i128::from(case.begun_unix_ms) + i128::from(ms)) * 1_000_000;
+    let (sent, given) = (at(call.at_ms), at(met_ms.saturating_add(RETURN_MS)));
+    let time = |event: Option<&HistoryEvent>| nanos(event.and_then(|e| e.event_time.as_ref()));
+    surviving.runs.iter().any(|((id, _), events)| {
+        *id == call.workflow_id && time(events.first()) <= sent && time(events.last()) > given
+    })
 }
 
 impl Excuse {
@@ -187,6 +213,7 @@ mod tests {
             from_ms,
             until_ms,
             cluster: Some(cluster.into()),
+            met_again_ms: None,
             reason: String::new(),
         };
         case.excuses = vec![excuse(4_000, 6_000, "east"), excuse(0, 4_999, "west")];
@@ -197,5 +224,36 @@ mod tests {
         assert!(judgement.evidence[0].starts_with("accounted for"));
         case.loss = Loss::None;
         assert!(!judge(&case).passed, "a planned move excuses nothing");
+    }
+
+    #[test]
+    fn a_signal_that_should_have_come_back_has_no_excuse() {
+        // The run starts at 1 s and ends at 40 s; both sides have met at 6 s.
+        let mut events = good();
+        events[2].event_time = Some(prost_types::Timestamp {
+            seconds: 40,
+            nanos: 0,
+        });
+        let mut case = case(events);
+        case.loss = Loss::AccountedFor;
+        case.calls
+            .push(acknowledged(Op::Signal { name: "s2".into() }, 5_000));
+        case.excuses.push(Excuse {
+            from_ms: 4_000,
+            until_ms: 6_000,
+            cluster: None,
+            met_again_ms: Some(6_000),
+            reason: String::new(),
+        });
+        assert!(!judge(&case).passed, "open for long after");
+        for cluster in &mut case.clusters {
+            cluster.runs.values_mut().for_each(|e| {
+                e[2].event_time = Some(prost_types::Timestamp {
+                    seconds: 8,
+                    nanos: 0,
+                });
+            });
+        }
+        assert!(judge(&case).passed, "it had ended");
     }
 }

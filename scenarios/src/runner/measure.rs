@@ -56,25 +56,25 @@ impl Faults {
         self.forced.push((from, to.to_owned(), fault_ms));
     }
 
-    /// Ends open excuses when their cluster was seen to know the new active one.
+    /// Ends open excuses when their cluster was seen to know the new active one: from then on both sides
+    /// talk to each other again.
     pub(super) fn bound_excuses(&mut self, entries: &[Entry]) {
-        for excuse in self.excuses.iter_mut().filter(|e| e.until_ms == u64::MAX) {
-            let Some((_, to, _)) = self
-                .forced
-                .iter()
-                .find(|(from, _, _)| Some(from) == excuse.cluster.as_ref())
-            else {
-                continue;
-            };
+        for (from, to, fault_ms) in &self.forced {
             let knows = format!("{to} active");
             let learned = entries.iter().find(|e| {
                 e.kind == Kind::Role
-                    && e.cluster == excuse.cluster
-                    && e.at_ms >= excuse.from_ms
+                    && e.cluster.as_ref() == Some(from)
+                    && e.at_ms >= *fault_ms
                     && e.what.starts_with(&knows)
             });
-            // Roles are sampled, and calls already under way end a little later.
-            excuse.until_ms = learned.map_or(u64::MAX, |e| e.at_ms + 2_000);
+            let Some(learned) = learned else { continue };
+            for excuse in &mut self.excuses {
+                excuse.met_again_ms.get_or_insert(learned.at_ms);
+                if excuse.until_ms == u64::MAX && excuse.cluster.as_ref() == Some(from) {
+                    // Roles are sampled, and calls already under way end a little later.
+                    excuse.until_ms = learned.at_ms + 2_000;
+                }
+            }
         }
     }
 
@@ -158,6 +158,7 @@ mod tests {
             from_ms: 1_000,
             until_ms: u64::MAX,
             cluster: Some("west".into()),
+            met_again_ms: None,
             reason: String::new(),
         });
         let role = |at_ms, cluster: &str, what: &str| Entry {
@@ -174,5 +175,6 @@ mod tests {
         ];
         faults.bound_excuses(&entries);
         assert_eq!(faults.excuses[0].until_ms, 6_000);
+        assert_eq!(faults.excuses[0].met_again_ms, Some(4_000));
     }
 }

@@ -34,6 +34,9 @@ const ROLE_EVERY: Duration = Duration::from_millis(200);
 /// How often a marker is written.
 const MARK_EVERY: Duration = Duration::from_millis(250);
 
+/// How often a follower reads a history from its beginning.
+const READ_AGAIN: Duration = Duration::from_secs(3);
+
 /// The workflow of the lag probe.
 const PROBE: &str = "probe-lag";
 
@@ -82,7 +85,13 @@ impl Markers {
     /// Follows a run on one cluster and notes the signals it sees, until dropped.
     pub(crate) async fn follow(self, client: Client, id: String, run: String) {
         let mut token = Bytes::new();
+        let mut begun = Instant::now();
         loop {
+            // A history that forked may have changed before the place a token stands for.
+            if begun.elapsed() > READ_AGAIN {
+                token = Bytes::new();
+                begun = Instant::now();
+            }
             match client
                 .next_events(&id, &run, token.clone(), Whose::Own)
                 .await
@@ -95,7 +104,7 @@ impl Markers {
                             self.note(a.signal_name);
                         }
                     }
-                    // A run that ended or forked is read from its beginning; seeing twice is harmless.
+                    // A run that ended is read from its beginning; seeing twice is harmless.
                     token = next;
                     if token.is_empty() {
                         tokio::time::sleep(Duration::from_millis(100)).await;
