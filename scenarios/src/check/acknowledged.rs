@@ -220,7 +220,7 @@ mod tests {
             met_again_ms: None,
             reason: String::new(),
         };
-        case.excuses = vec![excuse(4_000, 6_000, "east"), excuse(0, 4_999, "west")];
+        case.excuses = vec![excuse(4_000, 6_000, "east"), excuse(0, 4_900, "west")];
         assert!(!judge(&case).passed, "wrong place, wrong time");
         let mut forwarded = case.clone();
         if let Some(call) = forwarded.calls.last_mut() {
