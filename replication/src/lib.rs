@@ -21,6 +21,7 @@ pub mod dead_letters;
 pub mod digest;
 pub mod edge;
 pub mod inbox;
+mod metrics;
 pub mod namespaces;
 pub mod puller;
 pub mod range;

@@ -12,7 +12,7 @@ use std::{
 use cluster_membership::{Membership, Role};
 use cluster_rpc::ReplicationClient;
 use cluster_runtime::{
-    CancellationToken, Key, Settings, SharedClock, TaskKind, Tasks, retry, task::Task,
+    CancellationToken, Key, Metrics, Settings, SharedClock, TaskKind, Tasks, retry, task::Task,
 };
 use parking_lot::Mutex;
 use proto_ids::{ClusterName, ShardId};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     dead_letters::DeadLetters,
+    metrics::Received,
     remotes::Remotes,
     route::{self, End, StreamKey},
     watermark::Mark,
@@ -82,6 +83,8 @@ pub struct PullerDeps {
     pub clock: SharedClock,
     /// Live settings.
     pub settings: Settings,
+    /// Where metrics are registered.
+    pub metrics: Metrics,
     /// The group whose tasks the streams are.
     pub tasks: Tasks,
 }
@@ -111,6 +114,7 @@ pub struct Pullers(Arc<Inner>);
 
 struct Inner {
     deps: PullerDeps,
+    meters: Received,
     streams: Mutex<HashMap<Wanted, Running>>,
 }
 
@@ -133,8 +137,10 @@ impl Pullers {
     /// Starts the reconciler as a task of `deps.tasks`; streams follow it.
     pub fn start(deps: PullerDeps) -> Self {
         let tasks = deps.tasks.clone();
+        let meters = Received::new(&deps.metrics);
         let pullers = Self(Arc::new(Inner {
             deps,
+            meters,
             streams: Mutex::default(),
         }));
         let reconciler = pullers.clone();
@@ -157,11 +163,30 @@ impl Pullers {
         let mut ring = self.0.deps.membership.watch(Role::Worker);
         loop {
             self.reconcile();
+            self.count();
             tokio::select! {
                 _ = clusters.changed() => {}
                 _ = ring.changed() => {}
                 () = tokio::time::sleep(RECONCILE_EVERY) => {}
             }
+        }
+    }
+
+    fn count(&self) {
+        let mut by_cluster: HashMap<ClusterName, (i64, i64)> = HashMap::new();
+        for status in self.status() {
+            let counts = by_cluster.entry(status.cluster).or_default();
+            counts.0 += i64::from(status.connected);
+            counts.1 += i64::try_from(status.pending).unwrap_or(i64::MAX);
+        }
+        for (cluster, (connected, pending)) in by_cluster {
+            let label = &[cluster.as_str()];
+            self.0
+                .meters
+                .streams
+                .with_label_values(label)
+                .set(connected);
+            self.0.meters.pending.with_label_values(label).set(pending);
         }
     }
 
@@ -231,6 +256,7 @@ impl Pullers {
             deps: self.0.deps.clone(),
             status: status.clone(),
             applied: AtomicU64::new(0),
+            meters: self.0.meters.clone(),
         };
         let cancel = CancellationToken::new();
         let cancelled = cancel.clone();

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_runtime::{Settings, SharedClock, TaskKind, Tasks};
+use cluster_runtime::{Metrics, Settings, SharedClock, TaskKind, Tasks};
 use cluster_shard::{Shard, Shards};
 use namespaces::{Clusters, Namespace, Registry};
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ use tonic::Status;
 
 use crate::{
     apply::{Applier, ApplyDeps, status},
+    metrics::Sent,
     namespaces::Refresher,
     remotes::Remotes,
     sender::Senders,
@@ -36,6 +37,9 @@ mod internal;
 mod raw_history;
 mod runs;
 mod standing;
+
+/// How often the standing of other clusters is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Longest time a namespace stays shut by one call, whatever was asked for.
 const HOLD_MAX: Duration = Duration::from_secs(60);
@@ -57,6 +61,8 @@ pub struct HostDeps {
     pub clock: SharedClock,
     /// Live settings.
     pub settings: Settings,
+    /// Where metrics are registered.
+    pub metrics: Metrics,
     /// The group of the streams.
     pub tasks: Tasks,
     /// This process, as the tools name it.
@@ -85,12 +91,22 @@ impl ReplicationHost {
         });
         let senders = Senders::new(deps.clock.clone(), deps.settings.clone(), &deps.tasks);
         let holds = Arc::default();
-        Arc::new(Self {
+        let tasks = deps.tasks.clone();
+        let meters = Sent::new(&deps.metrics);
+        let host = Arc::new(Self {
             deps,
             applier,
             senders,
             holds,
-        })
+        });
+        let counted = host.clone();
+        tasks.spawn(TaskKind::Background, "replication-standing", async move {
+            loop {
+                tokio::time::sleep(COUNT_EVERY).await;
+                standing::count(&counted, &meters).await;
+            }
+        });
+        host
     }
 
     fn now(&self) -> Timestamp {

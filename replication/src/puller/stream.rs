@@ -17,7 +17,7 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use proto_ids::{ClusterName, NamespaceId, TaskId, Timestamp, WorkflowId};
 use proto_messages::{
-    meridian::replication::v1::{ApplyRequest, ApplyResponse, DeadLetter},
+    meridian::replication::v1::{ApplyRequest, ApplyResponse, DeadLetter, Outcome},
     temporal::server::api::{
         adminservice::v1::{
             StreamWorkflowReplicationMessagesRequest,
@@ -41,8 +41,8 @@ use super::{
     PullerDeps, lanes::Lane,
 };
 use crate::{
-    dead_letters, inbox::Inbox, remotes::add_version_headers, route::StreamKey, sender,
-    watermark::Arrival, wire,
+    dead_letters, inbox::Inbox, metrics::Received, remotes::add_version_headers, route::StreamKey,
+    sender, watermark::Arrival, wire,
 };
 
 /// Progress is acknowledged at once, but not more often than this.
@@ -69,6 +69,7 @@ pub(super) struct PullStream {
     pub status: Arc<Mutex<PullStatus>>,
     /// Tasks applied so far.
     pub applied: AtomicU64,
+    pub meters: Received,
 }
 
 /// Why a connection ended.
@@ -152,9 +153,13 @@ impl PullStream {
                 self.apply(&task)
             })
             .await;
-            let Err(status) = applied else {
-                self.applied.fetch_add(1, Ordering::Relaxed);
-                break;
+            let status = match applied {
+                Ok(answer) => {
+                    self.applied.fetch_add(1, Ordering::Relaxed);
+                    self.count(&task, answer.outcome());
+                    break;
+                }
+                Err(status) => status,
             };
             let is_own_fault =
                 !is_worth_another_try(&status) || self.applied.load(Ordering::Relaxed) != others;
@@ -192,9 +197,29 @@ impl PullStream {
         }
     }
 
+    fn count(&self, task: &ReplicationTask, outcome: Outcome) {
+        let cluster = self.cluster.as_str();
+        let name = match outcome {
+            Outcome::Applied => "applied",
+            Outcome::Duplicate => "duplicate",
+            _ => "skipped",
+        };
+        self.meters.tasks.with_label_values(&[cluster, name]).inc();
+        if let (Outcome::Applied, Some(made)) = (outcome, &task.visibility_time) {
+            let now = Timestamp::from_nanos(self.deps.clock.now_nanos());
+            let latency = now.since(time::from_proto(made)).as_secs_f64();
+            self.meters
+                .latency
+                .with_label_values(&[cluster])
+                .observe(latency);
+        }
+    }
+
     /// Holds the watermark until the letter is safe, however long that takes.
     async fn bury(&self, task: ReplicationTask, status: &Status, attempts: i32) {
         let own = self.deps.remotes.clusters().current_name();
+        let buried = [self.cluster.as_str(), "dead_letter"];
+        self.meters.tasks.with_label_values(&buried).inc();
         let letter = DeadLetter {
             source_cluster: self.cluster.to_string(),
             source_shard_id: self.key.server.shard.get(),

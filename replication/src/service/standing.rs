@@ -16,6 +16,7 @@ use proto_messages::{
 };
 
 use super::{ReplicationHost, readers_of};
+use crate::metrics::Sent;
 
 /// Pending tasks looked at per reader; a longer tail is told as at least this long.
 const PENDING_MAX: usize = 1_000;
@@ -68,6 +69,27 @@ pub(super) async fn of(
         frozen: frozen(host, end),
     };
     Ok((status, namespaces))
+}
+
+/// Counts how far other clusters are with the shards of this host.
+pub(super) async fn count(host: &ReplicationHost, meters: &Sent) {
+    let mut found = Vec::new();
+    for shard in host.deps.shards.owned() {
+        // A shard that is lost meanwhile is counted elsewhere.
+        if let Ok((_, namespaces)) = of(host, &shard, &[]).await {
+            merge(&mut found, namespaces);
+        }
+    }
+    for remote in host.deps.clusters.remotes() {
+        let name = remote.name.as_str();
+        let behind = found.iter().filter(|status| status.cluster == name);
+        let (pending, lag) = behind.fold((0, Duration::ZERO), |(pending, lag), status| {
+            let more = time::duration_from_proto(status.lag.as_ref());
+            (pending + status.pending_tasks, lag.max(more))
+        });
+        meters.pending.with_label_values(&[name]).set(pending);
+        meters.lag.with_label_values(&[name]).set(lag.as_secs_f64());
+    }
 }
 
 fn lives_in(host: &ReplicationHost, id: &NamespaceId, cluster: &ClusterName) -> bool {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cluster_membership::{Member, Membership, Role};
 use cluster_rpc::{ChannelOptions, Channels, ReplicationClient, Security};
-use cluster_runtime::{Settings, SystemClock, Tasks};
+use cluster_runtime::{Metrics, Settings, SystemClock, Tasks};
 use namespaces::{ClusterInfo, Clusters};
 use parking_lot::Mutex;
 use proto_messages::{
@@ -201,6 +201,7 @@ async fn world() -> World {
         dead_letters: letters.clone(),
         clock: SystemClock::shared(),
         settings: Settings::of([(APPLY_ATTEMPTS_MAX.name(), 1)]),
+        metrics: Metrics::new(),
         tasks: tasks.clone(),
     });
     World {

@@ -131,6 +131,7 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
         refresher: Refresher::new(remotes.clone(), manager),
         clock,
         settings: Settings::new(),
+        metrics: Metrics::new(),
         tasks: tasks.clone(),
         address: at.to_string(),
     });
@@ -190,6 +191,7 @@ impl Cluster {
             dead_letters: self.letters.clone(),
             clock: SystemClock::shared(),
             settings: Settings::new(),
+            metrics: Metrics::new(),
             tasks: tasks.clone(),
         });
         until("streams stand", || async {

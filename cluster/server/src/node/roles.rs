@@ -175,6 +175,7 @@ fn history(
         refresher: Refresher::new(ground.remotes(), ground.manager.clone()),
         clock: ground.clock.clone(),
         settings: ground.settings.clone(),
+        metrics: ground.metrics.clone(),
         tasks,
         address: membership
             .me()
@@ -227,6 +228,7 @@ fn worker(
         dead_letters: DeadLetters::new(ground.store.queue.clone(), ground.clusters.current_name()),
         clock: ground.clock.clone(),
         settings: ground.settings.clone(),
+        metrics: ground.metrics.clone(),
         tasks: tasks.clone(),
     });
     replication::namespaces::start(NamespacePullerDeps {

@@ -1,0 +1,64 @@
+//! Names of what replication counts. Labels are clusters and closed lists only.
+
+use cluster_runtime::Metrics;
+use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
+
+/// What the receiving side counts.
+#[derive(Clone)]
+pub(crate) struct Received {
+    pub(crate) tasks: IntCounterVec,
+    pub(crate) latency: HistogramVec,
+    pub(crate) streams: IntGaugeVec,
+    pub(crate) pending: IntGaugeVec,
+}
+
+/// What the sending and applying side counts.
+#[derive(Clone)]
+pub(crate) struct Sent {
+    pub(crate) lag: GaugeVec,
+    pub(crate) pending: IntGaugeVec,
+}
+
+impl Received {
+    pub(crate) fn new(m: &Metrics) -> Self {
+        Self {
+            tasks: m.counters(
+                "meridian_replication_tasks_total",
+                "Replication tasks received, by what became of them.",
+                &["remote_cluster", "outcome"],
+            ),
+            latency: m.latencies(
+                "meridian_replication_latency_seconds",
+                "From a task's creation at its source until its effect was durable here, by both clocks.",
+                &["remote_cluster"],
+            ),
+            streams: m.gauges(
+                "meridian_replication_streams_open",
+                "Streams from a remote cluster over which messages came.",
+                &["remote_cluster"],
+            ),
+            pending: m.gauges(
+                "meridian_replication_received_pending",
+                "Tasks received that are waiting or being applied.",
+                &["remote_cluster"],
+            ),
+        }
+    }
+}
+
+impl Sent {
+    pub(crate) fn new(m: &Metrics) -> Self {
+        Self {
+            lag: m.float_gauges(
+                "meridian_replication_lag_seconds",
+                "Age of the oldest task a remote cluster has not acknowledged, over this host's shards.",
+                &["remote_cluster"],
+            ),
+            pending: m.gauges(
+                "meridian_replication_unacknowledged_tasks",
+                "Tasks a remote cluster has not acknowledged, over this host's shards.",
+                &["remote_cluster"],
+            ),
+        }
+    }
+}
