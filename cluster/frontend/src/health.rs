@@ -44,6 +44,12 @@ impl Readiness {
         self.0.subscribe()
     }
 
+    /// Returns when calls may not be served, as when the process stops.
+    pub(crate) async fn lost(&self) {
+        // The sender is this very handle: waiting cannot fail.
+        let _ = self.watch().wait_for(|ready| !*ready).await;
+    }
+
     pub(crate) fn check(&self) -> Result<(), Status> {
         match self.is_ready() {
             true => Ok(()),

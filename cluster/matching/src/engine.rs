@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use cluster_membership::{Membership, Role};
 use cluster_rpc::{HistoryClient, matching::task_queue_key, status};
 use cluster_runtime::{
+    CancellationToken,
     clock::SharedClock,
     task::{TaskKind, Tasks},
 };
@@ -92,6 +93,11 @@ impl Engine {
             }
         });
         engine
+    }
+
+    /// Cancelled when the process begins to stop.
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.tasks.stopping()
     }
 
     /// Address of this process, for describe and tokens.

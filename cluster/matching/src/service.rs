@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use cluster_membership::Membership;
 use cluster_rpc::{HistoryClient, deadline, status};
-use cluster_runtime::{clock::SharedClock, task::Tasks, telemetry::Metrics};
+use cluster_runtime::{CancellationToken, clock::SharedClock, task::Tasks, telemetry::Metrics};
 use prost::Message;
 use proto_messages::{
     meridian::{
@@ -129,10 +129,12 @@ struct Poll<'a> {
     identity: &'a str,
     limit: Option<f64>,
     until: Instant,
+    stopping: CancellationToken,
 }
 
 impl Poll<'_> {
-    /// The next task, or `None` when the time is up or the poll was cancelled.
+    /// The next task, or `None` when the time is up, the poll was cancelled or the process stops: a
+    /// parked poll has nothing to lose, and must not hold up a stop for a minute.
     async fn next(&self) -> Option<Assigned> {
         let (slot, task) =
             self.queue
@@ -141,7 +143,11 @@ impl Poll<'_> {
             queue: self.queue,
             slot,
         };
-        let assigned = tokio::time::timeout_at(self.until, task).await.ok()?.ok();
+        let assigned = tokio::select! {
+            biased;
+            assigned = tokio::time::timeout_at(self.until, task) => assigned.ok()?.ok(),
+            () = self.stopping.cancelled() => None,
+        };
         drop(parked);
         assigned
     }
@@ -214,6 +220,7 @@ impl matching_service_server::MatchingService for MatchingService {
             identity: &public.identity,
             limit: None,
             until,
+            stopping: self.engine.stopping(),
         };
         while let Some(assigned) = poll.next().await {
             self.engine.read_backlog(&queue);
@@ -274,6 +281,7 @@ impl matching_service_server::MatchingService for MatchingService {
             identity: &public.identity,
             limit,
             until,
+            stopping: self.engine.stopping(),
         };
         while let Some(assigned) = poll.next().await {
             self.engine.read_backlog(&queue);

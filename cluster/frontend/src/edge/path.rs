@@ -45,6 +45,11 @@ enum Again {
     Later,
 }
 
+/// The end of a parked call of a process that stops: nothing has happened, and others serve.
+fn stopping<A>() -> Attempt<A> {
+    Attempt::Ended(Err(status::unavailable("Frontend is stopping")))
+}
+
 impl Host {
     pub(super) async fn drive<R: Serve>(
         &self,
@@ -62,7 +67,10 @@ impl Host {
         // Only a replicated namespace can make a second attempt necessary.
         if !namespace.is_replicated() && !namespace.handover {
             let call = self.call::<R>(arrival, namespace);
-            return self.here(&call, message).await;
+            return match self.here_watched(&call, message, false).await {
+                Attempt::Ended(ended) => ended,
+                Attempt::Moved => Ok(R::Answer::default()),
+            };
         }
         let mut told: Option<ClusterName> = None;
         loop {
@@ -129,7 +137,7 @@ impl Host {
         message.serve(self, call).await
     }
 
-    /// Serves here, and ends a parked call when the namespace becomes active elsewhere.
+    /// Serves here, and ends a parked call when the namespace becomes active elsewhere or the process stops.
     async fn here_watched<R: Serve>(
         &self,
         call: &Call,
@@ -140,26 +148,32 @@ impl Host {
             true => R::NATURE.parks,
             false => Parks::No,
         };
-        if parks == Parks::No || (parks == Parks::Read && !may_forward) {
+        if parks == Parks::No {
             return Attempt::Ended(self.here(call, message).await);
         }
         let kept = message.clone();
         let mut serve = std::pin::pin!(self.here(call, message));
-        tokio::select! {
+        let goes_on = tokio::select! {
             biased;
             ended = &mut serve => return Attempt::Ended(ended),
-            () = self.moved(&call.namespace) => {}
-        }
+            () = self.moved(&call.namespace), if parks == Parks::Poll || may_forward => true,
+            () = self.readiness.lost() => false,
+        };
         if parks == Parks::Read {
-            return Attempt::Moved;
+            return if goes_on { Attempt::Moved } else { stopping() };
         }
         // A task may be on its way to this very poll: it is asked to end rather than dropped.
-        kept.unpark(self, call).await;
-        match timeout(UNPARK_GRACE, serve).await {
+        let end = async {
+            kept.unpark(self, call).await;
+            serve.await
+        };
+        match timeout(UNPARK_GRACE, end).await {
             Ok(Ok(answer)) if prost::Message::encoded_len(&answer) > 0 => {
                 Attempt::Ended(Ok(answer))
             }
-            Ok(_) | Err(_) => Attempt::Moved,
+            Ok(_) | Err(_) if goes_on => Attempt::Moved,
+            Ok(ended) => Attempt::Ended(ended),
+            Err(_) => stopping(),
         }
     }
 
@@ -198,6 +212,7 @@ impl Host {
             biased;
             ended = &mut forward => return Attempt::Ended(ended),
             () = self.moved(&call.namespace) => {}
+            () = self.readiness.lost() => return stopping(),
         }
         if R::NATURE.parks == Parks::Read {
             return Attempt::Moved;
