@@ -84,7 +84,8 @@ impl Section {
                 .filter(|(_, c)| *c > 0.0)
                 .map(|(u, c)| u / c),
             fsyncs_per_workflow: grown(|c| c.fsyncs).and_then(each),
-            wal_bytes_per_workflow: grown(|c| c.wal_bytes).and_then(each),
+            // A store that cannot tell leaves the counter at rest; one that commits never does.
+            wal_bytes_per_workflow: grown(|c| c.wal_bytes).filter(|b| *b > 0.0).and_then(each),
         }
     }
 }
