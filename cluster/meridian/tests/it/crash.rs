@@ -22,6 +22,12 @@ const KILLS: usize = 15;
 /// How long it may serve before the next kill, in milliseconds.
 const SERVES: std::ops::Range<u64> = 20..900;
 
+/// How long it may be starting, in those rounds in which it is killed before it serves.
+const STARTS: std::ops::Range<u64> = 5..300;
+
+/// One round of so many does that.
+const EARLY_EVERY: usize = 3;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_to_kill_9() {
     let dir = tempfile::tempdir().expect("folder");
@@ -40,7 +46,7 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
 
     let begun = Instant::now();
     let mut ready = Duration::ZERO;
-    for _ in 0..KILLS {
+    for round in 0..KILLS {
         let pause = Duration::from_millis(rand::rng().random_range(SERVES));
         tokio::time::sleep(pause).await;
         assert!(
@@ -49,6 +55,12 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
             server.kill().await
         );
         server.kill().await;
+        if round % EARLY_EVERY == 0 {
+            let early = Process::begin_up(dir.path(), port);
+            let pause = Duration::from_millis(rand::rng().random_range(STARTS));
+            tokio::time::sleep(pause).await;
+            early.kill().await;
+        }
         let restarted = Instant::now();
         (server, _) = Process::up(dir.path(), port).await;
         ready = ready.max(restarted.elapsed());

@@ -56,20 +56,17 @@ impl Process {
         Self { child, errors }
     }
 
-    /// Starts `meridian up` on a data folder and waits until it serves; with the table it printed.
-    pub(crate) async fn up(data: &Path, port: u16) -> (Self, String) {
+    /// Starts `meridian up` on a data folder.
+    pub(crate) fn begin_up(data: &Path, port: u16) -> Self {
         let port = port.to_string();
         let data = data.to_string_lossy();
-        let arguments = [
-            "up",
-            "--clusters",
-            "1",
-            "--port-base",
-            &port,
-            "--data",
-            &data,
-        ];
-        let mut process = Self::start(&arguments);
+        let arguments = ["up", "--clusters", "1", "--port-base", &port];
+        Self::start(&[&arguments[..], &["--data", &data]].concat())
+    }
+
+    /// The same, and waits until it serves; with the table it printed.
+    pub(crate) async fn up(data: &Path, port: u16) -> (Self, String) {
+        let mut process = Self::begin_up(data, port);
         let table = tokio::time::timeout(READY, process.printed(SERVES)).await;
         match table {
             Ok(Some(table)) => (process, table),

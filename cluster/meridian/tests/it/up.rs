@@ -59,8 +59,20 @@ async fn a_second_start_goes_on_where_the_first_ended() {
         .verify_completed("kept", &run)
         .await
         .expect("whole history");
-    // With polls open: they have to be let go, not waited for.
+    // With polls open, and somebody who waits for an end that does not come: they have to be let go.
+    let waits = Script {
+        steps: vec![Step::Signals(1)],
+        ..Default::default()
+    };
+    let open = client.start("waits", "twice", &waits.input(0)).await;
+    let open = open.expect("start");
+    let waiter = tokio::spawn(async move {
+        let closed = client.closing_event("waits", &open, Whose::Any);
+        closed.await.map(|e| e.event_type())
+    });
     let (status, errors) = second.interrupt().await;
     assert!(status.success(), "{status}: {errors}");
+    let waited = waiter.await.expect("waits");
+    assert!(waited.is_err(), "{waited:?}");
     worker.stop().await;
 }
