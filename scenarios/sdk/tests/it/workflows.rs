@@ -209,8 +209,9 @@ impl CleansUp {
     /// Its activity and itself are cancelled; an activity of its own cleans up before it ends so.
     #[run]
     pub(crate) async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
+        // The SDK sends a heartbeat every four fifths of this; the cancellation comes back with one.
         let long = ActivityOptions::with_start_to_close_timeout(Duration::from_secs(60))
-            .heartbeat_timeout(Duration::from_secs(10))
+            .heartbeat_timeout(Duration::from_secs(3))
             .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
             .build();
         let worked = ctx.execute_activity(Activities::works_until_cancelled, (), long);
