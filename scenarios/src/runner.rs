@@ -207,11 +207,14 @@ impl Course<'_> {
     }
 
     fn judge_step(&mut self, label: &str, held: bool, text: String) {
+        // A command's conclusion is its last line; what led to it is the evidence.
+        let mut evidence: Vec<String> = text.trim_end().lines().map(str::to_owned).collect();
+        let finding = evidence.pop().unwrap_or_default();
         self.judgements.push(Judgement {
             rule: format!("step: {label}"),
             passed: held,
-            finding: text.lines().next().unwrap_or_default().to_owned(),
-            evidence: text.lines().skip(1).map(str::to_owned).collect(),
+            finding,
+            evidence,
         });
     }
 
