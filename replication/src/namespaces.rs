@@ -21,7 +21,10 @@ use proto_messages::temporal::server::api::{
 use schema_store::{StoreError, queue::QueueStore};
 use tonic::{Code, Status};
 
-use crate::remotes::{Remotes, request};
+use crate::{
+    puller::is_worth_a_line,
+    remotes::{Remotes, request},
+};
 
 /// The queue of messages that could not be merged.
 pub const DEAD_LETTERS: &str = "namespace-replication-dead-letters";
@@ -128,10 +131,12 @@ async fn reconcile_for_ever(deps: NamespacePullerDeps) {
 async fn pull_for_ever(deps: &NamespacePullerDeps, source: &ClusterName) {
     let (mut retrieved, mut processed) = (UNKNOWN, UNKNOWN);
     let mut pauses = FETCH_RETRY.pauses();
+    let mut failures = 0_u32;
     loop {
         match pull(deps, source, retrieved, processed).await {
             Ok(page) => {
                 pauses.reset();
+                failures = 0;
                 retrieved = page.last;
                 processed = page.last;
                 if !page.has_more {
@@ -139,7 +144,10 @@ async fn pull_for_ever(deps: &NamespacePullerDeps, source: &ClusterName) {
                 }
             }
             Err(status) => {
-                tracing::debug!(remote_cluster = %source, %status, "cannot pull namespaces");
+                failures += 1;
+                if is_worth_a_line(failures) {
+                    tracing::warn!(remote_cluster = %source, attempts = failures, error = %status, "namespaces cannot be pulled; it is tried again");
+                }
                 // Begin again from what the source knows to be done.
                 (retrieved, processed) = (UNKNOWN, UNKNOWN);
                 tokio::time::sleep(pauses.next_pause()).await;

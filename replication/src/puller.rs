@@ -278,6 +278,7 @@ impl Pullers {
 /// Opens the stream again and again.
 async fn keep_open(stream: stream::PullStream) {
     let mut pauses = RECONNECT.pauses();
+    let mut refused = 0_u32;
     loop {
         let begun = Instant::now();
         let ended = stream.run().await;
@@ -289,24 +290,37 @@ async fn keep_open(stream: stream::PullStream) {
         if begun.elapsed() > HELD_LONG {
             pauses.reset();
         }
-        // One line when a stream breaks; one that cannot be opened says so at every tenth of the pauses.
-        if was_connected {
+        refused = if was_connected { 0 } else { refused + 1 };
+        if was_connected && ended.is_move() {
+            tracing::info!(
+                remote_cluster = %stream.cluster,
+                shard = %stream.key.client.shard,
+                "the remote shard moves; its stream is opened again"
+            );
+        } else if was_connected {
             tracing::warn!(
                 remote_cluster = %stream.cluster,
                 shard = %stream.key.client.shard,
                 error = %ended,
                 "replication stream broke and is opened again"
             );
-        } else {
-            tracing::debug!(
+        } else if is_worth_a_line(refused) {
+            tracing::warn!(
                 remote_cluster = %stream.cluster,
                 shard = %stream.key.client.shard,
+                attempts = refused,
                 error = %ended,
-                "replication stream cannot be opened"
+                "replication stream cannot be opened; it is tried again"
             );
         }
         tokio::time::sleep(pauses.next_pause()).await;
     }
+}
+
+/// Failures in a row are told sparsely. The first ones are not: while two clusters are being made known to each
+/// other, one of them always calls too early.
+pub(crate) fn is_worth_a_line(failures: u32) -> bool {
+    failures >= 4 && failures.is_power_of_two()
 }
 
 fn end(initial_failover_version: i64, shard: ShardId) -> End {

@@ -2,10 +2,16 @@
 //! else, and uses the certificates of the moment. Stopping is polite: the port closes, every connection
 //! gets GOAWAY, calls that have begun end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use certs::{Peer, ServerTls};
 use cluster_runtime::{CancellationToken, TaskKind, Tasks};
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
@@ -27,6 +33,8 @@ pub const PUBLIC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A handshake that takes longer is ended.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two lines about failed handshakes of one listener.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed, for instance because no file handle was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections accepted and not yet taken up.
@@ -144,11 +152,12 @@ impl Listener {
                 let connections = ReceiverStream::new(connections).map(io::Result::Ok);
                 self.run(tasks, name, routes, connections, token.clone());
                 let group = tasks.clone();
+                let refusals = Arc::new(Refusals::new(name));
                 tasks.spawn(TaskKind::Server, format!("accept {name}"), async move {
                     while let Some((stream, peer)) = self.accept(&token).await {
-                        let (tls, to) = (tls.clone(), to.clone());
+                        let (tls, to, refusals) = (tls.clone(), to.clone(), refusals.clone());
                         group.spawn(TaskKind::Background, "handshake", async move {
-                            if let Some(stream) = shake_hands(stream, peer, &tls, name).await {
+                            if let Some(stream) = shake_hands(stream, peer, &tls, &refusals).await {
                                 let _ = to.send(stream).await;
                             }
                         });
@@ -209,25 +218,52 @@ impl Listener {
     }
 }
 
+/// Says why handshakes of a listener fail, at most once a second: a peer whose certificate has expired comes
+/// again and again.
+struct Refusals {
+    listener: &'static str,
+    said: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Refusals {
+    fn new(listener: &'static str) -> Self {
+        Self {
+            listener,
+            said: Mutex::default(),
+        }
+    }
+
+    fn say(&self, peer: SocketAddr, reason: &dyn std::fmt::Display) {
+        let mut said = self.said.lock();
+        if said.0.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            said.1 += 1;
+            return;
+        }
+        let unsaid = std::mem::take(&mut said.1);
+        said.0 = Some(Instant::now());
+        tracing::warn!(%peer, listener = self.listener, %reason, unsaid, "TLS handshake failed");
+    }
+}
+
 async fn shake_hands(
     stream: TcpStream,
     peer: SocketAddr,
     tls: &ServerTls,
-    listener: &str,
+    refusals: &Refusals,
 ) -> Option<TlsStream<TcpStream>> {
     let Some(config) = tls.config() else {
-        tracing::warn!(%peer, listener, "connection refused: no valid certificate has been loaded yet");
+        refusals.say(peer, &"no valid certificate has been loaded yet");
         return None;
     };
     let acceptor = TlsAcceptor::from(Arc::clone(&config));
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
-            tracing::warn!(%peer, listener, reason = %error, "TLS handshake failed");
+            refusals.say(peer, &error);
             None
         }
         Err(_) => {
-            tracing::warn!(%peer, listener, reason = "timed out", "TLS handshake failed");
+            refusals.say(peer, &"timed out");
             None
         }
     }

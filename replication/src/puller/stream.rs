@@ -85,6 +85,13 @@ pub(super) enum Ended {
     Fault(#[from] super::lanes::Fault),
 }
 
+impl Ended {
+    /// Whether the shard moved or its host stopped in good order: no reason to look.
+    pub(super) fn is_move(&self) -> bool {
+        matches!(self, Self::Status(s) if cluster_rpc::status::is_shard_ownership_lost(s))
+    }
+}
+
 type InboxKey = (NamespaceId, WorkflowId);
 
 struct Waiting {

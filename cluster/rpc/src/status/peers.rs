@@ -13,7 +13,10 @@ pub fn shard_ownership_lost(owner_host: &str, current_host: &str) -> Status {
         owner_host: owner_host.to_owned(),
         current_host: current_host.to_owned(),
     };
-    let text = format!("Shard is owned by:{owner_host} but not by {current_host}");
+    let text = match (owner_host, current_host) {
+        ("", "") => "Shard is not owned by this host any more".to_owned(),
+        _ => format!("Shard is owned by:{owner_host} but not by {current_host}"),
+    };
     with_detail(Code::Aborted, text, &failure)
 }
 
