@@ -14,7 +14,7 @@ use proto_messages::{
 };
 use serde::Serialize;
 
-use crate::{GlobalArgs, REFUSED, connect::Server, output};
+use crate::{Format, GlobalArgs, REFUSED, connect::Server, output};
 
 /// How long the old side may take to tell its tail.
 const TAIL_WITHIN: Duration = Duration::from_secs(3);
@@ -118,6 +118,10 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         args.global.output.print(&report, forecast)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.global.output == Format::Text {
+        // What it costs is said before anything is changed.
+        println!("{}", forecast(&report));
     }
     let request = UpdateNamespaceRequest {
         namespace: args.namespace.clone(),
@@ -234,9 +238,7 @@ fn forecast(report: &Report) -> String {
 fn done(report: &Report) -> String {
     let version = report.failover_version.unwrap_or_default();
     format!(
-        "{}\nDONE  {} is active in {} (version {version})",
-        forecast(report),
-        report.namespace,
-        report.to
+        "DONE  {} is active in {} (version {version})",
+        report.namespace, report.to
     )
 }
