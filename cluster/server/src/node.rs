@@ -4,6 +4,7 @@
 //! closed, calls drained, shards handed over, lanes emptied.
 
 mod ground;
+mod reflection;
 mod roles;
 mod serve;
 

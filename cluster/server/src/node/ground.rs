@@ -13,7 +13,7 @@ use cluster_runtime::{
 };
 use namespaces::{Clusters, Manager, ManagerOptions, Registry, rules::OwnCluster};
 use replication::remotes::Remotes;
-use schema_sql::{Options, Plugin, Postgres, Stats};
+use schema_sql::{Options, Plugin, Postgres, Stats, WalCounters};
 use schema_store::Store;
 
 use crate::{
@@ -182,15 +182,30 @@ async fn open_store(
     }
     let (options, name) = store_options(&config.datastore);
     let stats = options.stats.clone();
+    // Without an endpoint nobody asks, and an idle node has one thing less to wake up for.
+    let counters = match config.metrics {
+        Some(_) => {
+            let counters = WalCounters::new(&options);
+            Some(counters.with_context(|| format!("read the counters of the {name} store"))?)
+        }
+        None => None,
+    };
     let store = schema_sql::open(options)
         .await
         .with_context(|| format!("open the {name} store"))?;
-    publish_stats(stats, metrics, tasks);
+    if let Some(counters) = counters {
+        publish_stats(stats, counters, metrics, tasks);
+    }
     Ok((store, name))
 }
 
 /// The store's counters as metrics.
-fn publish_stats(stats: Arc<Stats>, metrics: &Metrics, tasks: &Tasks) {
+fn publish_stats(
+    stats: Arc<Stats>,
+    counters: WalCounters,
+    metrics: &Metrics,
+    tasks: &Tasks,
+) {
     use std::sync::atomic::{AtomicU64, Ordering};
     let fsyncs = metrics.gauge(
         "meridian_store_fsyncs_total",
@@ -203,6 +218,9 @@ fn publish_stats(stats: Arc<Stats>, metrics: &Metrics, tasks: &Tasks) {
     tasks.spawn(TaskKind::Background, "store-stats", async move {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as i64;
         loop {
+            if let Err(error) = counters.read().await {
+                tracing::debug!(%error, "the store's counters cannot be read");
+            }
             fsyncs.set(read(&stats.wal_syncs));
             bytes.set(read(&stats.wal_bytes));
             tokio::time::sleep(STATS_EVERY).await;

@@ -13,6 +13,7 @@ use cluster_runtime::task::{TaskKind, Tasks};
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 
+use super::reflection::Reflection;
 use crate::{config::NodeConfig, node::roles::Running, tls::Certificates};
 
 /// Open ports that are not served yet.
@@ -65,11 +66,17 @@ impl Listeners {
     }
 
     pub(super) fn serve(self, running: &Running, tasks: &Tasks) {
+        let reflection = Reflection::default();
         for (role, listener) in self.roles {
             listener.serve(
                 tasks,
                 role.as_str(),
-                routes(running.routes.get(&role), &running.readiness, tasks),
+                routes(
+                    running.routes.get(&role),
+                    &reflection,
+                    &running.readiness,
+                    tasks,
+                ),
             );
         }
         if let Some(listener) = self.peer {
@@ -77,7 +84,7 @@ impl Listeners {
             listener.serve(
                 tasks,
                 "frontend-peers",
-                routes(public, &running.readiness, tasks),
+                routes(public, &reflection, &running.readiness, tasks),
             );
         }
     }
@@ -90,13 +97,16 @@ fn taken(cluster: &str, role: Role, at: SocketAddr) -> String {
 }
 
 /// The role's services, with health and reflection.
-fn routes(mounted: Option<&RoutesBuilder>, readiness: &Readiness, tasks: &Tasks) -> Routes {
+fn routes(
+    mounted: Option<&RoutesBuilder>,
+    reflection: &Reflection,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) -> Routes {
     let mut builder = mounted.cloned().unwrap_or_default();
     let (reporter, health) = tonic_health::server::health_reporter();
     builder.add_service(health);
-    if let Some(version) = reflection() {
-        builder.add_service(version);
-    }
+    builder.add_service(reflection.clone());
     let mut ready = readiness.watch();
     tasks.spawn(TaskKind::Background, "health", async move {
         loop {
@@ -113,17 +123,4 @@ fn routes(mounted: Option<&RoutesBuilder>, readiness: &Readiness, tasks: &Tasks)
         }
     });
     builder.routes()
-}
-
-/// Server reflection. A descriptor set that cannot be read is a build defect: it is logged, not served.
-fn reflection() -> Option<
-    tonic_reflection::server::v1::ServerReflectionServer<
-        impl tonic_reflection::server::v1::ServerReflection,
-    >,
-> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto_messages::DESCRIPTORS)
-        .build_v1()
-        .map_err(|error| tracing::error!(%error, "reflection is not served"))
-        .ok()
 }
