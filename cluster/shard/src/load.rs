@@ -108,7 +108,7 @@ const LONG_HOLD: Duration = Duration::from_secs(2);
 impl Slot {
     fn bytes(&self) -> usize {
         // The struct, its strings and maps; the rest is close to its stored size.
-        1_500 + 2 * (self.hot_bytes + self.start_bytes + self.item_bytes)
+        size_of::<Self>() + 1_500 + 2 * (self.hot_bytes + self.start_bytes + self.item_bytes)
     }
 }
 

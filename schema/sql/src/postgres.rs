@@ -50,11 +50,14 @@ type Connection = sqlx::PgConnection;
 
 /// Connections kept for commit batches.
 const LANES: u32 = 2;
+/// Connections kept for looking up current pointers, which every start does.
+const READERS: u32 = 2;
 
 /// Everything but visibility.
 struct Backend {
     db: Database,
     lanes: Lanes,
+    readers: Lanes,
     stats: Arc<Stats>,
 }
 
@@ -65,8 +68,8 @@ struct Visibility {
 
 /// Connects, and checks the schema or brings it up to date.
 pub(crate) async fn open(options: &Options, all: &AllOptions) -> Result<Store, StoreError> {
-    let size = options.pool_size.max(LANES + 2);
-    let db = Database::connect(options, size - LANES, &all.stats)?;
+    let size = options.pool_size.max(LANES + READERS + 2);
+    let db = Database::connect(options, size - LANES - READERS, &all.stats)?;
     let wish = if all.auto_setup {
         Wish::Upgrade
     } else {
@@ -91,10 +94,12 @@ pub(crate) async fn open(options: &Options, all: &AllOptions) -> Result<Store, S
         .map_err(fail)?;
     tx.commit().await?;
     let lanes = Lanes::new(database::connect_options(options)?, LANES);
+    let readers = Lanes::new(database::connect_options(options)?, READERS);
     let visibility = Arc::new(Visibility { db: db.clone() });
     let backend = Arc::new(Backend {
         db,
         lanes,
+        readers,
         stats: all.stats.clone(),
     });
     Ok(Store {
@@ -167,7 +172,11 @@ impl ExecutionStore for Backend {
         namespace_id: &NamespaceId,
         workflow_id: &WorkflowId,
     ) -> Result<Option<CurrentRecord>, StoreError> {
-        self.read_current(shard, namespace_id, workflow_id).await
+        let mut reader = self.readers.take().await.map_err(fail)?;
+        let found =
+            execution::read_current(&mut reader.conn, shard, namespace_id, workflow_id).await?;
+        reader.release();
+        Ok(found)
     }
 
     async fn outbox_read(

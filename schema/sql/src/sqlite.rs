@@ -170,7 +170,8 @@ impl ExecutionStore for Backend {
         namespace_id: &NamespaceId,
         workflow_id: &WorkflowId,
     ) -> Result<Option<CurrentRecord>, StoreError> {
-        self.read_current(shard, namespace_id, workflow_id).await
+        let mut conn = self.db.read().await?;
+        execution::read_current(&mut conn, shard, namespace_id, workflow_id).await
     }
 
     async fn outbox_read(

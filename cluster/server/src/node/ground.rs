@@ -200,12 +200,7 @@ async fn open_store(
 }
 
 /// The store's counters as metrics.
-fn publish_stats(
-    stats: Arc<Stats>,
-    counters: WalCounters,
-    metrics: &Metrics,
-    tasks: &Tasks,
-) {
+fn publish_stats(stats: Arc<Stats>, counters: WalCounters, metrics: &Metrics, tasks: &Tasks) {
     use std::sync::atomic::{AtomicU64, Ordering};
     let fsyncs = metrics.gauge(
         "meridian_store_fsyncs_total",

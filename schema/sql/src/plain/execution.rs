@@ -6,7 +6,7 @@ use schema_store::{
     execution::{CurrentRecord, ItemRowKey, LANE_COMMITS_KEPT, OutboxRow, RunRecord, TimerRow},
 };
 
-use super::{Backend, fail};
+use super::{Backend, Connection, fail};
 
 /// What a row of the run's one query holds: the run itself first (kind null), then items in key order.
 type Part = (Option<i64>, String, Option<i64>, Vec<u8>, Option<Vec<u8>>);
@@ -66,41 +66,6 @@ impl Backend {
             start: start.into(),
             items,
         }))
-    }
-
-    pub(super) async fn read_current(
-        &self,
-        shard: ShardId,
-        namespace_id: &NamespaceId,
-        workflow_id: &WorkflowId,
-    ) -> Result<Option<CurrentRecord>, StoreError> {
-        let mut conn = self.db.read().await?;
-        let row = sqlx::query_as(
-            "SELECT run_id, request_id, status, last_write_version, start_time, first_run_id FROM current_run
-             WHERE shard_id = $1 AND namespace_id = $2 AND workflow_id = $3",
-        )
-        .bind(i64::from(shard.get()))
-        .bind(namespace_id.as_str())
-        .bind(workflow_id.as_str())
-        .fetch_optional(&mut *conn);
-        let row: Option<(String, String, i64, i64, i64, String)> = row.await.map_err(fail)?;
-        let record =
-            |(run_id, request_id, status, last_write_version, start_time, first_run_id)| {
-                CurrentRecord {
-                    run_id: RunId::from(run_id),
-                    request_id,
-                    status,
-                    last_write_version,
-                    start_time: Timestamp::from_nanos(start_time),
-                    first_run_id: RunId::from(first_run_id),
-                }
-            };
-        row.map(|(run, request, status, version, start, first)| {
-            let status = i32::try_from(status)
-                .map_err(|_| StoreError::Corrupt(format!("status {status} of a pointer")))?;
-            Ok(record((run, request, status, version, start, first)))
-        })
-        .transpose()
     }
 
     pub(super) async fn read_outbox(
@@ -180,6 +145,40 @@ impl Backend {
             .map(|(namespace, workflow, run)| RunKey::new(namespace, workflow, run))
             .collect())
     }
+}
+
+/// The current pointer of a workflow id, on a connection that is at hand.
+pub(super) async fn read_current(
+    conn: &mut Connection,
+    shard: ShardId,
+    namespace_id: &NamespaceId,
+    workflow_id: &WorkflowId,
+) -> Result<Option<CurrentRecord>, StoreError> {
+    let row = sqlx::query_as(
+        "SELECT run_id, request_id, status, last_write_version, start_time, first_run_id FROM current_run
+         WHERE shard_id = $1 AND namespace_id = $2 AND workflow_id = $3",
+    )
+    .bind(i64::from(shard.get()))
+    .bind(namespace_id.as_str())
+    .bind(workflow_id.as_str())
+    .fetch_optional(conn);
+    let row: Option<(String, String, i64, i64, i64, String)> = row.await.map_err(fail)?;
+    let record = |(run_id, request_id, status, last_write_version, start_time, first_run_id)| {
+        CurrentRecord {
+            run_id: RunId::from(run_id),
+            request_id,
+            status,
+            last_write_version,
+            start_time: Timestamp::from_nanos(start_time),
+            first_run_id: RunId::from(first_run_id),
+        }
+    };
+    row.map(|(run, request, status, version, start, first)| {
+        let status = i32::try_from(status)
+            .map_err(|_| StoreError::Corrupt(format!("status {status} of a pointer")))?;
+        Ok(record((run, request, status, version, start, first)))
+    })
+    .transpose()
 }
 
 /// A limit as the databases take it.

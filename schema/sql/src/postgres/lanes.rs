@@ -1,4 +1,4 @@
-//! The connections of commit lanes. Not a driver's pool: that one sends a ping after each use, which would
+//! The connections of commit lanes and of the reads on the hot path. Not a driver's pool: that one sends a ping after each use, which would
 //! double the round trips, and the next batch would find the connection still busy with it.
 
 use parking_lot::Mutex;
@@ -49,7 +49,7 @@ impl Lanes {
 }
 
 impl Lane<'_> {
-    /// Keeps the connection for the next batch; it has to be between two transactions.
+    /// Keeps the connection for the next use; it has to be between two transactions.
     pub(super) fn release(self) {
         self.lanes.idle.lock().push(self.conn);
     }
