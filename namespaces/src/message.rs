@@ -2,11 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use prost::Message;
 use proto_ids::{ClusterName, Timestamp};
 use proto_messages::{
+    Wire,
     temporal::{
         api::{
             enums::v1::ReplicationState,
@@ -102,7 +101,7 @@ pub(crate) fn encode(
     };
     QueueMessage {
         queue: QUEUE.to_owned(),
-        data: Bytes::from(task.encode_to_vec()),
+        data: task.to_wire(),
     }
 }
 
@@ -176,11 +175,12 @@ impl Outbox {
         let has_more = messages.len() == BATCH;
         let mut tasks = Vec::with_capacity(messages.len());
         for message in messages {
-            let mut task =
-                ReplicationTask::decode(message.data).map_err(|source| MessageError::Corrupt {
+            let mut task = ReplicationTask::from_wire(message.data).map_err(|source| {
+                MessageError::Corrupt {
                     id: message.id,
                     source,
-                })?;
+                }
+            })?;
             task.source_task_id = message.id;
             last = message.id;
             tasks.push(task);

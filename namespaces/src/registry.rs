@@ -165,6 +165,11 @@ impl Registry {
         }
     }
 
+    /// Everything that was written before this call is known here when it returns.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        self.look(false).await
+    }
+
     async fn look(&self, full: bool) -> Result<(), StoreError> {
         let Some(store) = &self.0.store else {
             return Ok(());

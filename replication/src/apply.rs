@@ -17,6 +17,7 @@ use proto_messages::{
 };
 use replication_ndc::{Missing, branch};
 use tonic::Status;
+use tracing::Instrument;
 
 use crate::{
     namespaces::Refresher,
@@ -120,7 +121,10 @@ impl Applier {
             namespace,
             shard: shard.map_err(status::shard)?,
         };
-        self.dispatch(&at, arrival).await
+        let span = tracing::debug_span!("apply", remote_cluster = %at.source, shard = %at.shard.id(),
+            namespace = %at.namespace.name, workflow_id = %arrival.key.workflow_id,
+            run_id = %arrival.key.run_id);
+        self.dispatch(&at, arrival).instrument(span).await
     }
 
     async fn dispatch(&self, at: &Place, arrival: Arrival) -> Result<ApplyResponse, Status> {

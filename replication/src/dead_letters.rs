@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use cluster_rpc::ReplicationClient;
-use prost::Message;
 use proto_ids::ClusterName;
 use proto_messages::{
+    Wire,
     meridian::replication::v1::{ApplyRequest, DeadLetter},
     temporal::server::api::{
         adminservice::v1::{
@@ -73,10 +73,7 @@ impl DeadLetters {
     /// Puts a task aside.
     pub async fn put(&self, letter: &DeadLetter) -> Result<i64, StoreError> {
         let queue = self.queue_name(&letter.source_cluster);
-        let id = self
-            .queues
-            .queue_enqueue(&queue, letter.encode_to_vec().into())
-            .await?;
+        let id = self.queues.queue_enqueue(&queue, letter.to_wire()).await?;
         let task = letter.task.as_ref();
         let run = task.map(wire::run_key).unwrap_or_default();
         tracing::error!(
@@ -237,7 +234,7 @@ impl DeadLetters {
                     metadata: Some(HistoryDlqTaskMetadata { message_id: id }),
                     payload: Some(HistoryTask {
                         shard_id: letter.source_shard_id,
-                        blob: Some(wire::blob(raw.encode_to_vec().into())),
+                        blob: Some(wire::blob(raw.to_wire())),
                     }),
                 }
             })
@@ -278,7 +275,7 @@ fn queue_name(source: &str, target: &str) -> String {
 }
 
 fn letter(stored: Stored) -> Result<Letter, StoreError> {
-    let letter = DeadLetter::decode(stored.data)
+    let letter = DeadLetter::from_wire(stored.data)
         .map_err(|e| StoreError::Corrupt(format!("dead letter {}: {e}", stored.id)))?;
     Ok(Letter {
         id: stored.id,

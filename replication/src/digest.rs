@@ -3,7 +3,7 @@
 //! equal events have many encodings; the digest of a message therefore adds up its fields, whatever their
 //! order. Pure.
 
-use prost::Message;
+use proto_messages::Wire;
 use proto_messages::temporal::api::history::v1::HistoryEvent;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -14,20 +14,16 @@ const DEPTH_MAX: u32 = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     state: u128,
-    buffer: Vec<u8>,
 }
 
 impl Digest {
     /// Adds the next event.
     pub fn add(&mut self, event: &HistoryEvent) {
-        self.buffer.clear();
         let cleared = HistoryEvent {
             task_id: 0,
             ..event.clone()
         };
-        // Encoding into a vector cannot fail.
-        let _ = cleared.encode(&mut self.buffer);
-        let event = of_bytes(&self.buffer, 0);
+        let event = of_bytes(&cleared.to_wire(), 0);
         let mut chained = [0; 32];
         chained[..16].copy_from_slice(&self.state.to_be_bytes());
         chained[16..].copy_from_slice(&event.to_be_bytes());

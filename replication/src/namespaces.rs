@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use cluster_membership::{Membership, Role};
 use cluster_runtime::{CancellationToken, TaskKind, Tasks, retry};
 use namespaces::{Changed, Manager, Refusal};
-use prost::Message;
 use proto_ids::{ClusterName, NamespaceId};
+use proto_messages::Wire;
 use proto_messages::temporal::server::api::{
     adminservice::v1::{
         GetNamespaceReplicationMessagesRequest, GetNamespaceRequest, GetNamespaceResponse,
@@ -209,7 +209,7 @@ async fn take(
     let Err(refusal) = merged else { return Ok(()) };
     let id = deps
         .queues
-        .queue_enqueue(DEAD_LETTERS, task.encode_to_vec().into())
+        .queue_enqueue(DEAD_LETTERS, task.to_wire())
         .await?;
     tracing::error!(
         remote_cluster = %source,
@@ -235,7 +235,7 @@ pub async fn letters(
     stored
         .into_iter()
         .map(|message| {
-            let task = ReplicationTask::decode(message.data).map_err(|e| {
+            let task = ReplicationTask::from_wire(message.data).map_err(|e| {
                 StoreError::Corrupt(format!("namespace letter {}: {e}", message.id))
             })?;
             Ok(NamespaceLetter {

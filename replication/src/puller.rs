@@ -17,6 +17,7 @@ use cluster_runtime::{
 use parking_lot::Mutex;
 use proto_ids::{ClusterName, ShardId};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::{
     dead_letters::DeadLetters,
@@ -261,12 +262,16 @@ impl Pullers {
         let cancel = CancellationToken::new();
         let cancelled = cancel.clone();
         let name = format!("pull-{}-{}", wanted.cluster, wanted.key.client.shard);
-        let task = self.0.deps.tasks.spawn(TaskKind::Stream, name, async move {
+        let span = tracing::info_span!("pull", remote_cluster = %wanted.cluster,
+            shard = %wanted.key.client.shard, remote_shard = %wanted.key.server.shard);
+        let pulling = async move {
             tokio::select! {
                 () = keep_open(stream) => {}
                 () = cancelled.cancelled() => {}
             }
-        });
+        };
+        let tasks = &self.0.deps.tasks;
+        let task = tasks.spawn(TaskKind::Stream, name, pulling.instrument(span));
         Running {
             cancel,
             task,

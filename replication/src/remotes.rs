@@ -45,7 +45,7 @@ impl Remotes {
     }
 
     /// The admin service of a cluster.
-    pub fn admin(&self, cluster: &ClusterName) -> Result<AdminServiceClient<Channel>, Status> {
+    pub fn admin(&self, cluster: &ClusterName) -> Result<AdminServiceClient, Status> {
         Ok(AdminServiceClient::new(self.channel_to(cluster)?)
             .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX))
     }
@@ -54,7 +54,7 @@ impl Remotes {
     pub fn extension(
         &self,
         cluster: &ClusterName,
-    ) -> Result<ReplicationExtensionServiceClient<Channel>, Status> {
+    ) -> Result<ReplicationExtensionServiceClient, Status> {
         Ok(
             ReplicationExtensionServiceClient::new(self.channel_to(cluster)?)
                 .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX),

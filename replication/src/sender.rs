@@ -20,6 +20,7 @@ use proto_messages::temporal::server::api::adminservice::v1::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use tracing::Instrument;
 
 use crate::route::StreamKey;
 
@@ -120,7 +121,9 @@ impl Senders {
             settings: self.0.settings.clone(),
         };
         let name = format!("send-{}-{}", key.server.shard, key.client.cluster);
-        self.0.tasks.spawn(TaskKind::Stream, name, async move {
+        let span = tracing::info_span!("send", remote_cluster = %stream.peer.name,
+            shard = %key.server.shard, remote_shard = %key.client.shard);
+        let sending = async move {
             let ended = tokio::select! {
                 ended = stream.run(acks.boxed()) => ended,
                 () = replaced.cancelled() => Ok(()),
@@ -130,7 +133,9 @@ impl Senders {
                 // Nobody may be left to hear it.
                 let _ = out.send(Err(status)).await;
             }
-        });
+        };
+        let tasks = &self.0.tasks;
+        tasks.spawn(TaskKind::Stream, name, sending.instrument(span));
         ReceiverStream::new(messages).boxed()
     }
 

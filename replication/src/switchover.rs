@@ -28,6 +28,7 @@ use proto_messages::{
 use proto_services::temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use tokio::sync::mpsc;
 use tonic::Status;
+use tracing::Instrument;
 
 use crate::remotes::{self, Remotes};
 
@@ -113,7 +114,8 @@ impl Switchovers {
             max_pause,
         };
         tracing::info!(namespace = %run.namespace.name, to = %run.to, ?max_pause, dry_run = request.dry_run, reason = %request.reason, "switchover asked for");
-        Ok(run.go(request.dry_run))
+        let span = tracing::info_span!("switchover", namespace = %run.namespace.name, to = %run.to);
+        Ok(run.go(request.dry_run).instrument(span))
     }
 
     fn check(&self, namespace: &Namespace, to: &ClusterName) -> Result<(), Status> {
@@ -159,7 +161,7 @@ impl Run {
     }
 
     async fn tell(&self, step: Step, detail: String, result: Option<SwitchoverResult>) {
-        tracing::info!(namespace = %self.namespace.name, to = %self.to, step = step.as_str_name(), detail, "switchover");
+        tracing::info!(step = step.as_str_name(), detail, "switchover");
         let message = SwitchoverProgress {
             time: Some(time::to_proto(self.now())),
             step: step as i32,

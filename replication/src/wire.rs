@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cluster_core::{BranchToken, EventBatch, VersionHistory, VersionItem, version::BranchAncestor};
 use prost::Message;
 use proto_ids::EventId;
+use proto_messages::Wire;
 use proto_messages::temporal::{
     api::{
         common::v1::DataBlob,
@@ -107,13 +108,10 @@ pub fn blob(data: Bytes) -> DataBlob {
 
 /// Events as they travel.
 pub fn events_to_blob(events: &[HistoryEvent]) -> DataBlob {
-    blob(
-        History {
-            events: events.to_vec(),
-        }
-        .encode_to_vec()
-        .into(),
-    )
+    let history = History {
+        events: events.to_vec(),
+    };
+    blob(history.to_wire())
 }
 
 /// Events as they came, unchecked.
@@ -124,7 +122,7 @@ pub fn events_from_blob(blob: &DataBlob) -> Result<Vec<HistoryEvent>, Malformed>
             blob.encoding_type
         )));
     }
-    let history = History::decode(blob.data.clone())
+    let history = History::from_wire(blob.data.clone())
         .map_err(|e| Malformed(format!("events cannot be read: {e}")))?;
     Ok(history.events)
 }

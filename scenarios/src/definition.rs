@@ -12,7 +12,7 @@ use anyhow::Context;
 use serde::Deserialize;
 
 pub use span::Span;
-pub use step::{Action, Certificates, Command, Flow, Step, Untrusted};
+pub use step::{Action, Certificates, Command, Flow, Step, SwitchoverStep, Untrusted};
 
 /// One drill.
 #[derive(Clone, Debug, Deserialize)]
@@ -338,6 +338,7 @@ mod tests {
                 "certificate-rotation",
                 "history-host-killed",
                 "partition-and-divergence",
+                "switchover-interrupted",
                 "switchover-under-load"
             ]
         );

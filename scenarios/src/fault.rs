@@ -1,25 +1,39 @@
 //! Carries out the steps of a drill on its world: the operator's commands as the operator types them,
 //! and everything that goes wrong.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use proto_messages::temporal::api::workflowservice::v1::GetSystemInfoRequest;
+use proto_messages::temporal::api::{
+    enums::v1::ReplicationState, workflowservice::v1::GetSystemInfoRequest,
+};
 use scenarios_load::{
     client::Whose,
     connect::{Connections, Target, timed},
     script::{Script, Step as ScriptStep},
 };
-use tokio::{process::Command, task::JoinSet};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    task::JoinSet,
+};
 
 use crate::{
-    definition::{self, Action, Flow, Untrusted},
+    definition::{self, Action, Flow, SwitchoverStep, Untrusted},
     oracle::{Op, Oracle},
     reading,
     timeline::{Kind, Timeline},
     workload::{Markers, Side},
     world::{self, Mode, NAMESPACE, World},
 };
+
+const SWITCHOVER: [&str; 2] = ["namespace", "switchover"];
+
+/// How long an operator's command may take.
+const COMMAND_MAX: Duration = Duration::from_secs(60);
 
 /// What came of a step that worked as a step; whether that is what the drill expects is in it.
 pub(crate) enum Done {
@@ -44,6 +58,15 @@ impl Hands<'_> {
             Action::Run { length } => tokio::time::sleep(length.get()).await,
             Action::Switchover { to, max_pause } => {
                 return self.switchover(to, *max_pause).await;
+            }
+            Action::InterruptSwitchover {
+                to,
+                max_pause,
+                kill,
+                at,
+            } => return self.interrupt(to, *max_pause, kill, *at).await,
+            Action::ExpectActive { cluster, within } => {
+                return Ok(self.expect_active(cluster, within.get()).await);
             }
             Action::Failover { to, by } => return self.failover(to, *by).await,
             Action::Kill {
@@ -97,15 +120,80 @@ impl Hands<'_> {
     }
 
     async fn switchover(&self, to: &str, max_pause: definition::Span) -> anyhow::Result<Done> {
-        let pause = format!("{}ms", max_pause.get().as_millis());
-        let output = self
-            .command(
-                to,
-                &["namespace", "switchover"],
-                &["--to", to, "--max-pause", &pause],
-            )
-            .await?;
-        Ok(output)
+        let pause = pause(max_pause);
+        self.command(to, &SWITCHOVER, &["--to", to, "--max-pause", &pause])
+            .await
+    }
+
+    /// Kills a cluster when the switchover it carries out has come to a step. The command is asked through the
+    /// target, which lives on.
+    async fn interrupt(
+        &mut self,
+        to: &str,
+        max_pause: definition::Span,
+        kill: &str,
+        at: SwitchoverStep,
+    ) -> anyhow::Result<Done> {
+        let pause = pause(max_pause);
+        let mut command = self.operator(to, &SWITCHOVER, &["--to", to, "--max-pause", &pause])?;
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("run namespace switchover")?;
+        let stdout = child.stdout.take().context("the command has an output")?;
+        let mut said = Vec::new();
+        let mut is_killed = false;
+        let watched = async {
+            let mut lines = BufReader::new(stdout).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let is_reached = line.split_whitespace().nth(1) == Some(at.as_str());
+                said.push(line);
+                if is_reached && !is_killed {
+                    self.world.cluster_mut(kill)?.kill(None, None).await;
+                    is_killed = true;
+                }
+            }
+            anyhow::Ok(())
+        };
+        let ended = tokio::time::timeout(COMMAND_MAX, watched).await;
+        ended.with_context(|| format!("run namespace switchover within {COMMAND_MAX:?}"))??;
+        said.push(if is_killed {
+            format!("{kill} was killed at the switchover's {}", at.as_str())
+        } else {
+            format!("the switchover never told of its {}", at.as_str())
+        });
+        let said = said.join("\n");
+        self.timeline.mark(Kind::Note, Some(kill), said.clone());
+        Ok(Done::Expected(is_killed, said))
+    }
+
+    async fn expect_active(&self, wanted: &str, within: Duration) -> Done {
+        let begun = Instant::now();
+        loop {
+            let asked = self.world.clusters.iter().map(|cluster| async {
+                match world::describe(&cluster.connections()).await {
+                    Ok(described) => {
+                        let replication = described.replication_config.unwrap_or_default();
+                        let is_held = replication.state() == ReplicationState::Handover;
+                        let active = replication.active_cluster_name;
+                        let held = if is_held { ", held back" } else { "" };
+                        let is_so = active == wanted && !is_held;
+                        (is_so, format!("{} says {active}{held}", cluster.name))
+                    }
+                    Err(status) => (false, format!("{}: {}", cluster.name, status.message())),
+                }
+            });
+            let said = futures::future::join_all(asked).await;
+            let is_agreed = said.iter().all(|(is_so, _)| *is_so);
+            if is_agreed || begun.elapsed() > within {
+                let words: Vec<_> = said.into_iter().map(|(_, word)| word).collect();
+                let after = begun.elapsed().as_millis();
+                let text = format!("after {after} ms: {}", words.join("; "));
+                return Done::Expected(is_agreed, text);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn failover(&self, to: &str, by: definition::Command) -> anyhow::Result<Done> {
@@ -128,8 +216,8 @@ impl Hands<'_> {
         }
     }
 
-    /// Runs an operator's command of this same binary against a cluster that lives.
-    async fn command(&self, at: &str, verb: &[&str], flags: &[&str]) -> anyhow::Result<Done> {
+    /// An operator's command of this same binary, to be run against a cluster that lives.
+    fn operator(&self, at: &str, verb: &[&str], flags: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(&self.world.binary);
         command
             .args(verb)
@@ -153,10 +241,15 @@ impl Hands<'_> {
                 .arg("--tls-server-name")
                 .arg(tls.server_name.unwrap_or_default());
         }
-        let run = command.output();
-        let output = tokio::time::timeout(Duration::from_secs(60), run)
+        Ok(command)
+    }
+
+    /// Runs it to its end.
+    async fn command(&self, at: &str, verb: &[&str], flags: &[&str]) -> anyhow::Result<Done> {
+        let mut command = self.operator(at, verb, flags)?;
+        let output = tokio::time::timeout(COMMAND_MAX, command.output())
             .await
-            .with_context(|| format!("run {} within 60 s", verb.join(" ")))?
+            .with_context(|| format!("run {} within {COMMAND_MAX:?}", verb.join(" ")))?
             .with_context(|| format!("run {}", verb.join(" ")))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         let said = [text(&output.stdout), text(&output.stderr)].join("\n");
@@ -320,4 +413,9 @@ impl Hands<'_> {
         };
         Ok(Done::Expected(held, text))
     }
+}
+
+/// A duration as commands read it.
+fn pause(span: definition::Span) -> String {
+    format!("{}ms", span.get().as_millis())
 }

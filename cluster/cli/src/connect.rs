@@ -95,19 +95,19 @@ impl ConnectArgs {
 }
 
 impl Server {
-    pub(crate) fn workflow(&self) -> WorkflowServiceClient<Channel> {
+    pub(crate) fn workflow(&self) -> WorkflowServiceClient {
         WorkflowServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(crate) fn operator(&self) -> OperatorServiceClient<Channel> {
+    pub(crate) fn operator(&self) -> OperatorServiceClient {
         OperatorServiceClient::new(self.channel.clone())
     }
 
-    pub(crate) fn admin(&self) -> AdminServiceClient<Channel> {
+    pub(crate) fn admin(&self) -> AdminServiceClient {
         AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(crate) fn replication(&self) -> ReplicationExtensionServiceClient<Channel> {
+    pub(crate) fn replication(&self) -> ReplicationExtensionServiceClient {
         ReplicationExtensionServiceClient::new(self.channel.clone())
             .max_decoding_message_size(ANSWER_BYTES_MAX)
     }

@@ -27,7 +27,8 @@ mod path;
 mod rpc;
 mod table;
 
-pub(crate) use rpc::{Locate, Nature, Parks, Rpc, Serve, operation};
+use rpc::{Answered, Attempt, Held};
+pub(crate) use rpc::{Locate, Nature, Parks, Rpc, Serve};
 
 /// What is known about a call beside its request.
 #[derive(Clone, Debug)]
@@ -80,11 +81,22 @@ impl Host {
         &self,
         request: Request<R>,
     ) -> Result<Response<R::Answer>, Status> {
-        let running = self.metrics.begin(operation::<R>());
-        let result = self.checked(request).await;
+        let (headers, _, message) = request.into_parts();
+        let mut attempt = Held(message);
+        let answered = self.run_attempt(headers, &mut attempt).await?;
+        answered.into_message().map(Response::new)
+    }
+
+    async fn run_attempt(
+        &self,
+        headers: MetadataMap,
+        attempt: &mut dyn Attempt,
+    ) -> Result<Answered, Status> {
+        let running = self.metrics.begin(attempt.operation());
+        let result = self.checked(headers, attempt).await;
         let result = result.map_err(|s| self.for_client(s));
         running.end(&result);
-        result.map(Response::new)
+        result
     }
 
     /// Serves a call that is about no namespace, or about the namespace's own record.
@@ -119,22 +131,25 @@ impl Host {
         status::for_clients(refused, masking)
     }
 
-    async fn checked<R: Serve>(&self, request: Request<R>) -> Result<R::Answer, Status> {
+    async fn checked(
+        &self,
+        headers: MetadataMap,
+        attempt: &mut dyn Attempt,
+    ) -> Result<Answered, Status> {
         self.readiness.check()?;
-        versions::check(request.metadata())?;
-        let (headers, _, message) = request.into_parts();
+        versions::check(&headers)?;
         let arrival = Arrival {
             marks: Marks::read(&headers),
             deadline: deadline::timeout_of(&headers).map(|d| Instant::now() + d),
             headers: Arc::new(headers),
         };
-        if R::NATURE.parks == Parks::Poll {
-            check_poll_deadline(&arrival, operation::<R>())?;
+        let operation = attempt.operation();
+        if attempt.nature().parks == Parks::Poll {
+            check_poll_deadline(&arrival, operation)?;
         }
-        let namespace = self.namespace_of(message.locate()).await?;
-        let span =
-            tracing::debug_span!("call", operation = operation::<R>(), namespace = %namespace.name);
-        self.drive(&arrival, message, namespace)
+        let namespace = self.namespace_of(attempt.locate()).await?;
+        let span = tracing::debug_span!("call", operation, namespace = %namespace.name);
+        self.drive(&arrival, attempt, namespace)
             .instrument(span)
             .await
     }

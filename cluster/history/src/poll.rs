@@ -2,9 +2,9 @@
 //! and that mostly from the shard's tail cache.
 
 use bytes::Bytes;
-use prost::Message;
 use proto_ids::{EventId, RunKey, Timestamp};
 use proto_messages::{
+    Wire,
     meridian::history::v1::HistoryToken,
     temporal::api::{
         common::v1::WorkflowExecution,
@@ -207,7 +207,7 @@ pub fn time(at: Timestamp) -> Option<prost_types::Timestamp> {
 
 /// The events of one stored batch.
 pub fn decode(batch: &Bytes) -> Result<Vec<HistoryEvent>, Status> {
-    History::decode(batch.clone())
+    History::from_wire(batch.clone())
         .map(|h| h.events)
         .map_err(|error| Status::data_loss(format!("stored history cannot be read: {error}")))
 }

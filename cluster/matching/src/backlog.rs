@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use cluster_rpc::status;
-use prost::Message;
 use proto_ids::{RangeId, TaskId};
+use proto_messages::Wire;
 use proto_messages::meridian::matching::v1::AddTaskRequest;
 use schema_store::{
     StoreError,
@@ -90,7 +90,7 @@ fn number(jobs: Vec<Job>, engine: &Weak<Engine>) -> Vec<Numbered> {
             );
             continue;
         };
-        let data = job.request.encode_to_vec().into();
+        let data = job.request.to_wire();
         numbered.push(Numbered {
             job,
             range,

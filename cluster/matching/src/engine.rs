@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use cluster_membership::{Membership, Role};
 use cluster_rpc::{HistoryClient, matching::task_queue_key, status};
 use cluster_runtime::{
@@ -11,9 +12,9 @@ use cluster_runtime::{
     task::{TaskKind, Tasks},
 };
 use parking_lot::Mutex;
-use prost::Message;
 use proto_ids::TaskId;
 use proto_messages::{
+    Wire,
     meridian::matching::v1::{AddTaskRequest, AddTaskResponse},
     temporal::api::workflowservice::v1::RespondQueryTaskCompletedRequest,
 };
@@ -237,7 +238,7 @@ impl Engine {
                 match store.task_queue_read(&queue.key, after, WINDOW / 2).await {
                     Ok(rows) => {
                         let at_end = rows.len() < WINDOW / 2;
-                        let tasks = rows.into_iter().filter_map(|r| decode(r.task_id, &r.data)).collect();
+                        let tasks = rows.into_iter().filter_map(|r| decode(r.task_id, r.data)).collect();
                         queue.loaded(after, tasks, durable, at_end);
                     }
                     Err(error) => {
@@ -325,8 +326,8 @@ pub(crate) fn sticky_worker_unavailable() -> Status {
     status::failed_precondition("sticky worker unavailable")
 }
 
-fn decode(id: TaskId, data: &[u8]) -> Option<(TaskId, Waiting)> {
-    match AddTaskRequest::decode(data) {
+fn decode(id: TaskId, data: Bytes) -> Option<(TaskId, Waiting)> {
+    match AddTaskRequest::from_wire(data) {
         Ok(request) => Some((id, Waiting::new(request, Origin::Backlog(id)))),
         Err(error) => {
             tracing::error!(task_id = %id, %error, "a task of the backlog cannot be read; it is skipped");

@@ -89,7 +89,7 @@ impl HistoryClient {
     }
 }
 
-fn client(channel: Channel) -> HistoryServiceClient<Channel> {
+fn client(channel: Channel) -> HistoryServiceClient {
     HistoryServiceClient::new(channel)
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)

@@ -69,7 +69,7 @@ impl MatchingClient {
     }
 }
 
-fn client(channel: Channel) -> MatchingServiceClient<Channel> {
+fn client(channel: Channel) -> MatchingServiceClient {
     MatchingServiceClient::new(channel)
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)

@@ -146,13 +146,13 @@ impl ReplicationClient {
     }
 }
 
-fn apply(channel: Channel) -> ReplicationApplyServiceClient<Channel> {
+fn apply(channel: Channel) -> ReplicationApplyServiceClient {
     ReplicationApplyServiceClient::new(channel)
         .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)
 }
 
-fn admin(channel: Channel) -> AdminServiceClient<Channel> {
+fn admin(channel: Channel) -> AdminServiceClient {
     AdminServiceClient::new(channel)
         .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)

@@ -248,6 +248,8 @@ impl Shards {
             .shard
             .shard_acquire(id, me, host.now())
             .await?;
+        // The previous owner may have promised that a namespace is held back: what was stored before now counts.
+        host.deps.registry.catch_up().await?;
         let stored = record::decode_positions(&record.state)
             .map_err(|e| ShardError::Corrupt(format!("queue positions of shard {id}: {e}")))?;
         tracing::info!(shard = %id, range = %record.range, "acquired the shard");
@@ -333,7 +335,6 @@ impl Shards {
             .await
     }
 
-    /// Wakes parked tasks of namespaces whose role here may have changed.
     /// Workflow tasks that were made under an earlier version belong to workers of the side that was active
     /// before. Their timeouts are made due at once, so that the new side settles them now instead of after
     /// the rest of the timeout.
@@ -373,6 +374,7 @@ impl Shards {
         }
     }
 
+    /// Wakes parked tasks of namespaces whose role here may have changed.
     async fn follow_namespaces(self) {
         let registry = self.0.host.deps.registry.clone();
         let mut changed = registry.watch();

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use cluster_core::BranchToken;
-use prost::Message;
 use proto_ids::{EventId, RunKey};
+use proto_messages::Wire;
 use proto_messages::temporal::api::history::v1::History;
 use schema_store::{
     execution::{BranchRecord, HistoryNode},
@@ -191,11 +191,11 @@ fn cut(branch: &BranchRecord, node: HistoryNode) -> Result<HistoryBatch, ShardEr
     let Some(end) = end.filter(|end| *end < node.next_node_id) else {
         return Ok(batch_of(node));
     };
-    let mut history = History::decode(node.data.as_ref()).map_err(|e| {
+    let mut history = History::from_wire(node.data.clone()).map_err(|e| {
         ShardError::Corrupt(format!("node {} of {}: {e}", node.node_id, node.branch_id))
     })?;
     history.events.retain(|e| e.event_id < end);
-    let data = Bytes::from(history.encode_to_vec());
+    let data = history.to_wire();
     Ok(HistoryBatch {
         first: EventId::new(node.node_id),
         next: EventId::new(end),

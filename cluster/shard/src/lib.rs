@@ -36,7 +36,6 @@ mod txn;
 
 pub use controller::Shards;
 pub use error::{ReadError, ShardError, TxnError, UpdateError};
-pub use handover::Frozen;
 pub use history::{HistoryBatch, HistoryPage};
 pub use host::ShardsDeps;
 pub use notify::RunProgress;

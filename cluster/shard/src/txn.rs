@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cluster_core::{
     BranchToken, Delta, Durability, EventBatch, Given, IdSeed, Outcome, Policy, Reply, Task,
     TaskKind, Workflow,
 };
 use namespaces::Namespace;
-use prost::Message;
 use proto_ids::{FailoverVersion, RunId, Timestamp};
+use proto_messages::Wire;
 use proto_messages::temporal::api::history::v1::History;
 use schema_store::execution::{BranchRecord, CurrentRecord, HistoryNode};
 
@@ -453,11 +452,9 @@ fn node_of(branch: &BranchToken, batch: EventBatch) -> HistoryNode {
         branch_id: branch.branch_id.clone(),
         node_id: batch.first_event_id().get(),
         next_node_id: batch.next_event_id().get(),
-        data: Bytes::from(
-            History {
-                events: batch.events,
-            }
-            .encode_to_vec(),
-        ),
+        data: History {
+            events: batch.events,
+        }
+        .to_wire(),
     }
 }

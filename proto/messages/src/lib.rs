@@ -3,9 +3,14 @@
 //! project's own under [`meridian`]. Prost and bytes only; no rule lives here.
 #![allow(clippy::all, missing_docs)]
 
-include!(concat!(env!("OUT_DIR"), "/api.rs"));
-
+#[macro_use]
+mod wire;
 pub mod time;
+
+pub use prost::DecodeError;
+pub use wire::Wire;
+
+include!(concat!(env!("OUT_DIR"), "/api.rs"));
 
 /// The encoded file descriptor set of everything above, for reflection and JSON.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

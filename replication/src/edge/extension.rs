@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Response, Status, async_trait, codegen::BoxStream, metadata::AsciiMetadataValue,
-    transport::Channel,
 };
 
 use crate::{remotes, switchover::Switchovers};
@@ -66,10 +65,7 @@ impl Extension {
         (!passed_on && !namespace.is_active_in(&here)).then(|| namespace.active_cluster.clone())
     }
 
-    fn client(
-        &self,
-        cluster: &ClusterName,
-    ) -> Result<ReplicationExtensionServiceClient<Channel>, Status> {
+    fn client(&self, cluster: &ClusterName) -> Result<ReplicationExtensionServiceClient, Status> {
         self.0.switchovers.remotes.extension(cluster)
     }
 }

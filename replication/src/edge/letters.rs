@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ::namespaces::Manager;
 use cluster_rpc::ReplicationClient;
-use prost::Message;
 use proto_ids::ClusterName;
+use proto_messages::Wire;
 use proto_messages::temporal::server::api::{
     adminservice::v1::*,
     common::v1::{HistoryDlqKey, HistoryDlqTaskMetadata},
@@ -92,7 +92,7 @@ fn job(
         messages_processed: replayed.done,
         ..DescribeDlqJobResponse::default()
     };
-    job.encode_to_vec().into()
+    job.to_wire()
 }
 
 fn which(number: i32) -> Result<Which, Status> {
@@ -301,7 +301,7 @@ impl AdminService for LetterBox {
         &self,
         request: Request<DescribeDlqJobRequest>,
     ) -> Result<Response<DescribeDlqJobResponse>, Status> {
-        let job = DescribeDlqJobResponse::decode(request.into_inner().job_token)
+        let job = DescribeDlqJobResponse::from_wire(request.into_inner().job_token)
             .map_err(|_| Status::invalid_argument("Invalid DLQ job token."))?;
         Ok(Response::new(job))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proto_ids::{NamespaceId, RunKey, TaskId};
+use proto_ids::{NamespaceId, RunKey, ShardId, TaskId};
 use proto_messages::{
     meridian::replication::v1::{
         ApplyRequest, ApplyResponse, FreezeNamespaceRequest, FreezeNamespaceResponse,
@@ -137,20 +137,15 @@ impl ReplicationApplyService for ReplicationHost {
         request: Request<FreezeNamespaceRequest>,
     ) -> Result<Response<FreezeNamespaceResponse>, Status> {
         let request = request.into_inner();
-        // The shard has to be here, or nobody would hold its writes.
-        let shard = self.shard(request.shard_id).await?;
         let namespace_id = NamespaceId::new(&request.namespace_id);
         let hold = time::duration_from_proto(request.hold.as_ref());
         self.open_later(namespace_id.clone(), hold);
-        let frozen = self
+        let last = self
             .deps
             .shards
-            .freeze(&namespace_id)
+            .freeze(&namespace_id, ShardId::new(request.shard_id))
             .await
             .map_err(status::shard)?;
-        let mark = frozen.shards.iter().find(|(id, _)| *id == shard.id());
-        let (_, last) =
-            mark.ok_or_else(|| Status::unavailable("the shard was lost while it was being held"))?;
         Ok(Response::new(FreezeNamespaceResponse {
             last_task_id: last.get(),
         }))

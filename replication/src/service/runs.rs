@@ -3,8 +3,8 @@
 
 use cluster_core::{Task, TaskKind, Workflow};
 use cluster_shard::{ShardError, Txn};
-use prost::Message;
 use proto_ids::{RunId, RunKey};
+use proto_messages::Wire;
 use proto_messages::temporal::server::api::{
     adminservice::v1::{
         AddTasksRequest, DescribeMutableStateRequest, DescribeMutableStateResponse,
@@ -111,7 +111,7 @@ impl ReplicationHost {
                 )));
             }
             let blob = task.blob.unwrap_or_default();
-            let raw = ReplicationTaskInfo::decode(blob.data)
+            let raw = ReplicationTaskInfo::from_wire(blob.data)
                 .map_err(|e| invalid(format!("a task cannot be read: {e}")))?;
             let key = RunKey::new(
                 raw.namespace_id.as_str(),

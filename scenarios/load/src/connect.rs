@@ -21,7 +21,7 @@ use tonic::{
 };
 
 /// The generated client of the public API.
-pub type Api = WorkflowServiceClient<Channel>;
+pub type Api = WorkflowServiceClient;
 
 /// Largest message accepted from a frontend; histories of drills stay far below.
 const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;

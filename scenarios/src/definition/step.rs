@@ -30,6 +30,18 @@ pub enum Action {
         /// The longest pause of writes the command may cause before it rolls back.
         max_pause: Span,
     },
+    /// Begins a switchover by the operator's command and ends the active cluster, which carries it out, with
+    /// kill -9 in the midst of it.
+    InterruptSwitchover {
+        /// The cluster that was to become active.
+        to: String,
+        /// The longest pause of writes, as in `switchover`.
+        max_pause: Span,
+        /// Whose processes are killed.
+        kill: String,
+        /// As soon as the command tells of this.
+        at: SwitchoverStep,
+    },
     /// Makes another cluster active without asking the old one.
     Failover {
         /// The cluster that becomes active.
@@ -85,6 +97,13 @@ pub enum Action {
         /// At most this long.
         within: Span,
     },
+    /// Checks that one cluster is active by the word of all clusters, and that writes are not held back.
+    ExpectActive {
+        /// Which.
+        cluster: String,
+        /// How long it may take them to agree.
+        within: Span,
+    },
     /// Checks that a frontend refuses a client with a certificate nobody should trust.
     ExpectRefused {
         /// Whose frontend is called.
@@ -114,6 +133,29 @@ pub enum Command {
     /// By this binary's own command.
     #[default]
     Command,
+}
+
+/// What a switchover tells of as it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwitchoverStep {
+    /// Writes are held back; the target does not have everything yet.
+    Hold,
+    /// The target has everything; the namespace still belongs to the old side, or has just changed hands.
+    Drain,
+    /// The namespace belongs to the target, which may not have heard of it.
+    Flip,
+}
+
+impl SwitchoverStep {
+    /// As the command prints it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Drain => "drain",
+            Self::Flip => "flip",
+        }
+    }
 }
 
 /// Certificates to put in place of those in use.
@@ -159,7 +201,9 @@ impl Action {
     pub fn clusters(&self) -> Vec<&str> {
         match self {
             Self::Switchover { to, .. } | Self::Failover { to, .. } => vec![to],
+            Self::InterruptSwitchover { to, kill, .. } => vec![kill, to],
             Self::Kill { cluster, .. }
+            | Self::ExpectActive { cluster, .. }
             | Self::Start { cluster }
             | Self::Freeze { cluster }
             | Self::Thaw { cluster }
@@ -179,7 +223,10 @@ impl Action {
     pub fn is_fault(&self) -> bool {
         matches!(
             self,
-            Self::Kill { .. } | Self::Freeze { .. } | Self::Partition {}
+            Self::Kill { .. }
+                | Self::InterruptSwitchover { .. }
+                | Self::Freeze { .. }
+                | Self::Partition {}
         )
     }
 
@@ -189,6 +236,10 @@ impl Action {
             Self::Switchover { to, max_pause } => {
                 format!("switchover to {to}, pause up to {max_pause}")
             }
+            Self::InterruptSwitchover { to, kill, at, .. } => {
+                format!("switchover to {to}; kill -9 {kill} at its {}", at.as_str())
+            }
+            Self::ExpectActive { cluster, .. } => format!("{cluster} is active"),
             Self::Failover { to, .. } => format!("failover to {to}"),
             Self::Kill {
                 cluster,

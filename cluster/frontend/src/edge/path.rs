@@ -11,9 +11,9 @@ use proto_messages::temporal::api::errordetails::v1::{
     NamespaceNotActiveFailure, NamespaceUnavailableFailure,
 };
 use tokio::time::{Instant, timeout};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
-use super::{Arrival, Call, Parks, Serve, check_state, left, operation};
+use super::{Answered, Arrival, Attempt, Call, Nature, Parks, check_state, left};
 use crate::{frontend::Host, quota::Counts, redirect};
 
 /// Kept back from the caller's deadline, so that a refusal still reaches it.
@@ -29,8 +29,8 @@ const UNPARK_GRACE: Duration = Duration::from_secs(3);
 const LEAVE_GRACE: Duration = Duration::from_millis(500);
 
 /// How one attempt ended.
-enum Attempt<A> {
-    Ended(Result<A, Status>),
+enum Ended {
+    Answered(Result<Answered, Status>),
     /// The namespace became active elsewhere while the call was parked.
     Moved,
 }
@@ -46,54 +46,52 @@ enum Again {
 }
 
 /// The end of a parked call of a process that stops: nothing has happened, and others serve.
-fn stopping<A>() -> Attempt<A> {
-    Attempt::Ended(Err(status::unavailable("Frontend is stopping")))
+fn stopping() -> Ended {
+    Ended::Answered(Err(status::unavailable("Frontend is stopping")))
 }
 
 impl Host {
-    pub(super) async fn drive<R: Serve>(
+    pub(super) async fn drive(
         &self,
         arrival: &Arrival,
-        message: R,
+        attempt: &mut dyn Attempt,
         mut namespace: Arc<Namespace>,
-    ) -> Result<R::Answer, Status> {
+    ) -> Result<Answered, Status> {
+        let nature = attempt.nature();
         let patience_ends = Instant::now() + left(arrival.deadline).unwrap_or(PATIENCE);
         let patience_ends = patience_ends - RESERVE;
         let may_forward = !arrival.marks.stays()
             && self
                 .policy
-                .allows(R::NATURE.forwarded, &self.settings, namespace.name.as_str());
+                .allows(nature.forwarded, &self.settings, namespace.name.as_str());
         let current = self.clusters.current_name();
         // Only a replicated namespace can make a second attempt necessary.
         if !namespace.is_replicated() && !namespace.handover {
-            let call = self.call::<R>(arrival, namespace);
-            return match self.here_watched(&call, message, false).await {
-                Attempt::Ended(ended) => ended,
-                Attempt::Moved => Ok(R::Answer::default()),
+            let call = self.call(arrival, nature, namespace);
+            return match self.here_watched(&call, attempt, false, true).await {
+                Ended::Answered(answered) => answered,
+                Ended::Moved => Ok(attempt.nothing()),
             };
         }
         let mut told: Option<ClusterName> = None;
         loop {
-            if R::NATURE.waits_for_handover && namespace.handover {
+            if nature.waits_for_handover && namespace.handover {
                 self.released(&namespace, patience_ends).await?;
             }
             namespace = self.newest(namespace);
             let active = redirect::elsewhere(&namespace, &current).cloned();
             let there = told.take().or(active).filter(|_| may_forward);
-            let call = self.call::<R>(arrival, namespace.clone());
-            let attempt = match &there {
-                Some(cluster) => {
-                    self.there(cluster, &call, message.clone(), may_forward)
-                        .await
-                }
-                None => self.here_watched(&call, message.clone(), may_forward).await,
+            let call = self.call(arrival, nature, namespace.clone());
+            let ended = match &there {
+                Some(cluster) => self.there(cluster, &call, attempt, may_forward).await,
+                None => self.here_watched(&call, attempt, may_forward, false).await,
             };
-            let refused = match attempt {
-                Attempt::Moved if may_forward => continue,
-                Attempt::Moved => return Ok(R::Answer::default()),
-                Attempt::Ended(Ok(answer)) => return Ok(answer),
-                Attempt::Ended(Err(_)) if R::NATURE.farewell => return Ok(R::Answer::default()),
-                Attempt::Ended(Err(refused)) => refused,
+            let refused = match ended {
+                Ended::Moved if may_forward => continue,
+                Ended::Moved => return Ok(attempt.nothing()),
+                Ended::Answered(Ok(answer)) => return Ok(answer),
+                Ended::Answered(Err(_)) if nature.farewell => return Ok(attempt.nothing()),
+                Ended::Answered(Err(refused)) => refused,
             };
             match self.again(&refused, there.as_ref(), may_forward, &current) {
                 Again::No => return Err(refused),
@@ -108,8 +106,8 @@ impl Host {
         }
     }
 
-    fn call<R: Serve>(&self, arrival: &Arrival, namespace: Arc<Namespace>) -> Call {
-        let poller_id = match R::NATURE.parks {
+    fn call(&self, arrival: &Arrival, nature: &Nature, namespace: Arc<Namespace>) -> Call {
+        let poller_id = match nature.parks {
             Parks::Poll => self.ids.make(),
             Parks::No | Parks::Read => String::new(),
         };
@@ -125,103 +123,97 @@ impl Host {
         self.registry.by_id(&known.id).unwrap_or(known)
     }
 
-    async fn here<R: Serve>(&self, call: &Call, message: R) -> Result<R::Answer, Status> {
-        check_state(&call.namespace, R::NATURE.states)?;
-        let counts = match message.is_long() {
-            true => Counts::Long,
-            false => R::NATURE.counts,
-        };
-        let _place = self
-            .quota
-            .admit(&call.namespace, operation::<R>(), counts)?;
-        message.serve(self, call).await
-    }
-
     /// Serves here, and ends a parked call when the namespace becomes active elsewhere or the process stops.
-    async fn here_watched<R: Serve>(
+    async fn here_watched(
         &self,
         call: &Call,
-        message: R,
+        attempt: &mut dyn Attempt,
         may_forward: bool,
-    ) -> Attempt<R::Answer> {
-        let parks = match message.is_long() {
-            true => R::NATURE.parks,
-            false => Parks::No,
+        is_last: bool,
+    ) -> Ended {
+        let nature = attempt.nature();
+        if let Err(refused) = check_state(&call.namespace, nature.states) {
+            return Ended::Answered(Err(refused));
+        }
+        let (parks, counts) = match attempt.is_long() {
+            true => (nature.parks, Counts::Long),
+            false => (Parks::No, nature.counts),
+        };
+        let admitted = self
+            .quota
+            .admit(&call.namespace, attempt.operation(), counts);
+        let _place = match admitted {
+            Ok(place) => place,
+            Err(refused) => return Ended::Answered(Err(refused)),
         };
         if parks == Parks::No {
-            return Attempt::Ended(self.here(call, message).await);
+            return Ended::Answered(attempt.serve(self, call, is_last).await);
         }
-        let kept = message.clone();
-        let mut serve = std::pin::pin!(self.here(call, message));
+        // The message is needed once more to end the poll.
+        let mut serve = attempt.serve(self, call, false);
         let goes_on = tokio::select! {
             biased;
-            ended = &mut serve => return Attempt::Ended(ended),
+            answered = &mut serve => return Ended::Answered(answered),
             () = self.moved(&call.namespace), if parks == Parks::Poll || may_forward => true,
             () = self.readiness.lost() => false,
         };
         if parks == Parks::Read {
-            return if goes_on { Attempt::Moved } else { stopping() };
+            return if goes_on { Ended::Moved } else { stopping() };
         }
         // A task may be on its way to this very poll: it is asked to end rather than dropped.
         let end = async {
-            kept.unpark(self, call).await;
+            attempt.unpark(self, call).await;
             serve.await
         };
         match timeout(UNPARK_GRACE, end).await {
-            Ok(Ok(answer)) if prost::Message::encoded_len(&answer) > 0 => {
-                Attempt::Ended(Ok(answer))
-            }
-            Ok(_) | Err(_) if goes_on => Attempt::Moved,
-            Ok(ended) => Attempt::Ended(ended),
+            Ok(Ok(answer)) if !answer.is_empty() => Ended::Answered(Ok(answer)),
+            Ok(_) | Err(_) if goes_on => Ended::Moved,
+            Ok(answered) => Ended::Answered(answered),
             Err(_) => stopping(),
         }
     }
 
     /// Passes the call on. A parked one is given up when the namespace becomes active elsewhere; the other
     /// side, which sees that too, is given the time to end it itself.
-    async fn there<R: Serve>(
+    async fn there(
         &self,
         cluster: &ClusterName,
         call: &Call,
-        message: R,
+        attempt: &dyn Attempt,
         may_forward: bool,
-    ) -> Attempt<R::Answer> {
+    ) -> Ended {
         let channel = match self.remotes.get(cluster) {
             Ok(channel) => channel,
-            Err(refused) => return Attempt::Ended(Err(refused)),
+            Err(refused) => return Ended::Answered(Err(refused)),
         };
-        let is_long = message.is_long() && may_forward;
-        let mut request: Request<R> = call.onward(message);
-        let timeout_header = request.metadata().get("grpc-timeout").cloned();
-        *request.metadata_mut() = redirect::headers(&call.headers, &self.clusters.current_name());
-        if let Some(value) = timeout_header {
-            request.metadata_mut().insert("grpc-timeout", value);
+        let is_long = attempt.is_long() && may_forward;
+        let mut headers = redirect::headers(&call.headers, &self.clusters.current_name());
+        if let Some(value) = call.onward(()).metadata().get("grpc-timeout") {
+            headers.insert("grpc-timeout", value.clone());
         }
+        let operation = attempt.operation();
+        let forward = attempt.forward(channel, headers);
         let forward = async {
-            let result = R::forward(channel, request).await;
-            self.metrics.forwarded(operation::<R>(), &result);
-            result
-                .map(tonic::Response::into_inner)
-                .map_err(lost_on_the_way)
+            let result = forward.await;
+            self.metrics.forwarded(operation, &result);
+            result.map_err(lost_on_the_way)
         };
         let mut forward = std::pin::pin!(forward);
         if !is_long {
-            return Attempt::Ended(forward.await);
+            return Ended::Answered(forward.await);
         }
         tokio::select! {
             biased;
-            ended = &mut forward => return Attempt::Ended(ended),
+            answered = &mut forward => return Ended::Answered(answered),
             () = self.moved(&call.namespace) => {}
             () = self.readiness.lost() => return stopping(),
         }
-        if R::NATURE.parks == Parks::Read {
-            return Attempt::Moved;
+        if attempt.nature().parks == Parks::Read {
+            return Ended::Moved;
         }
         match timeout(LEAVE_GRACE, forward).await {
-            Ok(Ok(answer)) if prost::Message::encoded_len(&answer) > 0 => {
-                Attempt::Ended(Ok(answer))
-            }
-            Ok(_) | Err(_) => Attempt::Moved,
+            Ok(Ok(answer)) if !answer.is_empty() => Ended::Answered(Ok(answer)),
+            Ok(_) | Err(_) => Ended::Moved,
         }
     }
 

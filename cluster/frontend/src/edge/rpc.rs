@@ -1,10 +1,11 @@
 //! What the path asks of an RPC.
 
-use std::future::Future;
+use std::{any::Any, future::Future};
 
+use futures::{FutureExt, future::BoxFuture};
 use prost::{Message, Name};
 use proto_messages::temporal::api::enums::v1::NamespaceState;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
 use crate::{edge::Call, frontend::Host, quota::Counts, redirect::Forwarded};
 
@@ -42,6 +43,127 @@ pub(crate) trait Serve: Rpc {
     /// Whether this very request may stay open for long.
     fn is_long(&self) -> bool {
         Self::NATURE.parks == Parks::Poll
+    }
+}
+
+/// One call as the path sees it. The path is the same for all RPCs, so it is compiled once, over this, and
+/// hands the message on as a reference.
+pub(crate) trait Attempt: Send + Sync {
+    /// What kind of call it is.
+    fn nature(&self) -> &'static Nature;
+
+    /// The RPC's name.
+    fn operation(&self) -> &'static str;
+
+    /// Where it says which namespace it is about.
+    fn locate(&self) -> Locate<'_>;
+
+    /// Whether it may stay open for long.
+    fn is_long(&self) -> bool;
+
+    /// Serves it here. What may be attempted again is served as a copy.
+    fn serve<'a>(
+        &mut self,
+        host: &'a Host,
+        call: &'a Call,
+        is_last: bool,
+    ) -> BoxFuture<'a, Result<Answered, Status>>;
+
+    /// Makes a parked poll end soon.
+    fn unpark<'a>(&'a self, host: &'a Host, call: &'a Call) -> BoxFuture<'a, ()>;
+
+    /// Passes a copy on, with these headers.
+    fn forward(
+        &self,
+        to: Channel,
+        headers: MetadataMap,
+    ) -> BoxFuture<'static, Result<Answered, Status>>;
+
+    /// The empty answer.
+    fn nothing(&self) -> Answered;
+}
+
+/// An answer on its way back along the path.
+pub(crate) struct Answered {
+    message: Box<dyn Any + Send>,
+    is_empty: bool,
+}
+
+impl Answered {
+    fn of<A: Message + 'static>(message: A) -> Self {
+        Self {
+            is_empty: message.encoded_len() == 0,
+            message: Box::new(message),
+        }
+    }
+
+    /// Whether it says nothing, as the end of a poll without a task.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// The message, which is of the type that the RPC answers with.
+    pub(crate) fn into_message<A: 'static>(self) -> Result<A, Status> {
+        let message = self.message.downcast::<A>();
+        message
+            .map(|message| *message)
+            .map_err(|_| Status::internal("an answer of another RPC"))
+    }
+}
+
+/// A request under way.
+pub(crate) struct Held<R>(pub(crate) R);
+
+impl<R: Serve> Attempt for Held<R> {
+    fn nature(&self) -> &'static Nature {
+        &R::NATURE
+    }
+
+    fn operation(&self) -> &'static str {
+        operation::<R>()
+    }
+
+    fn locate(&self) -> Locate<'_> {
+        self.0.locate()
+    }
+
+    fn is_long(&self) -> bool {
+        self.0.is_long()
+    }
+
+    fn serve<'a>(
+        &mut self,
+        host: &'a Host,
+        call: &'a Call,
+        is_last: bool,
+    ) -> BoxFuture<'a, Result<Answered, Status>> {
+        let message = match is_last {
+            true => std::mem::take(&mut self.0),
+            false => self.0.clone(),
+        };
+        let serving = message.serve(host, call);
+        serving.map(|answer| answer.map(Answered::of)).boxed()
+    }
+
+    fn unpark<'a>(&'a self, host: &'a Host, call: &'a Call) -> BoxFuture<'a, ()> {
+        self.0.unpark(host, call).boxed()
+    }
+
+    fn forward(
+        &self,
+        to: Channel,
+        headers: MetadataMap,
+    ) -> BoxFuture<'static, Result<Answered, Status>> {
+        let mut request = Request::new(self.0.clone());
+        *request.metadata_mut() = headers;
+        let forwarding = R::forward(to, request);
+        forwarding
+            .map(|answer| answer.map(|a| Answered::of(a.into_inner())))
+            .boxed()
+    }
+
+    fn nothing(&self) -> Answered {
+        Answered::of(R::Answer::default())
     }
 }
 
@@ -85,6 +207,6 @@ pub(crate) enum Locate<'a> {
 }
 
 /// The RPC's name: that of its request, which is always named after it.
-pub(crate) fn operation<R: Name>() -> &'static str {
+fn operation<R: Name>() -> &'static str {
     R::NAME.strip_suffix("Request").unwrap_or(R::NAME)
 }

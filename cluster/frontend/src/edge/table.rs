@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Ch
 use super::{Locate, Nature, Parks, Rpc};
 use crate::redirect::Forwarded;
 
-fn client(channel: Channel) -> WorkflowServiceClient<Channel> {
+fn client(channel: Channel) -> WorkflowServiceClient {
     WorkflowServiceClient::new(channel)
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)

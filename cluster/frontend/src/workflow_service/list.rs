@@ -1,8 +1,8 @@
 //! ListWorkflowExecutions, ScanWorkflowExecutions and CountWorkflowExecutions.
 
 use cluster_rpc::status;
-use prost::Message;
 use proto_messages::{
+    Wire,
     temporal::api::{
         common::v1::{Memo, Payload, SearchAttributes, WorkflowExecution, WorkflowType},
         enums::v1::WorkflowExecutionStatus,
@@ -161,8 +161,10 @@ fn info(row: VisibilityRecord) -> WorkflowExecutionInfo {
     }
 }
 
-fn decode<M: Message + Default>(data: bytes::Bytes) -> Option<M> {
-    (!data.is_empty()).then(|| M::decode(data).ok()).flatten()
+fn decode<M: Wire>(data: bytes::Bytes) -> Option<M> {
+    (!data.is_empty())
+        .then(|| M::from_wire(data).ok())
+        .flatten()
 }
 
 /// A group's key is a JSON payload with the type of the attribute, as SDKs decode it.

@@ -183,15 +183,15 @@ pub async fn pair(policy: Policy) -> (Cluster, Cluster) {
 }
 
 impl Cluster {
-    pub fn workflows(&self) -> WorkflowServiceClient<Channel> {
+    pub fn workflows(&self) -> WorkflowServiceClient {
         WorkflowServiceClient::new(self.channel.clone())
     }
 
-    pub fn operator(&self) -> OperatorServiceClient<Channel> {
+    pub fn operator(&self) -> OperatorServiceClient {
         OperatorServiceClient::new(self.channel.clone())
     }
 
-    pub fn admin(&self) -> AdminServiceClient<Channel> {
+    pub fn admin(&self) -> AdminServiceClient {
         AdminServiceClient::new(self.channel.clone())
     }
 

@@ -20,10 +20,7 @@ use proto_services::meridian::history::v1::{
     history_service_server::{HistoryService, HistoryServiceServer},
 };
 use tokio::sync::Notify;
-use tonic::{
-    Code, Request, Response, Status, codec::CompressionEncoding, service::Routes,
-    transport::Channel,
-};
+use tonic::{Code, Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
 /// Answers with the caller's name, or panics, or waits.
 #[derive(Default)]
@@ -78,7 +75,7 @@ async fn open(tasks: &Tasks, desk: Arc<Desk>, tls: Option<certs::ServerTls>) -> 
     at
 }
 
-fn client(channels: &Channels, at: SocketAddr) -> HistoryServiceClient<Channel> {
+fn client(channels: &Channels, at: SocketAddr) -> HistoryServiceClient {
     HistoryServiceClient::new(channels.get(at).unwrap())
         .max_encoding_message_size(INTERNAL_MESSAGE_BYTES_MAX)
 }

@@ -10,6 +10,7 @@ use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
+use tracing::Instrument;
 
 use super::{Failure, Progress, Unit, Write, batch::Prepared, merge::merge, resolve::Settled};
 use crate::host::Host;
@@ -317,7 +318,9 @@ impl Driver {
         let count = prepared.count;
         let begun = Instant::now();
         let batch = std::mem::take(&mut prepared.batch);
-        let ended = self.host.deps.store.execution.commit(batch).await;
+        let span = tracing::debug_span!("commit", lane = self.lane.name, runs = count);
+        let committing = self.host.deps.store.execution.commit(batch);
+        let ended = committing.instrument(span).await;
         meters.commit_seconds.observe(begun.elapsed().as_secs_f64());
         let settled = match ended {
             Ok(()) => Settled::Stored,

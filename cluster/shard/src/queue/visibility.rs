@@ -4,14 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use cluster_core::Workflow;
 use cluster_runtime::{CancellationToken, retry};
 use futures::future::join_all;
 use hashbrown::{HashMap, hash_map::Entry};
 use parking_lot::Mutex;
-use prost::Message;
 use proto_ids::{RunKey, TaskId};
+use proto_messages::Wire;
 use schema_store::visibility::{VisibilityRecord, VisibilityWrite};
 use tokio::sync::Notify;
 
@@ -166,7 +165,6 @@ fn record_of(workflow: &Workflow, version: i64) -> VisibilityRecord {
     let when_closed = |n: i64| if closed { n } else { 0 };
     let parent = start.parent.as_ref().map(|p| &p.key);
     let root = start.root.as_ref();
-    let non_empty = |encoded: Vec<u8>| Bytes::from(encoded);
     VisibilityRecord {
         namespace_id: workflow.key.namespace_id.clone(),
         workflow_id: workflow.key.workflow_id.clone(),
@@ -190,15 +188,11 @@ fn record_of(workflow: &Workflow, version: i64) -> VisibilityRecord {
             |r| r.workflow_id.clone(),
         ),
         root_run_id: root.map_or_else(|| workflow.key.run_id.to_string(), |r| r.run_id.clone()),
-        memo: hot
-            .memo
-            .as_ref()
-            .map(|m| non_empty(m.encode_to_vec()))
-            .unwrap_or_default(),
+        memo: hot.memo.as_ref().map(Wire::to_wire).unwrap_or_default(),
         search_attributes: hot
             .search_attributes
             .as_ref()
-            .map(|s| non_empty(s.encode_to_vec()))
+            .map(Wire::to_wire)
             .unwrap_or_default(),
     }
 }

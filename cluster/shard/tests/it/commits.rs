@@ -338,20 +338,14 @@ async fn freeze_is_a_barrier() {
     world.faults.close();
     let mut accepted = Box::pin(world.signal("w", "1"));
     stays_pending(&mut accepted).await;
-    let mut freeze = Box::pin(world.shards.freeze(&ns));
+    let shard = world.shard("w").await;
+    let mut freeze = Box::pin(world.shards.freeze(&ns, shard.id()));
     stays_pending(&mut freeze).await;
     let refused = world.signal("w", "2").await.unwrap_err();
     assert!(matches!(refused, UpdateError::Handover(_)), "{refused:?}");
     world.faults.open();
     accepted.await.unwrap();
-    let frozen = freeze.await.unwrap();
-    let shard = world.shard("w").await;
-    let top = frozen
-        .shards
-        .iter()
-        .find(|(id, _)| *id == shard.id())
-        .unwrap()
-        .1;
+    let top = freeze.await.unwrap();
     let all = shard
         .replication_read(0.into(), i64::MAX.into(), 100)
         .await

@@ -3,14 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use cluster_membership::{Join, Member, Membership, Role, StoreContacts, Timing};
-use cluster_runtime::{SharedClock, SystemClock, Tasks};
+use cluster_runtime::{Settings, SharedClock, SystemClock, Tasks};
 use cluster_shard::{ShardError, UpdateError};
+use namespaces::{Namespace, Registry};
 use proto_ids::{NamespaceId, RunKey, ShardId, WorkflowId};
 use schema_store::{Store, memory::MemoryStore};
 
-use crate::world::{NS, World, namespace, quick, until};
+use crate::world::{NS, World, namespace, quick, replicated, until};
 
-async fn process(id: &str, base: &Store) -> World {
+/// A process of the cluster; its registry is `fixed`, or reads the store once at the start and when asked to.
+async fn process(id: &str, base: &Store, fixed: Option<Namespace>) -> World {
     let clock: SharedClock = SystemClock::shared();
     let at = ([127, 0, 0, 1], 0).into();
     let join = Join {
@@ -35,7 +37,16 @@ async fn process(id: &str, base: &Store) -> World {
     let membership = Membership::join(join, &clock, &tasks).await.expect("joins");
     let mut options = quick();
     options.shard_count = 16;
-    World::member(membership, tasks, base.clone(), options, namespace(), false)
+    let registry = match fixed {
+        Some(namespace) => Registry::fixed(vec![namespace]),
+        None => {
+            let never = ("system.namespaceCacheRefreshInterval", "10h");
+            Registry::start(base.namespace.clone(), Settings::of([never]), &tasks)
+                .await
+                .expect("reads the store")
+        }
+    };
+    World::member(membership, tasks, base.clone(), options, registry, true)
 }
 
 fn owned(world: &World) -> BTreeSet<ShardId> {
@@ -68,13 +79,13 @@ async fn signal(worlds: &[&World], id: &str, request: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_follow_the_ring() {
     let base = MemoryStore::new().store();
-    let a = process("a", &base).await;
+    let a = process("a", &base, Some(namespace())).await;
     until("the first owns all", || owned(&a).len() == 16).await;
     let ids: Vec<_> = (0..32).map(|n| format!("w{n}")).collect();
     for id in &ids {
         a.start(id).await.unwrap();
     }
-    let b = process("b", &base).await;
+    let b = process("b", &base, Some(namespace())).await;
     for (n, id) in ids.iter().enumerate() {
         // Signals keep coming while shards move.
         signal(&[&a, &b], id, "joining").await;
@@ -99,4 +110,60 @@ async fn shards_follow_the_ring() {
         let signals = shard.read(&run, |w| w.hot.signal_count).await.unwrap();
         assert_eq!(signals, 3, "each signal counts once");
     }
+}
+
+/// Stores that the namespace is held back for a hand-over, as a switchover does first.
+async fn hold(base: &Store) {
+    let held = Namespace {
+        handover: true,
+        ..replicated("a")
+    };
+    let version = base.namespace.namespace_version().await.unwrap();
+    let written = base
+        .namespace
+        .namespace_update(held.to_record(), version, None);
+    written.await.unwrap();
+}
+
+/// A hold is a promise of the cluster, not of the process that gave it: it goes on when a process that has not
+/// heard of it takes the shards over, and a process that is no longer the owner cannot give it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_outlives_the_process_that_promised_it() {
+    let base = MemoryStore::new().store();
+    let version = base.namespace.namespace_version().await.unwrap();
+    let created = base
+        .namespace
+        .namespace_create(replicated("a").to_record(), version, None);
+    created.await.unwrap();
+    let a = process("a", &base, None).await;
+    until("the first owns all", || owned(&a).len() == 16).await;
+    a.start("w").await.unwrap();
+    let ns = NamespaceId::from(NS);
+    let id = a.shard("w").await.id();
+    // The second has read the namespaces before the hold, and would look again in ten hours.
+    let b = process("b", &base, None).await;
+    until("both own some", || !owned(&b).is_empty()).await;
+    hold(&base).await;
+    let (dies, stays) = if owned(&a).contains(&id) {
+        (a, b)
+    } else {
+        (b, a)
+    };
+    dies.shards.freeze(&ns, id).await.unwrap();
+    // As when the barrier is lifted at its end: the stored hold goes on.
+    dies.shards.unfreeze(&ns);
+    let refused = dies.try_signal("w", "1").await.unwrap_err();
+    assert!(matches!(refused, UpdateError::Handover(_)), "{refused:?}");
+    dies.tasks.kill().await;
+    until("the other owns all", || owned(&stays).len() == 16).await;
+    let refused = stays.try_signal("w", "1").await.unwrap_err();
+    assert!(matches!(refused, UpdateError::Handover(_)), "{refused:?}");
+
+    // Somebody else acquired the shard, and this process has not heard of it.
+    base.shard
+        .shard_acquire(id, "other", Default::default())
+        .await
+        .unwrap();
+    let refused = stays.shards.freeze(&ns, id).await.unwrap_err();
+    assert_eq!(refused, ShardError::Lost(id));
 }

@@ -134,7 +134,7 @@ impl World {
             Tasks::new("test"),
             base,
             options,
-            namespace,
+            Registry::fixed(vec![namespace]),
             connected,
         )
     }
@@ -145,7 +145,7 @@ impl World {
         tasks: Tasks,
         base: Store,
         options: ShardsOptions,
-        namespace: Namespace,
+        registry: Registry,
         connected: bool,
     ) -> Self {
         let (faults, store) = Faults::new(&base);
@@ -160,7 +160,6 @@ impl World {
             Vec::new()
         };
         let metrics = Metrics::new();
-        let registry = Registry::fixed(vec![namespace]);
         let clusters = Clusters::fixed(cluster("a"), others);
         let deps = ShardsDeps {
             store: store.clone(),

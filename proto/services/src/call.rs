@@ -1,0 +1,101 @@
+//! The way of a call through gRPC, once for all methods: messages cross it as bytes, and are encoded and decoded
+//! at its ends, where `proto-messages` knows how.
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+use std::marker::PhantomData;
+
+use bytes::{Buf, BufMut, Bytes};
+use proto_messages::Wire;
+use tonic::{
+    Status,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+/// Messages that are bytes already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        // A slice of what was received, not a copy.
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+/// Messages of streams.
+struct Streamed<E, D>(PhantomData<fn(E) -> D>);
+
+impl<E, D> Default for Streamed<E, D> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E: Wire, D: Wire> Codec for Streamed<E, D> {
+    type Encode = E;
+    type Decode = D;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self::default()
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self::default()
+    }
+}
+
+impl<E: Wire, D: Wire> Encoder for Streamed<E, D> {
+    type Item = E;
+    type Error = Status;
+
+    fn encode(&mut self, item: E, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        Raw.encode(item.to_wire(), to)
+    }
+}
+
+impl<E: Wire, D: Wire> Decoder for Streamed<E, D> {
+    type Item = D;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<D>, Status> {
+        let bytes = Raw.decode(from)?;
+        bytes.map(D::from_wire).transpose().map_err(unreadable)
+    }
+}
+
+/// A message that cannot be read is INTERNAL by the rules of gRPC.
+fn unreadable(error: proto_messages::DecodeError) -> Status {
+    Status::internal(error.to_string())
+}

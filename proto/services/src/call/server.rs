@@ -1,0 +1,177 @@
+//! Serving. The generated servers choose the method by its path and hand over here.
+
+use std::future::ready;
+pub(crate) use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use proto_messages::Wire;
+pub(crate) use tonic::{
+    Request, Response, Status, Streaming, async_trait,
+    body::Body,
+    codec::CompressionEncoding,
+    codegen::{BoxStream, Service},
+    server::NamedService,
+};
+use tonic::{
+    codec::EnabledCompressionEncodings,
+    server::{Grpc, ServerStreamingService, StreamingService, UnaryService},
+};
+
+use super::{Raw, Streamed, unreadable};
+
+/// The HTTP answer to come.
+pub(crate) type Answer = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+type Called<A> = BoxFuture<'static, Result<Response<A>, Status>>;
+
+/// What a server accepts and sends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) accept: EnabledCompressionEncodings,
+    pub(crate) send: EnabledCompressionEncodings,
+    pub(crate) decoded: Option<usize>,
+}
+
+impl Limits {
+    fn grpc<C: tonic::codec::Codec>(self, codec: C) -> Grpc<C> {
+        Grpc::new(codec)
+            .apply_compression_config(self.accept, self.send)
+            .apply_max_message_size_config(self.decoded, None)
+    }
+}
+
+/// What a method that is not implemented answers.
+pub(crate) fn unimplemented() -> Status {
+    Status::unimplemented("Not yet implemented")
+}
+
+/// A path that no method has.
+pub(crate) fn no_such_method() -> Answer {
+    let status = Status::unimplemented(String::new());
+    Box::pin(ready(Ok(status.into_http())))
+}
+
+/// A handler of one request, used once.
+struct Once<H>(Option<H>);
+
+impl<H> Once<H> {
+    fn new(handler: H) -> Self {
+        Self(Some(handler))
+    }
+
+    fn take(&mut self) -> Result<H, Status> {
+        self.0
+            .take()
+            .ok_or_else(|| Status::internal("one request was handed over twice"))
+    }
+}
+
+/// One message in, one out.
+pub(crate) fn unary<Q: Wire, A: Wire>(
+    limits: Limits,
+    request: http::Request<Body>,
+    handler: impl FnOnce(Request<Q>) -> Called<A> + Send + 'static,
+) -> Answer {
+    let handler = move |request: Request<Bytes>| -> Called<Bytes> {
+        let (metadata, extensions, message) = request.into_parts();
+        let called = match Q::from_wire(message) {
+            Ok(message) => handler(Request::from_parts(metadata, extensions, message)),
+            Err(error) => return Box::pin(ready(Err(unreadable(error)))),
+        };
+        Box::pin(async move { Ok(called.await?.map(|answer| answer.to_wire())) })
+    };
+    raw(limits, request, RawHandler(Box::new(handler)))
+}
+
+/// A handler of bytes. A type of its own, so that all methods share what follows.
+struct RawHandler(Box<dyn FnOnce(Request<Bytes>) -> Called<Bytes> + Send>);
+
+impl UnaryService<Bytes> for Once<RawHandler> {
+    type Response = Bytes;
+    type Future = Called<Bytes>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Called<Bytes> {
+        match self.take() {
+            Ok(RawHandler(handler)) => handler(request),
+            Err(status) => Box::pin(ready(Err(status))),
+        }
+    }
+}
+
+fn raw(limits: Limits, request: http::Request<Body>, handler: RawHandler) -> Answer {
+    Box::pin(async move {
+        let mut grpc = limits.grpc(Raw);
+        Ok(grpc.unary(Once::new(handler), request).await)
+    })
+}
+
+/// One message in, many out.
+pub(crate) fn server_streaming<Q, A, H>(
+    limits: Limits,
+    request: http::Request<Body>,
+    handler: H,
+) -> Answer
+where
+    Q: Wire,
+    A: Wire,
+    H: FnOnce(Request<Q>) -> Called<BoxStream<A>> + Send + 'static,
+{
+    struct Served<H>(Once<H>);
+    impl<Q, A, H> ServerStreamingService<Q> for Served<H>
+    where
+        A: Wire,
+        H: FnOnce(Request<Q>) -> Called<BoxStream<A>>,
+    {
+        type Response = A;
+        type ResponseStream = BoxStream<A>;
+        type Future = Called<BoxStream<A>>;
+
+        fn call(&mut self, request: Request<Q>) -> Self::Future {
+            match self.0.take() {
+                Ok(handler) => handler(request),
+                Err(status) => Box::pin(ready(Err(status))),
+            }
+        }
+    }
+    Box::pin(async move {
+        let mut grpc = limits.grpc(Streamed::<A, Q>::default());
+        let served = Served(Once::new(handler));
+        Ok(grpc.server_streaming(served, request).await)
+    })
+}
+
+/// Many in, many out.
+pub(crate) fn streaming<Q, A, H>(limits: Limits, request: http::Request<Body>, handler: H) -> Answer
+where
+    Q: Wire,
+    A: Wire,
+    H: FnOnce(Request<Streaming<Q>>) -> Called<BoxStream<A>> + Send + 'static,
+{
+    struct Served<H>(Once<H>);
+    impl<Q, A, H> StreamingService<Q> for Served<H>
+    where
+        A: Wire,
+        H: FnOnce(Request<Streaming<Q>>) -> Called<BoxStream<A>>,
+    {
+        type Response = A;
+        type ResponseStream = BoxStream<A>;
+        type Future = Called<BoxStream<A>>;
+
+        fn call(&mut self, request: Request<Streaming<Q>>) -> Self::Future {
+            match self.0.take() {
+                Ok(handler) => handler(request),
+                Err(status) => Box::pin(ready(Err(status))),
+            }
+        }
+    }
+    Box::pin(async move {
+        let mut grpc = limits.grpc(Streamed::<A, Q>::default());
+        let served = Served(Once::new(handler));
+        Ok(grpc.streaming(served, request).await)
+    })
+}
