@@ -11,7 +11,7 @@ use std::{
 };
 
 use prost::Message;
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 use protox::file::{
     ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver,
 };
@@ -31,6 +31,68 @@ const OPTION_ONLY: &[&str] = &[
     "protoc-gen-openapiv2/",
     "nexusannotations/",
     "temporal/api/protometa/",
+];
+
+/// What is served of the public services. Code is generated for these methods and the messages they need; whatever
+/// else the published set has answers UNIMPLEMENTED and costs nothing.
+const SERVED: &[(&str, &[&str])] = &[
+    (
+        "temporal.api.workflowservice.v1.WorkflowService",
+        WORKFLOW_METHODS,
+    ),
+    (
+        "temporal.api.operatorservice.v1.OperatorService",
+        OPERATOR_METHODS,
+    ),
+];
+const WORKFLOW_METHODS: &[&str] = &[
+    "StartWorkflowExecution",
+    "SignalWithStartWorkflowExecution",
+    "SignalWorkflowExecution",
+    "RequestCancelWorkflowExecution",
+    "TerminateWorkflowExecution",
+    "DeleteWorkflowExecution",
+    "ResetWorkflowExecution",
+    "QueryWorkflow",
+    "DescribeWorkflowExecution",
+    "GetWorkflowExecutionHistory",
+    "GetWorkflowExecutionHistoryReverse",
+    "PollWorkflowTaskQueue",
+    "RespondWorkflowTaskCompleted",
+    "RespondWorkflowTaskFailed",
+    "RespondQueryTaskCompleted",
+    "ResetStickyTaskQueue",
+    "ShutdownWorker",
+    "PollActivityTaskQueue",
+    "RecordActivityTaskHeartbeat",
+    "RecordActivityTaskHeartbeatById",
+    "RespondActivityTaskCompleted",
+    "RespondActivityTaskCompletedById",
+    "RespondActivityTaskFailed",
+    "RespondActivityTaskFailedById",
+    "RespondActivityTaskCanceled",
+    "RespondActivityTaskCanceledById",
+    "DescribeTaskQueue",
+    "ListTaskQueuePartitions",
+    "ListWorkflowExecutions",
+    "ScanWorkflowExecutions",
+    "ListOpenWorkflowExecutions",
+    "ListClosedWorkflowExecutions",
+    "CountWorkflowExecutions",
+    "GetSystemInfo",
+    "GetClusterInfo",
+    "GetSearchAttributes",
+    "RegisterNamespace",
+    "DescribeNamespace",
+    "ListNamespaces",
+    "UpdateNamespace",
+    "DeprecateNamespace",
+];
+const OPERATOR_METHODS: &[&str] = &[
+    "AddOrUpdateRemoteCluster",
+    "ListClusters",
+    "ListSearchAttributes",
+    "RemoveRemoteCluster",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -68,6 +130,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             .chain(ROOTS.iter().copied()),
     );
     fds.file.retain(|f| keep.contains(f.name()));
+    keep_served(&mut fds)?;
+    keep_needed(&mut fds, &own_files);
     fs::write(out.join("pruned.bin"), fds.encode_to_vec())?;
     fs::write(out.join("all.bin"), compiler.encode_file_descriptor_set())?;
     Ok(())
@@ -105,4 +169,79 @@ fn closure<'a>(fds: &FileDescriptorSet, roots: impl Iterator<Item = &'a str>) ->
         todo.extend(by_name[name].dependency.iter().map(String::as_str));
     }
     keep
+}
+
+/// Drops methods of public services that are not served; a name that is not there is an error.
+fn keep_served(fds: &mut FileDescriptorSet) -> Result<(), Box<dyn Error>> {
+    for (service_name, served) in SERVED {
+        let mut known = HashSet::new();
+        for file in &mut fds.file {
+            let package = file.package().to_owned();
+            let mut services = file.service.iter_mut();
+            let wanted = services.find(|s| format!("{package}.{}", s.name()) == *service_name);
+            if let Some(service) = wanted {
+                known.extend(service.method.iter().map(|m| m.name().to_owned()));
+                service.method.retain(|m| served.contains(&m.name()));
+            }
+        }
+        if let Some(missing) = served.iter().find(|name| !known.contains(**name)) {
+            return Err(format!("{service_name} has no method {missing}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Drops messages and enums that neither a method, nor one of our own files, nor a file of stand-alone messages needs.
+fn keep_needed(fds: &mut FileDescriptorSet, own_files: &[String]) {
+    let mut needs: HashMap<String, Vec<String>> = HashMap::new();
+    let mut todo = Vec::new();
+    for file in &fds.file {
+        // A service's file holds the messages of all its methods, so it counts by its methods.
+        let is_whole = own_files.iter().any(|own| own == file.name())
+            || ROOTS.contains(&file.name()) && file.service.is_empty();
+        let path = |name: &str| format!(".{}.{name}", file.package());
+        for message in &file.message_type {
+            let mut of_message = Vec::new();
+            types_of(message, &mut of_message);
+            needs.insert(path(message.name()), of_message);
+            if is_whole {
+                todo.push(path(message.name()));
+            }
+        }
+        for method in file.service.iter().flat_map(|s| &s.method) {
+            todo.extend([
+                method.input_type().to_owned(),
+                method.output_type().to_owned(),
+            ]);
+        }
+    }
+    let mut needed = HashSet::new();
+    while let Some(name) = todo.pop() {
+        // A nested type is needed as a part of the type it is nested in.
+        let top = std::iter::successors(Some(name.as_str()), |n| {
+            n.rsplit_once('.').map(|(up, _)| up)
+        })
+        .find(|n| needs.contains_key(*n))
+        .unwrap_or(&name)
+        .to_owned();
+        if needed.insert(top.clone()) {
+            todo.extend(needs.get(&top).into_iter().flatten().cloned());
+        }
+    }
+    for file in &mut fds.file {
+        let is_own = own_files.iter().any(|own| own == file.name());
+        let package = file.package().to_owned();
+        let keep = |name: &str| is_own || needed.contains(&format!(".{package}.{name}"));
+        file.message_type.retain(|m| keep(m.name()));
+        file.enum_type.retain(|e| keep(e.name()));
+    }
+}
+
+/// The types of all fields of a message, and of the messages in it.
+fn types_of(message: &DescriptorProto, into: &mut Vec<String>) {
+    let fields = message.field.iter().filter_map(|f| f.type_name.clone());
+    into.extend(fields);
+    for nested in &message.nested_type {
+        types_of(nested, into);
+    }
 }

@@ -238,7 +238,7 @@ pub mod {module}_server {{
     }
     writeln!(
         out,
-        r#"                _ => no_such_method(),
+        r#"                path => no_such_method(path),
             }}
         }}
     }}

@@ -56,11 +56,6 @@ async fn what_every_sdk_asks_first() {
         both.message(),
         "Only one of namespace name or Id should be set on request."
     );
-    let schedules = west
-        .workflows()
-        .list_schedules(api::ListSchedulesRequest::default())
-        .await;
-    assert_eq!(schedules.unwrap_err().code(), Code::Unimplemented);
 
     west.readiness.set(false);
     let refused = west

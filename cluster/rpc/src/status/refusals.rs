@@ -3,12 +3,12 @@
 use proto_messages::temporal::api::{
     common::v1::WorkflowExecution,
     enums::v1::{NamespaceState, ResourceExhaustedCause, ResourceExhaustedScope},
-    errordetails::v1::{self as detail, multi_operation_execution_failure::OperationStatus},
-    failure::v1::{Failure, MultiOperationExecutionAborted},
+    errordetails::v1 as detail,
+    failure::v1::Failure,
 };
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use super::{any, details, with_detail};
+use super::with_detail;
 
 /// Response header that names a throttle's cause.
 pub const RESOURCE_EXHAUSTED_CAUSE: &str = "x-resource-exhausted-cause";
@@ -282,33 +282,6 @@ pub fn workflow_task_completion_buffer_lost(text: impl Into<String>) -> Status {
         text,
         &detail::WorkflowTaskCompletionBufferLostFailure {},
     )
-}
-
-/// Several operations in one call, one of which failed. `None` stands for an operation that was not
-/// run; the code is that of the first that failed.
-pub fn multi_operation(text: impl Into<String>, operations: &[Option<Status>]) -> Status {
-    let code = operations
-        .iter()
-        .flatten()
-        .map(Status::code)
-        .find(|c| *c != Code::Ok);
-    let statuses = operations
-        .iter()
-        .map(|operation| match operation {
-            Some(status) => OperationStatus {
-                code: status.code() as i32,
-                message: status.message().to_owned(),
-                details: details(status),
-            },
-            None => OperationStatus {
-                code: Code::Aborted as i32,
-                message: "Operation was aborted.".to_owned(),
-                details: vec![any(&MultiOperationExecutionAborted {})],
-            },
-        })
-        .collect();
-    let failure = detail::MultiOperationExecutionFailure { statuses };
-    with_detail(code.unwrap_or(Code::Aborted), text, &failure)
 }
 
 /// `RPS_LIMIT` as `RpsLimit`, the form in which Go servers print their enums.

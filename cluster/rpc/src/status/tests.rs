@@ -1,7 +1,6 @@
 use proto_messages::temporal::api::{
     enums::v1::{NamespaceState, ResourceExhaustedCause, ResourceExhaustedScope},
     errordetails::v1 as detail,
-    failure::v1::MultiOperationExecutionAborted,
 };
 use tonic::{Code, Status};
 
@@ -48,17 +47,6 @@ fn a_throttle_tells_its_cause_in_headers_too() {
         text.message(),
         "Namespace has invalid state: Deleted. Must be Registered."
     );
-}
-
-#[test]
-fn operations_that_were_not_run_are_aborted() {
-    let failed = not_found("update not found");
-    let status = multi_operation("Update-with-Start failed", &[None, Some(failed)]);
-    assert_eq!(status.code(), Code::NotFound);
-    let failure: detail::MultiOperationExecutionFailure = decode_detail(&status).unwrap();
-    assert_eq!(failure.statuses[0].code, Code::Aborted as i32);
-    assert!(unpack::<MultiOperationExecutionAborted>(&failure.statuses[0].details[0]).is_some());
-    assert!(unpack::<detail::NotFoundFailure>(&failure.statuses[1].details[0]).is_some());
 }
 
 #[test]

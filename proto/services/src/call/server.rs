@@ -50,9 +50,13 @@ pub(crate) fn unimplemented() -> Status {
     Status::unimplemented("Not yet implemented")
 }
 
-/// A path that no method has.
-pub(crate) fn no_such_method() -> Answer {
-    let status = Status::unimplemented(String::new());
+/// A path that no method has. The words are those of grpc-go.
+pub(crate) fn no_such_method(path: &str) -> Answer {
+    let (service, method) = path
+        .trim_start_matches('/')
+        .split_once('/')
+        .unwrap_or_default();
+    let status = Status::unimplemented(format!("unknown method {method} for service {service}"));
     Box::pin(ready(Ok(status.into_http())))
 }
 
@@ -174,4 +178,35 @@ where
         let served = Served(Once::new(handler));
         Ok(grpc.streaming(served, request).await)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::temporal::api::operatorservice::v1::operator_service_server::{
+        OperatorService, OperatorServiceServer,
+    };
+
+    struct Idle;
+
+    impl OperatorService for Idle {}
+
+    #[test]
+    fn a_method_that_is_not_served_says_so() {
+        let path = "/temporal.api.operatorservice.v1.OperatorService/ListNexusEndpoints";
+        let mut request = http::Request::new(Body::empty());
+        *request.uri_mut() = path.parse().expect("a path");
+        let answer = OperatorServiceServer::new(Idle).call(request);
+        let Some(Ok(answer)) = answer.now_or_never() else {
+            panic!("answers at once")
+        };
+        let status = Status::from_header_map(answer.headers()).expect("a status");
+        assert_eq!(status.code(), tonic::Code::Unimplemented);
+        assert_eq!(
+            status.message(),
+            "unknown method ListNexusEndpoints for service temporal.api.operatorservice.v1.OperatorService"
+        );
+    }
 }
