@@ -1,6 +1,7 @@
 //! The cache of workflow state. One entry per workflow id holds its lock, its loaded runs and its current
 //! pointer, possibly ahead of the store. Entries are evicted by bytes, least recently used first (second
-//! chance); one that is in use, waits for a commit or holds unstored state has references and stays.
+//! chance), those without an open run much sooner; one that is in use, waits for a commit or holds unstored
+//! state has references and stays.
 //!
 //! When a write fails, the entry's epoch rises: cached state belongs to the old epoch and is dropped by the
 //! next holder of the lock, and writes of the old epoch that still wait for their lane fail there.
@@ -8,7 +9,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -39,6 +40,8 @@ pub(crate) struct Entry {
     epoch: AtomicU64,
     cached: Arc<AsyncMutex<Cached>>,
     used: AtomicBool,
+    /// No run is open, as far as is loaded.
+    closed: AtomicBool,
     bytes: AtomicUsize,
 }
 
@@ -91,7 +94,9 @@ pub(crate) struct Cache(Mutex<Entries>);
 struct Entries {
     by_key: HashMap<WorkflowKey, Arc<Entry>>,
     /// Eviction order.
-    clock: VecDeque<WorkflowKey>,
+    clock: VecDeque<Weak<Entry>>,
+    /// Entries that were closed, in that order; some may be open again or gone.
+    closed: VecDeque<Weak<Entry>>,
 }
 
 /// A locked entry, loaded on demand.
@@ -101,6 +106,10 @@ pub(crate) struct Locked {
     pub(crate) cached: OwnedMutexGuard<Cached>,
     since: Instant,
 }
+
+/// Entries without an open run that a shard keeps: what follows a close (the tasks, the visibility row, clients that
+/// look at the result) finds them, later readers may load them again.
+const CLOSED_KEPT: usize = 512;
 
 /// A lock held for longer than this is worth a line in the log: nothing but the store is awaited under it.
 const LONG_HOLD: Duration = Duration::from_secs(2);
@@ -122,6 +131,7 @@ impl Entry {
                 ..Cached::default()
             })),
             used: AtomicBool::new(true),
+            closed: AtomicBool::new(false),
             bytes: AtomicUsize::new(0),
         }
     }
@@ -153,8 +163,9 @@ impl Cache {
             return found.clone();
         }
         let made = Arc::new(Entry::new(key.clone()));
-        entries.by_key.insert(key.clone(), made.clone());
-        entries.clock.push_back(key);
+        entries.by_key.insert(key, made.clone());
+        entries.clock.push_back(Arc::downgrade(&made));
+        entries.compact();
         if host.cache_bytes.load(Ordering::Relaxed) > host.options.cache_bytes {
             entries.evict(host, 16);
         }
@@ -166,6 +177,13 @@ impl Cache {
         let mut entries = self.0.lock();
         let looks = entries.clock.len();
         entries.evict(host, looks);
+    }
+
+    /// The entry has no open run any more: the ones closed longest ago go.
+    fn closed(&self, host: &Host, entry: &Arc<Entry>) {
+        let mut entries = self.0.lock();
+        entries.closed.push_back(Arc::downgrade(entry));
+        entries.evict_closed(host);
     }
 
     /// Forgets everything.
@@ -184,20 +202,50 @@ impl Entries {
             if host.cache_bytes.load(Ordering::Relaxed) <= host.options.cache_bytes {
                 return;
             }
-            let Some(key) = self.clock.pop_front() else {
+            let Some(next) = self.clock.pop_front() else {
                 return;
             };
-            let Some(entry) = self.by_key.get(&key) else {
+            let Some(entry) = next.upgrade() else {
                 continue;
             };
-            // The map's own reference is the only one: nobody works on it, no write of it waits.
-            let idle = Arc::strong_count(entry) == 1;
-            if idle && !entry.used.swap(false, Ordering::Relaxed) {
-                Host::recount(&host.cache_bytes, entry.bytes.load(Ordering::Relaxed), 0);
-                self.by_key.remove(&key);
-            } else {
-                self.clock.push_back(key);
+            if entry.used.swap(false, Ordering::Relaxed) || !self.remove_idle(host, &entry) {
+                self.clock.push_back(next);
             }
+        }
+    }
+
+    fn evict_closed(&mut self, host: &Host) {
+        // One that is still in use gets to the end; a look at two others makes up for it.
+        for _ in 0..3 {
+            if self.closed.len() <= CLOSED_KEPT {
+                return;
+            }
+            let Some(next) = self.closed.pop_front() else {
+                return;
+            };
+            let Some(entry) = next.upgrade() else {
+                continue;
+            };
+            if entry.closed.load(Ordering::Relaxed) && !self.remove_idle(host, &entry) {
+                self.closed.push_back(next);
+            }
+        }
+    }
+
+    /// Removes the entry if nobody works on it and no write of it waits.
+    fn remove_idle(&mut self, host: &Host, entry: &Arc<Entry>) -> bool {
+        // The map's reference and the caller's.
+        let is_idle = Arc::strong_count(entry) == 2;
+        if is_idle && self.by_key.remove(&entry.key).is_some() {
+            Host::recount(&host.cache_bytes, entry.bytes.load(Ordering::Relaxed), 0);
+        }
+        is_idle
+    }
+
+    /// Drops what is left in the clock of entries that went otherwise.
+    fn compact(&mut self) {
+        if self.clock.len() > 2 * self.by_key.len() + 64 {
+            self.clock.retain(|entry| entry.strong_count() > 0);
         }
     }
 }
@@ -346,5 +394,11 @@ impl Drop for Locked {
         let before = self.entry.bytes.swap(bytes, Ordering::Relaxed);
         let host = &self.shard.0.host;
         Host::recount(&host.cache_bytes, before, bytes);
+        let runs = &self.cached.runs;
+        let is_closed = !runs.is_empty() && !runs.iter().any(|s| s.workflow.is_running());
+        let was_closed = self.entry.closed.swap(is_closed, Ordering::Relaxed);
+        if is_closed && !was_closed && !self.shard.is_lost() {
+            self.shard.0.cache.closed(host, &self.entry);
+        }
     }
 }

@@ -135,11 +135,7 @@ fn history(
     let tasks = tasks.child("history");
     let options = ShardsOptions {
         shard_count: ground.clusters.current().shard_count,
-        // A second lane builds a batch while the first waits for the server's flush; SQLite has one writer.
-        lanes: match config.datastore {
-            DatastoreConfig::Postgres { .. } => 2,
-            _ => 1,
-        },
+        lanes: lanes(&config.datastore),
         ..Default::default()
     };
     let shards = Shards::start(
@@ -313,4 +309,14 @@ fn frontend(
         INTERNAL_MESSAGE_BYTES_MAX
     ));
     running.routes.insert(Role::Frontend, mount);
+}
+
+/// A second lane builds a batch while the first waits for the database's flush, at the price of batches half as
+/// large. That pays where a core would be idle meanwhile. SQLite has one writer.
+fn lanes(datastore: &DatastoreConfig) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match datastore {
+        DatastoreConfig::Postgres { .. } if cores > 2 => 2,
+        _ => 1,
+    }
 }

@@ -20,7 +20,7 @@ const PAUSES: retry::Policy =
     retry::Policy::exponential(Duration::from_millis(20), Duration::from_secs(2));
 
 /// How often whatever can run is let before a batch at most.
-const GATHER_ROUNDS: usize = 8;
+const GATHER_ROUNDS: usize = 3;
 
 /// The inbox of a lane.
 pub(crate) struct Lane {

@@ -328,6 +328,43 @@ async fn caches_have_a_limit() {
     assert_eq!(value("meridian_shards_owned"), 4);
 }
 
+/// Closed runs do not fill the cache: those closed long ago are read again when somebody asks, the last ones and
+/// open ones are there.
+#[tokio::test]
+async fn closed_runs_leave_the_cache_first() {
+    let mut options = crate::world::quick();
+    options.shard_count = 1;
+    let world = World::with(options, crate::world::namespace(), false);
+    let loads = || {
+        let text = world.metrics.text();
+        let line = text
+            .lines()
+            .find(|l| l.starts_with("meridian_workflow_loads_total"));
+        line.and_then(|l| l.rsplit(' ').next()?.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    world.start("open").await.unwrap();
+    for n in 0..700 {
+        let id = format!("w{n}");
+        world.start(&id).await.unwrap();
+        let request = cluster_core::Request::Terminate {
+            reason: String::new(),
+            details: None,
+            identity: String::new(),
+            only_from_parent: None,
+            first_execution_run_id: Default::default(),
+            links: Vec::new(),
+        };
+        world.handle(&id, request).await.unwrap();
+    }
+    let before = loads();
+    world.signals("open").await;
+    world.signals("w699").await;
+    assert_eq!(loads(), before, "still there");
+    world.signals("w0").await;
+    assert_eq!(loads(), before + 1, "read again");
+}
+
 /// Writes on a namespace that is active elsewhere or in handover are refused; the barrier of a freeze ends
 /// when what was accepted before is durable.
 #[tokio::test]
