@@ -28,6 +28,7 @@ mod execution;
 #[path = "plain/history.rs"]
 mod history;
 mod lanes;
+mod lookups;
 #[path = "plain/namespace.rs"]
 mod namespace;
 #[path = "plain/queue.rs"]
@@ -42,6 +43,7 @@ mod visibility_write;
 
 use database::Database;
 use lanes::Lanes;
+use lookups::Lookups;
 
 /// The driver, under the names that the shared statements use.
 type Driver = sqlx::Postgres;
@@ -57,7 +59,7 @@ const READERS: u32 = 2;
 struct Backend {
     db: Database,
     lanes: Lanes,
-    readers: Lanes,
+    lookups: Lookups,
     stats: Arc<Stats>,
 }
 
@@ -94,12 +96,12 @@ pub(crate) async fn open(options: &Options, all: &AllOptions) -> Result<Store, S
         .map_err(fail)?;
     tx.commit().await?;
     let lanes = Lanes::new(database::connect_options(options)?, LANES);
-    let readers = Lanes::new(database::connect_options(options)?, READERS);
+    let lookups = Lookups::new(database::connect_options(options)?, READERS);
     let visibility = Arc::new(Visibility { db: db.clone() });
     let backend = Arc::new(Backend {
         db,
         lanes,
-        readers,
+        lookups,
         stats: all.stats.clone(),
     });
     Ok(Store {
@@ -172,11 +174,7 @@ impl ExecutionStore for Backend {
         namespace_id: &NamespaceId,
         workflow_id: &WorkflowId,
     ) -> Result<Option<CurrentRecord>, StoreError> {
-        let mut reader = self.readers.take().await.map_err(fail)?;
-        let found =
-            execution::read_current(&mut reader.conn, shard, namespace_id, workflow_id).await?;
-        reader.release();
-        Ok(found)
+        self.lookups.current(shard, namespace_id, workflow_id).await
     }
 
     async fn outbox_read(

@@ -171,7 +171,16 @@ impl ExecutionStore for Backend {
         workflow_id: &WorkflowId,
     ) -> Result<Option<CurrentRecord>, StoreError> {
         let mut conn = self.db.read().await?;
-        execution::read_current(&mut conn, shard, namespace_id, workflow_id).await
+        let row = sqlx::query_as(
+            "SELECT run_id, request_id, status, last_write_version, start_time, first_run_id
+             FROM current_run WHERE shard_id = $1 AND namespace_id = $2 AND workflow_id = $3",
+        )
+        .bind(i64::from(shard.get()))
+        .bind(namespace_id.as_str())
+        .bind(workflow_id.as_str())
+        .fetch_optional(&mut *conn);
+        let row: Option<execution::PointerRow> = row.await.map_err(fail)?;
+        row.map(execution::pointer_of).transpose()
     }
 
     async fn outbox_read(

@@ -50,6 +50,7 @@ cases! {
     guard::run_versions,
     guard::current_pointers,
     guard::current_pointers_within_a_batch,
+    guard::lookups_at_once_get_their_own,
     guard::conflicts_are_named_and_nothing_is_written,
     guard::one_of_many_wins,
     batch::everything_is_written_and_read,

@@ -1,12 +1,12 @@
 //! Reads of runs, pointers, outbox and timers.
 
-use proto_ids::{NamespaceId, RunId, RunKey, ShardId, TaskId, Timestamp, WorkflowId};
+use proto_ids::{RunId, RunKey, ShardId, TaskId, Timestamp};
 use schema_store::{
     StoreError,
     execution::{CurrentRecord, ItemRowKey, LANE_COMMITS_KEPT, OutboxRow, RunRecord, TimerRow},
 };
 
-use super::{Backend, Connection, fail};
+use super::{Backend, fail};
 
 /// What a row of the run's one query holds: the run itself first (kind null), then items in key order.
 type Part = (Option<i64>, String, Option<i64>, Vec<u8>, Option<Vec<u8>>);
@@ -147,38 +147,21 @@ impl Backend {
     }
 }
 
-/// The current pointer of a workflow id, on a connection that is at hand.
-pub(super) async fn read_current(
-    conn: &mut Connection,
-    shard: ShardId,
-    namespace_id: &NamespaceId,
-    workflow_id: &WorkflowId,
-) -> Result<Option<CurrentRecord>, StoreError> {
-    let row = sqlx::query_as(
-        "SELECT run_id, request_id, status, last_write_version, start_time, first_run_id FROM current_run
-         WHERE shard_id = $1 AND namespace_id = $2 AND workflow_id = $3",
-    )
-    .bind(i64::from(shard.get()))
-    .bind(namespace_id.as_str())
-    .bind(workflow_id.as_str())
-    .fetch_optional(conn);
-    let row: Option<(String, String, i64, i64, i64, String)> = row.await.map_err(fail)?;
-    let record = |(run_id, request_id, status, last_write_version, start_time, first_run_id)| {
-        CurrentRecord {
-            run_id: RunId::from(run_id),
-            request_id,
-            status,
-            last_write_version,
-            start_time: Timestamp::from_nanos(start_time),
-            first_run_id: RunId::from(first_run_id),
-        }
-    };
-    row.map(|(run, request, status, version, start, first)| {
-        let status = i32::try_from(status)
-            .map_err(|_| StoreError::Corrupt(format!("status {status} of a pointer")))?;
-        Ok(record((run, request, status, version, start, first)))
+/// What is stored of a pointer, without its key.
+pub(super) type PointerRow = (String, String, i64, i64, i64, String);
+
+/// The pointer that a row holds.
+pub(super) fn pointer_of(row: PointerRow) -> Result<CurrentRecord, StoreError> {
+    let (run_id, request_id, status, last_write_version, start_time, first_run_id) = row;
+    Ok(CurrentRecord {
+        run_id: RunId::from(run_id),
+        request_id,
+        status: i32::try_from(status)
+            .map_err(|_| StoreError::Corrupt(format!("status {status} of a pointer")))?,
+        last_write_version,
+        start_time: Timestamp::from_nanos(start_time),
+        first_run_id: RunId::from(first_run_id),
     })
-    .transpose()
 }
 
 /// A limit as the databases take it.

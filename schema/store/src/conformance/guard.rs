@@ -130,6 +130,43 @@ pub(super) async fn current_pointers(store: Store) {
     assert_eq!(stored, None);
 }
 
+/// Many lookups at once, some given up on the way: each of the others gets its own pointer.
+pub(super) async fn lookups_at_once_get_their_own(store: Store) {
+    let fence = acquire(&store, SHARD).await;
+    let names: Vec<_> = (0..40)
+        .map(|n| (format!("w{n}"), format!("r{n}")))
+        .collect();
+    let point = |(workflow, run): &(String, String)| RunUpdate {
+        current: current(CurrentExpected::Absent, run),
+        ..update(SHARD, key(workflow, run))
+    };
+    // Every second one has a pointer.
+    let updates = names.iter().step_by(2).map(point).collect();
+    commit(&store, fence, updates).await;
+    let namespace = "ns".into();
+    for round in 0..4 {
+        let lookups = names.iter().enumerate().map(|(n, (workflow, run))| {
+            let (store, namespace) = (&store, &namespace);
+            async move {
+                let workflow = workflow.as_str().into();
+                let lookup = store.execution.current_load(SHARD, namespace, &workflow);
+                if n % 4 == round {
+                    // Looked at once and dropped.
+                    let _ = futures::FutureExt::now_or_never(lookup);
+                    return;
+                }
+                let found = lookup.await.expect("load").map(|current| current.run_id);
+                assert_eq!(
+                    found,
+                    (n % 2 == 0).then(|| run.as_str().into()),
+                    "{workflow}"
+                );
+            }
+        });
+        futures::future::join_all(lookups).await;
+    }
+}
+
 /// Updates of one batch follow each other: a run may close and its successor start in one commit.
 pub(super) async fn current_pointers_within_a_batch(store: Store) {
     let fence = acquire(&store, SHARD).await;
