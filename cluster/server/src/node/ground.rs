@@ -144,6 +144,8 @@ fn own_cluster(config: &NodeConfig) -> OwnCluster {
         shard_count: cluster.shards,
         address: cluster.rpc_address.clone(),
         http_address: cluster.http_address.clone(),
+        // As a configured cluster is listed by Temporal's tools.
+        connection_enabled: true,
         is_global_namespace_enabled: cluster.global_namespaces,
         ..Default::default()
     }
