@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct ShardsOptions {
     /// Shards of the cluster; fixed when the cluster is created.
     pub shard_count: i32,
-    /// Commit lanes: 1 for SQLite, 2 for PostgreSQL on a small machine.
+    /// Commit lanes: 1 for a store with one writer or where two cores do everything; 2 fill the time of a
+    /// database's flush elsewhere.
     pub lanes: usize,
     /// Most run updates in one batch.
     pub batch_updates: usize,

@@ -68,10 +68,17 @@ impl<H> Once<H> {
         Self(Some(handler))
     }
 
-    fn take(&mut self) -> Result<H, Status> {
-        self.0
-            .take()
-            .ok_or_else(|| Status::internal("one request was handed over twice"))
+    fn run<R, A>(&mut self, request: R) -> Called<A>
+    where
+        H: FnOnce(R) -> Called<A>,
+        A: Send + 'static,
+    {
+        match self.0.take() {
+            Some(handler) => handler(request),
+            None => Box::pin(ready(Err(Status::internal(
+                "one request was handed over twice",
+            )))),
+        }
     }
 }
 
@@ -89,28 +96,25 @@ pub(crate) fn unary<Q: Wire, A: Wire>(
         };
         Box::pin(async move { Ok(called.await?.map(|answer| answer.to_wire())) })
     };
-    raw(limits, request, RawHandler(Box::new(handler)))
+    raw(limits, request, RawHandler(Once::new(Box::new(handler))))
 }
 
 /// A handler of bytes. A type of its own, so that all methods share what follows.
-struct RawHandler(Box<dyn FnOnce(Request<Bytes>) -> Called<Bytes> + Send>);
+struct RawHandler(Once<Box<dyn FnOnce(Request<Bytes>) -> Called<Bytes> + Send>>);
 
-impl UnaryService<Bytes> for Once<RawHandler> {
+impl UnaryService<Bytes> for RawHandler {
     type Response = Bytes;
     type Future = Called<Bytes>;
 
     fn call(&mut self, request: Request<Bytes>) -> Called<Bytes> {
-        match self.take() {
-            Ok(RawHandler(handler)) => handler(request),
-            Err(status) => Box::pin(ready(Err(status))),
-        }
+        self.0.run(request)
     }
 }
 
 fn raw(limits: Limits, request: http::Request<Body>, handler: RawHandler) -> Answer {
     Box::pin(async move {
         let mut grpc = limits.grpc(Raw);
-        Ok(grpc.unary(Once::new(handler), request).await)
+        Ok(grpc.unary(handler, request).await)
     })
 }
 
@@ -136,10 +140,7 @@ where
         type Future = Called<BoxStream<A>>;
 
         fn call(&mut self, request: Request<Q>) -> Self::Future {
-            match self.0.take() {
-                Ok(handler) => handler(request),
-                Err(status) => Box::pin(ready(Err(status))),
-            }
+            self.0.run(request)
         }
     }
     Box::pin(async move {
@@ -167,10 +168,7 @@ where
         type Future = Called<BoxStream<A>>;
 
         fn call(&mut self, request: Request<Streaming<Q>>) -> Self::Future {
-            match self.0.take() {
-                Ok(handler) => handler(request),
-                Err(status) => Box::pin(ready(Err(status))),
-            }
+            self.0.run(request)
         }
     }
     Box::pin(async move {

@@ -1,0 +1,259 @@
+//! What becomes of an activity: retried, timed out, cancelled, completed by id, told by another cluster.
+
+use super::*;
+
+#[test]
+fn an_activity_is_retried_until_its_attempts_are_used_up() {
+    let mut run = Run::new();
+    run.poll().complete(vec![schedule(activity("a"))]);
+    for (attempt, wait) in [(1, 1), (2, 2)] {
+        run.start_activity().fail_activity(failure("x", false));
+        let a = run.wf.activities.values().next().expect("pending");
+        assert_eq!(
+            (a.attempt, a.attempt_scheduled_time),
+            (
+                attempt + 1,
+                run.now.plus(std::time::Duration::from_secs(wait))
+            )
+        );
+        assert_eq!(run.wf.hot.next_event_id, id(6), "retries leave no events");
+        run.seconds(wait).fire(Fire::ActivityRetry {
+            scheduled_event_id: id(5),
+            attempt: attempt + 1,
+        });
+        let dispatch = TaskKind::Activity {
+            scheduled_event_id: id(5),
+            attempt: attempt + 1,
+        };
+        assert_eq!(run.tasks.last().map(|t| &t.kind), Some(&dispatch));
+    }
+    run.start_activity().fail_activity(failure("y", false));
+    assert_eq!(
+        run.names_from(6),
+        [
+            "ActivityTaskStarted",
+            "ActivityTaskFailed",
+            "WorkflowTaskScheduled"
+        ]
+    );
+    let failed = run.events().find(|e| e.event_id == 7).expect("there");
+    let Some(A::ActivityTaskFailedEventAttributes(a)) = &failed.attributes else {
+        panic!()
+    };
+    assert_eq!(a.retry_state(), RetryState::MaximumAttemptsReached);
+    let started = run.events().find(|e| e.event_id == 6).expect("there");
+    let Some(A::ActivityTaskStartedEventAttributes(a)) = &started.attributes else {
+        panic!()
+    };
+    assert_eq!(a.attempt, 3);
+    assert!(a.last_failure.is_some());
+}
+
+#[test]
+fn failures_that_end_an_activity_at_once() {
+    let cases: [(Option<_>, ScheduleActivityTaskCommandAttributes, RetryState); 4] = [
+        (
+            failure("x", true),
+            activity("a"),
+            RetryState::NonRetryableFailure,
+        ),
+        (
+            failure("listed", false),
+            ScheduleActivityTaskCommandAttributes {
+                retry_policy: Some(RetryPolicy {
+                    non_retryable_error_types: vec!["listed".into()],
+                    ..Default::default()
+                }),
+                ..activity("a")
+            },
+            RetryState::NonRetryableFailure,
+        ),
+        (
+            failure("x", false),
+            ScheduleActivityTaskCommandAttributes {
+                schedule_to_close_timeout: duration(10),
+                retry_policy: Some(RetryPolicy {
+                    initial_interval: duration(20),
+                    ..Default::default()
+                }),
+                ..activity("a")
+            },
+            RetryState::Timeout,
+        ),
+        (
+            failure("x", false),
+            ScheduleActivityTaskCommandAttributes {
+                retry_policy: Some(RetryPolicy {
+                    maximum_attempts: 1,
+                    ..Default::default()
+                }),
+                ..activity("a")
+            },
+            RetryState::MaximumAttemptsReached,
+        ),
+    ];
+    for (failure, attributes, expected) in cases {
+        let mut run = Run::new();
+        run.poll().complete(vec![schedule(attributes)]);
+        run.start_activity().fail_activity(failure);
+        let Some(A::ActivityTaskFailedEventAttributes(a)) = &run
+            .events()
+            .find(|e| e.event_id == 7)
+            .expect("there")
+            .attributes
+        else {
+            panic!()
+        };
+        assert_eq!(a.retry_state(), expected);
+    }
+}
+
+#[test]
+fn a_heartbeat_timeout_carries_the_last_details() {
+    let mut run = Run::new();
+    let once = ScheduleActivityTaskCommandAttributes {
+        retry_policy: Some(RetryPolicy {
+            maximum_attempts: 1,
+            ..Default::default()
+        }),
+        ..activity("a")
+    };
+    run.poll()
+        .complete(vec![schedule(once)])
+        .start_activity()
+        .seconds(8);
+    let token = run.token();
+    run.must(Request::Heartbeat {
+        activity: token.clone(),
+        details: payloads("half"),
+        identity: "worker".into(),
+    });
+    // The task armed at the start fires, finds a later heartbeat, and is armed again.
+    let before = run.tasks.len();
+    run.seconds(2).fire(Fire::ActivityTimeouts);
+    assert_eq!(run.wf.activities.len(), 1);
+    assert!(
+        run.tasks[before..]
+            .iter()
+            .any(|t| t.fire_at == Some(T0.plus(std::time::Duration::from_secs(18))))
+    );
+    run.seconds(8).fire(Fire::ActivityTimeouts);
+    let timed_out = run.events().find(|e| e.event_id == 7).expect("there");
+    let Some(A::ActivityTaskTimedOutEventAttributes(a)) = &timed_out.attributes else {
+        panic!()
+    };
+    let failure = a.failure.as_ref().expect("a failure");
+    assert_eq!(failure.message, "activity Heartbeat timeout");
+    let Some(FailureInfo::TimeoutFailureInfo(info)) = &failure.failure_info else {
+        panic!()
+    };
+    assert_eq!(info.timeout_type(), TimeoutType::Heartbeat);
+    assert_eq!(info.last_heartbeat_details, payloads("half"));
+    let late = Request::Heartbeat {
+        activity: token,
+        details: None,
+        identity: String::new(),
+    };
+    assert_eq!(run.ask(late), Err(Refusal::ActivityNotFound));
+}
+
+#[test]
+fn cancelling_activities() {
+    // Nobody has it: cancelled at once.
+    let mut run = Run::new();
+    run.poll()
+        .complete(vec![schedule(activity("a")), timer("t", 1)]);
+    run.signal("wake").poll().complete(vec![cancel_activity(5)]);
+    assert_eq!(
+        run.names_from(10),
+        [
+            "WorkflowTaskCompleted",
+            "ActivityTaskCancelRequested",
+            "ActivityTaskCanceled",
+            "WorkflowTaskScheduled"
+        ]
+        .iter()
+        .map(|s| s.to_string())
+        .collect::<Vec<_>>()
+    );
+
+    // Somebody runs it: told by the heartbeat, and then it may accept.
+    let mut run = Run::new();
+    run.poll()
+        .complete(vec![schedule(activity("a"))])
+        .start_activity();
+    let activity = run.token();
+    let cancel = Request::CancelActivity {
+        activity: activity.clone(),
+        details: None,
+        identity: "w".into(),
+    };
+    assert!(matches!(run.ask(cancel.clone()), Err(Refusal::Invalid(_))));
+    run.signal("wake").poll().complete(vec![cancel_activity(5)]);
+    run.must(Request::Heartbeat {
+        activity,
+        details: None,
+        identity: "w".into(),
+    });
+    assert!(matches!(
+        run.reply,
+        Reply::Heartbeat {
+            cancel_requested: true,
+            ..
+        }
+    ));
+    run.must(cancel);
+    assert_eq!(
+        run.names_from(11),
+        [
+            "ActivityTaskStarted",
+            "ActivityTaskCanceled",
+            "WorkflowTaskScheduled"
+        ]
+    );
+}
+
+#[test]
+fn an_activity_nobody_started_can_be_completed_by_id() {
+    let mut run = Run::new();
+    run.poll().complete(vec![schedule(activity("a"))]);
+    run.must(Request::CompleteActivity {
+        activity: ActivityRef::Id("a".into()),
+        result: payloads("out of band"),
+        identity: "me".into(),
+    });
+    assert_eq!(
+        run.names_from(6),
+        [
+            "ActivityTaskStarted",
+            "ActivityTaskCompleted",
+            "WorkflowTaskScheduled"
+        ]
+    );
+}
+
+#[test]
+fn activity_state_of_another_cluster_is_taken_when_newer() {
+    let mut run = Run::new();
+    run.poll().complete(vec![schedule(activity("a"))]);
+    let known = run.wf.activities.values().next().expect("pending").clone();
+    let policy = run.policy.clone();
+    assert!(run.wf.sync_activity(known.clone(), &policy).is_none());
+    let retried = Activity {
+        attempt: 2,
+        attempt_scheduled_time: T0,
+        ..known.clone()
+    };
+    let applied = run.wf.sync_activity(retried, &policy).expect("newer");
+    assert!(
+        applied
+            .tasks
+            .iter()
+            .any(|t| matches!(t.kind, TaskKind::ActivityRetry { attempt: 2, .. }))
+    );
+    let stale = Activity {
+        started_time: T0,
+        ..known
+    };
+    assert!(run.wf.sync_activity(stale, &policy).is_none());
+}
