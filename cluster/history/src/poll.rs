@@ -1,6 +1,8 @@
 //! What a worker gets when it takes a task. Both are built from state in memory; only history is read,
 //! and that mostly from the shard's tail cache.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use proto_ids::{EventId, RunKey, Timestamp};
 use proto_messages::{
@@ -10,6 +12,7 @@ use proto_messages::{
         common::v1::WorkflowExecution,
         enums::v1::TaskQueueKind,
         history::v1::{History, HistoryEvent},
+        query::v1::WorkflowQuery,
         taskqueue::v1::TaskQueue,
         workflowservice::v1 as api,
     },
@@ -71,6 +74,13 @@ impl TaskView {
         view.answer.scheduled_time = time(task.scheduled_time);
         view.answer.started_time = time(task.started_time);
         view
+    }
+
+    /// With waiting queries on it. They must be taken under the run's lock together with the start: a query
+    /// that comes later may follow a signal this task does not show.
+    pub fn carrying(mut self, queries: HashMap<String, WorkflowQuery>) -> Self {
+        self.answer.queries = queries;
+        self
     }
 
     /// The view for a task that only carries a query: no token, no started event.

@@ -6,7 +6,7 @@ use prost::Message;
 use proto_messages::{
     meridian::{history::v1 as history, matching::v1 as matching},
     temporal::api::{
-        enums::v1::{QueryRejectCondition, QueryResultType, WorkflowExecutionStatus},
+        enums::v1::{EventType, QueryRejectCondition, QueryResultType, WorkflowExecutionStatus},
         query::v1::{WorkflowQuery, WorkflowQueryResult},
         workflowservice::v1 as api,
     },
@@ -95,14 +95,8 @@ async fn queries_go_directly_or_ride_on_the_task_in_flight() {
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     let task = world.poll().await;
-    let id = task.queries.keys().next().expect("the query rides").clone();
-    let mut done = completion(&task, complete_workflow(""));
-    let result = WorkflowQueryResult {
-        result_type: QueryResultType::Answered as i32,
-        answer: payloads("rode"),
-        ..Default::default()
-    };
-    done.query_results.insert(id, result);
+    let mut done = answered(&task, "rode");
+    done.commands = complete_workflow("");
     world.complete_with(done).await.unwrap();
     assert_eq!(
         asking.await.unwrap().unwrap().query_result,
@@ -158,4 +152,92 @@ async fn the_worker_with_the_run_in_its_cache_is_asked_first_and_then_any() {
         answered, 1,
         "only what followed the last task the worker saw"
     );
+}
+
+/// A worker's task may take long to be made, since history is read for it. What was acknowledged meanwhile
+/// is not in it, so a query that came meanwhile must not ride on it.
+#[tokio::test]
+async fn a_query_never_rides_on_a_task_that_misses_an_acknowledged_signal() {
+    let world = World::new().await;
+    world.start("late").await;
+    // Another process has none of the history in memory.
+    let world = Arc::new(world.reopen().await);
+
+    // A poll takes the task.
+    world.reads.hold(true);
+    let polling = tokio::spawn({
+        let world = world.clone();
+        async move { world.poll().await }
+    });
+    let asking = overtaken(&world).await;
+    let task = polling.await.unwrap();
+    assert_eq!((signals(&task), task.queries.len()), (0, 0));
+    world.complete(&task, vec![]).await.unwrap();
+    let task = world.poll().await;
+    assert_eq!((signals(&task), task.queries.len()), (1, 1));
+    world.complete_with(answered(&task, "one")).await.unwrap();
+    assert_eq!(asking.await.unwrap().query_result, payloads("one"));
+
+    // The answer to a completion brings the task.
+    world.signal("late", "second").await.unwrap();
+    let task = world.poll().await;
+    world.signal("late", "third").await.unwrap();
+    world.reads.hold(true);
+    let completing = tokio::spawn({
+        let world = world.clone();
+        async move {
+            let mut done = completion(&task, vec![]);
+            done.return_new_workflow_task = true;
+            world.complete_with(done).await.unwrap()
+        }
+    });
+    let asking = overtaken(&world).await;
+    let task = completing.await.unwrap().workflow_task.unwrap();
+    assert_eq!((signals(&task), task.queries.len()), (3, 0));
+    world.complete(&task, vec![]).await.unwrap();
+    let task = world.poll().await;
+    assert_eq!((signals(&task), task.queries.len()), (4, 1));
+    world.complete_with(answered(&task, "four")).await.unwrap();
+    assert_eq!(asking.await.unwrap().query_result, payloads("four"));
+}
+
+fn signals(task: &api::PollWorkflowTaskQueueResponse) -> usize {
+    let kinds = in_task(task).into_iter();
+    kinds
+        .filter(|kind| *kind == EventType::WorkflowExecutionSignaled)
+        .count()
+}
+
+/// The completion of a task that answers the one query it carries.
+fn answered(
+    task: &api::PollWorkflowTaskQueueResponse,
+    text: &str,
+) -> api::RespondWorkflowTaskCompletedRequest {
+    let mut done = completion(task, vec![]);
+    let id = task.queries.keys().next().expect("the query rides").clone();
+    let result = WorkflowQueryResult {
+        result_type: QueryResultType::Answered as i32,
+        answer: payloads(text),
+        ..Default::default()
+    };
+    done.query_results.insert(id, result);
+    done
+}
+
+/// Signals and then queries while the making of a task waits for history, and lets it go on.
+async fn overtaken(world: &Arc<World>) -> tokio::task::JoinHandle<api::QueryWorkflowResponse> {
+    world.reads.one_waits().await;
+    world.signal("late", "overtakes").await.unwrap();
+    let mut asking = tokio::spawn({
+        let world = world.clone();
+        async move {
+            query(&world, "late", QueryRejectCondition::None)
+                .await
+                .unwrap()
+        }
+    });
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut asking).await;
+    assert!(early.is_err(), "no task shows the signal yet");
+    world.reads.hold(false);
+    asking
 }

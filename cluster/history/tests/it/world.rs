@@ -1,8 +1,9 @@
 //! One cluster in one process over the memory store: the real kernel, history and matching, and a worker
 //! that is told what to answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use cluster_history::{ExecutorDeps, HistoryDeps, HistoryService, executors};
 use cluster_matching::{MatchingDeps, MatchingService};
@@ -11,6 +12,7 @@ use cluster_rpc::{HistoryClient, MatchingClient};
 use cluster_runtime::{Metrics, Settings, SystemClock, Tasks, settings::Value};
 use cluster_shard::{Shards, ShardsDeps, ShardsOptions};
 use namespaces::{ClusterInfo, Clusters, Namespace, Registry};
+use proto_ids::ShardId;
 use proto_messages::{
     meridian::{history::v1 as history, matching::v1 as matching},
     temporal::api::{
@@ -23,7 +25,13 @@ use proto_messages::{
     },
     time::duration_to_proto,
 };
-use schema_store::memory::MemoryStore;
+use schema_store::{
+    StoreError,
+    execution::{BranchRecord, HistoryNode},
+    history::{HistoryRange, HistoryStore},
+    memory::MemoryStore,
+};
+use tokio::sync::watch;
 use tonic::Status;
 
 pub const NS: &str = "11111111-1111-4111-8111-111111111111";
@@ -35,10 +43,64 @@ const DEFAULT_COUNT: i64 = 51_200;
 pub struct World {
     pub history: HistoryClient,
     pub matching: MatchingClient,
+    /// Reads of stored history.
+    pub reads: Arc<HeldReads>,
     store: MemoryStore,
     tasks: Tasks,
     shards: Shards,
     registry: Registry,
+}
+
+/// The store's history, whose reads can be held back.
+pub struct HeldReads {
+    inner: Arc<dyn HistoryStore>,
+    held: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+}
+
+impl HeldReads {
+    fn before(inner: Arc<dyn HistoryStore>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            held: watch::Sender::new(false),
+            waiting: watch::Sender::new(0),
+        })
+    }
+
+    /// Holds reads back, or lets them go on.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// Returns once a read is held back.
+    pub async fn one_waits(&self) {
+        let mut waiting = self.waiting.subscribe();
+        let waits = tokio::time::timeout(Duration::from_secs(15), waiting.wait_for(|n| *n > 0));
+        waits.await.expect("a read within 15 s").expect("watched");
+    }
+}
+
+#[async_trait]
+impl HistoryStore for HeldReads {
+    async fn history_read(&self, range: HistoryRange) -> Result<Vec<HistoryNode>, StoreError> {
+        self.waiting.send_modify(|n| *n += 1);
+        let go = self.held.subscribe().wait_for(|held| !held).await.is_ok();
+        assert!(go, "the world outlives its reads");
+        self.waiting.send_modify(|n| *n -= 1);
+        self.inner.history_read(range).await
+    }
+
+    async fn history_branches(
+        &self,
+        shard: ShardId,
+        tree_id: &str,
+    ) -> Result<Vec<BranchRecord>, StoreError> {
+        self.inner.history_branches(shard, tree_id).await
+    }
+
+    async fn history_delete(&self, branch: &BranchRecord) -> Result<(), StoreError> {
+        self.inner.history_delete(branch).await
+    }
 }
 
 /// The namespace, active in the given cluster under the given version.
@@ -93,10 +155,13 @@ impl World {
         });
         let (history, matching) = (HistoryClient::local(4), MatchingClient::local());
         let (clock, metrics) = (SystemClock::shared(), Metrics::new());
+        let mut handles = store.store();
+        let reads = HeldReads::before(handles.history.clone());
+        handles.history = reads.clone();
         let shards = Shards::start(
             ShardsOptions::default(),
             ShardsDeps {
-                store: store.store(),
+                store: handles,
                 membership: membership.clone(),
                 registry: registry.clone(),
                 clusters: clusters.clone(),
@@ -133,6 +198,7 @@ impl World {
         Self {
             history,
             matching,
+            reads,
             store,
             tasks,
             shards,

@@ -60,7 +60,12 @@ pub async fn completed(
     };
     let updated = engine.update(&shard, &key, |wf, given| {
         let outcome = wf.handle(ask, given)?;
-        let done = Done::of(wf, &outcome, namespace.name.as_str(), keeps_cache);
+        let mut done = Done::of(wf, &outcome, namespace.name.as_str(), keeps_cache);
+        done.next_task = done.next_task.take().map(|view| {
+            let mut queries = engine.queries.carry(&wf.key);
+            queries.retain(|id, _| !answers.contains_key(id));
+            view.carrying(queries)
+        });
         Ok((outcome, done))
     });
     let updated = updated.await?;
@@ -81,13 +86,11 @@ pub async fn completed(
     if done.heartbeat_over {
         return Err(status::not_found("workflow task heartbeat timeout"));
     }
-    respond(engine, &shard, &key, done).await
+    respond(&shard, done).await
 }
 
 async fn respond(
-    engine: &Engine,
     shard: &Shard,
-    key: &RunKey,
     done: Done,
 ) -> Result<RespondWorkflowTaskCompletedResponse, Status> {
     let mut answer = RespondWorkflowTaskCompletedResponse {
@@ -95,9 +98,7 @@ async fn respond(
         ..Default::default()
     };
     if let Some(view) = done.next_task {
-        let mut task = view.answer(shard, Vec::new()).await?;
-        task.queries = engine.queries.carry(key);
-        answer.workflow_task = Some(task);
+        answer.workflow_task = Some(view.answer(shard, Vec::new()).await?);
     }
     Ok(answer)
 }

@@ -1,12 +1,15 @@
 //! RecordWorkflowTaskStarted: matching has a poller in hand. The whole answer of the poll is made here,
 //! from state in memory. "Started" was promised to nobody, so the answer does not wait for its commit.
 
-use proto_ids::{EventId, RunKey};
+use std::collections::HashMap;
+
+use proto_ids::EventId;
 use proto_messages::{
     meridian::history::v1::RecordWorkflowTaskStartedRequest,
     temporal::api::{
         enums::v1::TaskQueueKind,
         history::v1::HistoryEvent,
+        query::v1::WorkflowQuery,
         taskqueue::v1::TaskQueue,
         workflowservice::v1::{PollWorkflowTaskQueueRequest, PollWorkflowTaskQueueResponse},
     },
@@ -42,19 +45,22 @@ pub async fn started(
     let updated = engine.update(&shard, &key, |wf, given| {
         let extent = extent(wf, &queue);
         let mut outcome = wf.handle(ask, given)?;
+        let queries = carried(engine, wf, &outcome);
         api::promote(&mut outcome, durable);
         let (view, fresh) = view(wf, &outcome, extent)?;
-        Ok((outcome, (view, fresh)))
+        Ok((outcome, (view.carrying(queries), fresh)))
     });
-    let updated = updated.await?;
-    let (view, fresh) = updated.value;
-    let mut answer = view.answer(&shard, fresh).await?;
-    let key = RunKey {
-        run_id: updated.run_id,
-        ..key
-    };
-    answer.queries = engine.queries.carry(&key);
-    Ok(answer)
+    let (view, fresh) = updated.await?.value;
+    view.answer(&shard, fresh).await
+}
+
+/// The queries that ride on this task. A start that only repeats an earlier one takes none: a query that
+/// came in between may follow a signal the task does not show. Those that wait go with the next task.
+fn carried(engine: &Engine, wf: &Workflow, outcome: &Outcome) -> HashMap<String, WorkflowQuery> {
+    match outcome.durability {
+        Durability::Behind => engine.queries.carry(&wf.key),
+        _ => HashMap::new(),
+    }
 }
 
 fn view(
