@@ -7,7 +7,8 @@ use std::sync::{
 
 use bytes::Bytes;
 use cluster_core::{Delta, Durability, Task, Workflow, task::Category};
-use proto_ids::{RunKey, TaskId, Timestamp};
+use hashbrown::HashSet;
+use proto_ids::{NamespaceId, RunKey, TaskId, Timestamp};
 use schema_store::execution::{CurrentExpected, CurrentRecord, CurrentWrite, Expected, RowWrite};
 use tokio::time::Instant;
 
@@ -26,6 +27,9 @@ impl Txn {
     pub(super) async fn submit<E>(&mut self) -> Result<(), TxnError<E>> {
         let mut staged = std::mem::take(&mut self.staged);
         staged.retain(|s| s.durability != Durability::None || s.current != CurrentChange::Keep);
+        if staged.is_empty() {
+            return Ok(());
+        }
         let in_memory = |s: &Staged| {
             matches!(s.durability, Durability::Behind | Durability::Speculative)
                 && s.current == CurrentChange::Keep
@@ -33,6 +37,10 @@ impl Txn {
                 && s.tasks.iter().all(|t| t.kind.category() != Category::Transfer)
         };
         if staged.iter().all(in_memory) {
+            // It will be written without asking again, so it is asked now.
+            let host = self.locked.shard.0.host.clone();
+            let frozen = host.frozen.read();
+            self.admit_still(&frozen)?;
             for s in staged {
                 self.keep_behind(s);
             }
@@ -221,8 +229,26 @@ impl Txn {
         })
     }
 
-    /// Gives the write to the lane. The namespace is looked at once more: a freeze or a failover that was
-    /// published meanwhile holds for this write.
+    /// Looks at the namespace once more: a freeze or a failover that was published since the transaction began
+    /// holds for it. What it stages is handed on while `frozen` is held.
+    fn admit_still<E>(&self, frozen: &HashSet<NamespaceId>) -> Result<(), TxnError<E>> {
+        if self.mode == Mode::Replicating {
+            return Ok(());
+        }
+        let registry = &self.locked.shard.0.host.deps.registry;
+        let now = registry.by_id(&self.namespace.id);
+        let now = now.as_ref().unwrap_or(&self.namespace);
+        if now.handover || frozen.contains(&now.id) {
+            return Err(TxnError::Handover(now.name.clone()));
+        }
+        if now.failover_version != self.namespace.failover_version {
+            let why = "the namespace failed over meanwhile".to_owned();
+            return Err(TxnError::Shard(ShardError::Dropped(why)));
+        }
+        Ok(())
+    }
+
+    /// Gives the write to the lane, if it may still be made.
     fn hand_over<E>(&mut self, runs: Vec<RunWrite>) -> Result<(), TxnError<E>> {
         if runs.is_empty() {
             return Ok(());
@@ -231,17 +257,7 @@ impl Txn {
         shard.check()?;
         let host = &shard.0.host;
         let frozen = host.frozen.read();
-        if self.mode == Mode::Active {
-            let now = host.deps.registry.by_id(&self.namespace.id);
-            let now = now.as_ref().unwrap_or(&self.namespace);
-            if now.handover || frozen.contains(&now.id) {
-                return Err(TxnError::Handover(now.name.clone()));
-            }
-            if now.failover_version != self.namespace.failover_version {
-                let why = "the namespace failed over meanwhile".to_owned();
-                return Err(TxnError::Shard(ShardError::Dropped(why)));
-            }
-        }
+        self.admit_still(&frozen)?;
         let ticket = Arc::new(Ticket::default());
         self.locked.cached.last = Some(ticket.clone());
         for run in &runs {

@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use cluster_core::{Durability, Refusal};
 use cluster_runtime::Clock;
 use cluster_shard::{ShardError, TxnError, UpdateError};
 use futures::future::join_all;
-use proto_ids::{EventId, NamespaceId, RunKey, Timestamp};
+use proto_ids::{EventId, NamespaceId, RunKey, Timestamp, WorkflowId};
+use tokio::sync::oneshot;
 
 use crate::{
     faults::Fault,
-    world::{NS, World, is_duplicate, key, stays_pending, until},
+    world::{NS, World, is_duplicate, key, start_task, stays_pending, until},
 };
 
 /// Invariants 1 and 4: no answer, no dispatch, no read before the commit; and yet the next transaction
@@ -395,4 +397,40 @@ async fn freeze_is_a_barrier() {
     world.registry.set(vec![crate::world::replicated("b")]);
     let refused = world.start("x").await.unwrap_err();
     assert!(matches!(&refused, TxnError::NotActive { active, .. } if active.as_str() == "b"));
+}
+
+/// A transaction that began before the freeze may only want to change what is written behind. That is refused
+/// too: its write would follow the barrier.
+#[tokio::test]
+async fn nothing_is_left_behind_after_a_freeze() {
+    let world = World::with(crate::world::quick(), crate::world::replicated("a"), true);
+    world.start("w").await.unwrap();
+    let (ns, shard) = (NamespaceId::from(NS), world.shard("w").await);
+    let (begun, has_begun) = oneshot::channel();
+    let (go, going) = oneshot::channel();
+    let workflow_id = WorkflowId::from("w");
+    let mut starting = Box::pin(shard.transact(&ns, &workflow_id, async |txn| {
+        begun.send(()).unwrap();
+        going.await.unwrap();
+        let run_id = txn.current().await.unwrap().unwrap().run_id;
+        let moment = txn.moment();
+        let wf = txn.run(&run_id).await.unwrap().unwrap();
+        let outcome = wf.handle(start_task("poll"), &moment.given())?;
+        assert_eq!(outcome.durability, Durability::Behind);
+        txn.put(&run_id, outcome).unwrap();
+        Ok::<_, Refusal>(())
+    }));
+    stays_pending(&mut starting).await;
+    has_begun.await.unwrap();
+    let top = world.shards.freeze(&ns, shard.id()).await.unwrap();
+    go.send(()).unwrap();
+    let refused = starting.await.unwrap_err();
+    assert!(matches!(refused, TxnError::Handover(_)), "{refused:?}");
+
+    world.shards.unfreeze(&ns);
+    world.signal("w", "afterwards").await.unwrap();
+    let tasks = shard.replication_read(0.into(), i64::MAX.into(), 100);
+    let tasks = tasks.await.unwrap();
+    let later: Vec<_> = tasks.iter().filter(|t| t.task_id > top).collect();
+    assert_eq!(later.len(), 1, "the signal alone: {later:?}");
 }

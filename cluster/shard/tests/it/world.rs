@@ -318,18 +318,7 @@ impl World {
         workflow_id: &str,
         request_id: &str,
     ) -> Result<Updated<()>, UpdateError> {
-        let request = Request::StartWorkflowTask {
-            scheduled_event_id: EventId::new(2),
-            attempt: 1,
-            request_id: request_id.into(),
-            identity: "worker".into(),
-            task_queue: TaskQueue {
-                name: "queue".into(),
-                ..Default::default()
-            },
-            build_id: String::new(),
-        };
-        self.handle(workflow_id, request).await
+        self.handle(workflow_id, start_task(request_id)).await
     }
 
     /// The worker asks for a timer.
@@ -369,6 +358,20 @@ impl World {
             .read(&key, |w| w.hot.signal_count)
             .await
             .expect("exists")
+    }
+}
+
+pub fn start_task(request_id: &str) -> Request {
+    Request::StartWorkflowTask {
+        scheduled_event_id: EventId::new(2),
+        attempt: 1,
+        request_id: request_id.into(),
+        identity: "worker".into(),
+        task_queue: TaskQueue {
+            name: "queue".into(),
+            ..Default::default()
+        },
+        build_id: String::new(),
     }
 }
 
