@@ -138,6 +138,19 @@ pub(crate) fn is_retryable(failure: Option<&Failure>, non_retryable: &[String]) 
     }
 }
 
+/// Whether a failure is one of the deadlines that no further attempt can meet.
+pub(crate) fn ends_all_attempts(failure: Option<&Failure>) -> bool {
+    let Some(FailureInfo::TimeoutFailureInfo(timeout)) =
+        failure.and_then(|f| f.failure_info.as_ref())
+    else {
+        return false;
+    };
+    matches!(
+        timeout.timeout_type(),
+        TimeoutType::ScheduleToStart | TimeoutType::ScheduleToClose
+    )
+}
+
 /// The delay a failure itself asks for.
 pub(crate) fn asked_delay(failure: Option<&Failure>) -> Option<Duration> {
     match failure?.failure_info.as_ref()? {

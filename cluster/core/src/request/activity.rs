@@ -396,12 +396,15 @@ fn may_retry(
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> Result<std::time::Duration, RetryState> {
-    if activity.cancel_requested_event_id != EventId::default() {
-        return Err(RetryState::CancelRequested);
-    }
     let Some(policy) = &activity.retry_policy else {
         return Err(RetryState::RetryPolicyNotSet);
     };
+    if activity.cancel_requested_event_id != EventId::default() {
+        return Err(RetryState::CancelRequested);
+    }
+    if retry::ends_all_attempts(failure) {
+        return Err(RetryState::Timeout);
+    }
     if !retry::is_retryable(failure, &policy.non_retryable_error_types) {
         return Err(RetryState::NonRetryableFailure);
     }

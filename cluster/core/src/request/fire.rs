@@ -109,27 +109,23 @@ fn activity_timeouts(turn: &mut Turn<'_>) -> Result<(), Refusal> {
     if ended { turn.schedule() } else { Ok(()) }
 }
 
+/// Why an activity that could be tried again is not.
+const NO_TIME_LEFT: &str = "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying";
+
 /// Retries the activity, or writes that it timed out and returns true.
 fn activity_timed_out(turn: &mut Turn<'_>, id: EventId, timeout: Timeout) -> Result<bool, Refusal> {
     let mut failure = timeout_failure(timeout_type(timeout));
-    let mut retry_state = match timeout {
-        // These end all attempts.
-        Timeout::ScheduleToClose => RetryState::Timeout,
-        Timeout::ScheduleToStart => RetryState::NonRetryableFailure,
-        Timeout::StartToClose | Timeout::Heartbeat => {
-            match activity::retry(turn, id, Some(&failure), None) {
-                Ok(()) => return Ok(false),
-                Err(state) => state,
-            }
-        }
+    let retry_state = match activity::retry(turn, id, Some(&failure), None) {
+        Ok(()) => return Ok(false),
+        Err(state) => state,
     };
     let Some(activity) = turn.wf.activities.get(&id) else {
         return Ok(false);
     };
-    if retry_state == RetryState::Timeout && timeout != Timeout::ScheduleToClose {
+    if retry_state == RetryState::Timeout && timeout != Timeout::ScheduleToStart {
         // There is no room for another attempt: it is the deadline over all attempts that ends it.
         failure = timeout_failure(TimeoutType::ScheduleToClose);
-        retry_state = RetryState::Timeout;
+        failure.message = NO_TIME_LEFT.to_owned();
     }
     if let Some(FailureInfo::TimeoutFailureInfo(info)) = &mut failure.failure_info {
         info.last_heartbeat_details = activity.heartbeat_details.clone();

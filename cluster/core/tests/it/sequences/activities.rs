@@ -108,6 +108,115 @@ fn failures_that_end_an_activity_at_once() {
     }
 }
 
+/// What ends an activity by time, and under which name: when no attempt is left, when no time is left for
+/// another one, when nobody took it, when it was asked to stop.
+#[test]
+fn deadlines_say_why_there_is_no_further_attempt() {
+    let base = || ScheduleActivityTaskCommandAttributes {
+        schedule_to_close_timeout: duration(20),
+        start_to_close_timeout: duration(8),
+        heartbeat_timeout: None,
+        retry_policy: Some(RetryPolicy {
+            initial_interval: duration(15),
+            ..Default::default()
+        }),
+        ..activity("a")
+    };
+    let once = ScheduleActivityTaskCommandAttributes {
+        retry_policy: Some(RetryPolicy {
+            maximum_attempts: 1,
+            ..Default::default()
+        }),
+        ..base()
+    };
+    let patient = ScheduleActivityTaskCommandAttributes {
+        start_to_close_timeout: duration(20),
+        ..base()
+    };
+    let soon = ScheduleActivityTaskCommandAttributes {
+        schedule_to_start_timeout: duration(5),
+        ..base()
+    };
+    let no_time = "Not enough time to schedule next retry before activity ScheduleToClose timeout, \
+                   giving up retrying";
+    let cases = [
+        // Attributes, taken after seconds, cancelled, ended after more seconds, what the event says.
+        (
+            once,
+            Some(0),
+            false,
+            8,
+            (
+                TimeoutType::StartToClose,
+                RetryState::MaximumAttemptsReached,
+                "activity StartToClose timeout",
+            ),
+        ),
+        (
+            base(),
+            Some(0),
+            false,
+            8,
+            (TimeoutType::ScheduleToClose, RetryState::Timeout, no_time),
+        ),
+        (
+            patient,
+            Some(5),
+            false,
+            15,
+            (TimeoutType::ScheduleToClose, RetryState::Timeout, no_time),
+        ),
+        (
+            soon,
+            None,
+            false,
+            5,
+            (
+                TimeoutType::ScheduleToStart,
+                RetryState::Timeout,
+                "activity ScheduleToStart timeout",
+            ),
+        ),
+        (
+            base(),
+            Some(0),
+            true,
+            8,
+            (
+                TimeoutType::StartToClose,
+                RetryState::CancelRequested,
+                "activity StartToClose timeout",
+            ),
+        ),
+    ];
+    for (attributes, started, cancelled, seconds, expected) in cases {
+        let mut run = Run::new();
+        run.poll().complete(vec![schedule(attributes)]);
+        if let Some(seconds) = started {
+            run.seconds(seconds).start_activity();
+        }
+        if cancelled {
+            run.signal("wake").poll().complete(vec![cancel_activity(5)]);
+        }
+        run.seconds(seconds).fire(Fire::ActivityTimeouts);
+        let timed_out = run.events().find_map(|e| match &e.attributes {
+            Some(A::ActivityTaskTimedOutEventAttributes(a)) => Some(a.clone()),
+            _ => None,
+        });
+        let timed_out = timed_out.expect("timed out");
+        let failure = timed_out.failure.clone().expect("a failure");
+        let Some(FailureInfo::TimeoutFailureInfo(info)) = &failure.failure_info else {
+            panic!("{failure:?}")
+        };
+        let said = (
+            info.timeout_type(),
+            timed_out.retry_state(),
+            failure.message.as_str(),
+        );
+        assert_eq!(said, expected);
+    }
+}
+
 #[test]
 fn a_heartbeat_timeout_carries_the_last_details() {
     let mut run = Run::new();
