@@ -54,17 +54,6 @@ pub fn unchanged() -> Outcome {
     }
 }
 
-/// Two decisions made one after the other on the same run, as one.
-pub fn both(mut first: Outcome, second: Outcome) -> Outcome {
-    first.events.extend(second.events);
-    first.delta.merge(second.delta);
-    first.tasks.extend(second.tasks);
-    first.durability = second.durability;
-    first.new_run = second.new_run.or(first.new_run);
-    first.reply = second.reply;
-    first
-}
-
 /// Makes a start wait for its commit when nothing else would bring the task back.
 pub fn promote(outcome: &mut Outcome, durable: bool) {
     if durable && outcome.durability == Durability::Behind {

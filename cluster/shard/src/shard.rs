@@ -442,6 +442,7 @@ async fn decide<T>(
     let Some(workflow) = txn.run(&run_id).await? else {
         return Ok(Err(Ended::NotFound));
     };
+    let before = workflow.hot.next_event_id;
     match f(workflow, &moment.given()) {
         Ok((outcome, value)) => {
             let (next_event_id, closed) = (workflow.hot.next_event_id, !workflow.is_running());
@@ -455,7 +456,12 @@ async fn decide<T>(
             }))
         }
         Err(refusal) => {
-            if matches!(refusal, Refusal::Corrupt(_)) {
+            let half_done = workflow.hot.next_event_id != before;
+            if half_done {
+                tracing::error!(run = %workflow.key, ?refusal,
+                    "a refused request left events in memory; the run is read again");
+            }
+            if half_done || matches!(refusal, Refusal::Corrupt(_)) {
                 txn.spoil();
             }
             Ok(Err(Ended::Refused(refusal)))

@@ -2,8 +2,8 @@
 //! bad one costs nothing but the workflow task.
 
 use proto_messages::temporal::api::{
-    deployment::v1::WorkerDeploymentVersion,
-    enums::v1::{TimeoutType, WorkerVersioningMode, WorkflowTaskFailedCause},
+    deployment::v1::{WorkerDeploymentOptions, WorkerDeploymentVersion},
+    enums::v1::{TimeoutType, VersioningBehavior, WorkerVersioningMode, WorkflowTaskFailedCause},
     history::v1::WorkflowTaskCompletedEventAttributes,
     workflowservice::v1::RespondWorkflowTaskCompletedRequest,
 };
@@ -111,10 +111,21 @@ fn write_completed(
     let Some(task) = &turn.wf.hot.workflow_task else {
         return Err(Refusal::WorkflowTaskNotFound);
     };
-    let versioned = request
-        .deployment_options
-        .take()
-        .filter(|o| o.worker_versioning_mode() == WorkerVersioningMode::Versioned);
+    let options = request.deployment_options.take();
+    let is_versioned =
+        |o: &WorkerDeploymentOptions| o.worker_versioning_mode() == WorkerVersioningMode::Versioned;
+    // Some SDKs report a default behaviour although their worker is not versioned.
+    let behavior = match &options {
+        Some(o) if !is_versioned(o) => VersioningBehavior::Unspecified.into(),
+        _ => request.versioning_behavior,
+    };
+    let version = options
+        .as_ref()
+        .filter(|o| is_versioned(o) && !o.deployment_name.is_empty() && !o.build_id.is_empty());
+    let version = version.map(|o| WorkerDeploymentVersion {
+        build_id: o.build_id.clone(),
+        deployment_name: o.deployment_name.clone(),
+    });
     let attributes = WorkflowTaskCompletedEventAttributes {
         scheduled_event_id: task.scheduled_event_id.get(),
         started_event_id: task.started_event_id.get(),
@@ -123,15 +134,9 @@ fn write_completed(
         worker_version: request.worker_version_stamp.take(),
         sdk_metadata: request.sdk_metadata.take(),
         metering_metadata: request.metering_metadata.take(),
-        versioning_behavior: request.versioning_behavior,
-        worker_deployment_name: versioned
-            .as_ref()
-            .map(|o| o.deployment_name.clone())
-            .unwrap_or_default(),
-        deployment_version: versioned.map(|o| WorkerDeploymentVersion {
-            build_id: o.build_id,
-            deployment_name: o.deployment_name,
-        }),
+        versioning_behavior: behavior,
+        worker_deployment_name: options.map(|o| o.deployment_name).unwrap_or_default(),
+        deployment_version: version,
         ..Default::default()
     };
     let id = turn.write(Attributes::WorkflowTaskCompletedEventAttributes(attributes))?;

@@ -15,7 +15,11 @@ use proto_messages::temporal::api::{
         ScheduleActivityTaskCommandAttributes, command::Attributes as C,
     },
     common::v1::RetryPolicy,
-    enums::v1::{CommandType, RetryState, TimeoutType, WorkflowTaskFailedCause},
+    deployment::v1::WorkerDeploymentOptions,
+    enums::v1::{
+        CommandType, RetryState, TimeoutType, VersioningBehavior, WorkerVersioningMode,
+        WorkflowTaskFailedCause,
+    },
     failure::v1::failure::FailureInfo,
     history::v1::{HistoryEvent, history_event::Attributes as A},
     taskqueue::v1::{StickyExecutionAttributes, TaskQueue},
@@ -414,6 +418,49 @@ fn the_sticky_queue_is_used_until_it_fails() {
     );
     let task = run.wf.hot.workflow_task.clone().expect("scheduled");
     assert!(!task.sticky && task.attempt == 1);
+}
+
+/// Which deployment a worker belongs to is told in any case; a version and a behaviour count only when the
+/// worker is versioned.
+#[test]
+fn a_completion_names_the_workers_deployment() {
+    let told = |mode: WorkerVersioningMode| {
+        let mut run = Run::new();
+        run.poll();
+        let request = run.completion_of(RespondWorkflowTaskCompletedRequest {
+            versioning_behavior: VersioningBehavior::Pinned.into(),
+            deployment_options: Some(WorkerDeploymentOptions {
+                deployment_name: "billing".into(),
+                build_id: "1.0".into(),
+                worker_versioning_mode: mode.into(),
+            }),
+            ..Default::default()
+        });
+        run.must(request);
+        let completed = run.events().find_map(|e| match &e.attributes {
+            Some(A::WorkflowTaskCompletedEventAttributes(a)) => Some(a.clone()),
+            _ => None,
+        });
+        let completed = completed.expect("there");
+        let build = completed.deployment_version.as_ref();
+        (
+            completed.worker_deployment_name.clone(),
+            build.map(|v| v.build_id.clone()),
+            completed.versioning_behavior(),
+        )
+    };
+    assert_eq!(
+        told(WorkerVersioningMode::Versioned),
+        (
+            "billing".into(),
+            Some("1.0".into()),
+            VersioningBehavior::Pinned
+        )
+    );
+    assert_eq!(
+        told(WorkerVersioningMode::Unversioned),
+        ("billing".into(), None, VersioningBehavior::Unspecified)
+    );
 }
 
 #[test]

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use proto_messages::{
     meridian::history::v1 as history,
     temporal::api::{
-        enums::v1::{EventType as E, HistoryEventFilterType},
+        enums::v1::{EventType as E, HistoryEventFilterType, WorkflowTaskFailedCause},
+        history::v1::history_event::Attributes,
         workflowservice::v1 as api,
     },
 };
@@ -152,9 +153,38 @@ async fn later_attempts_are_told_to_the_worker_and_not_stored() {
     assert_eq!(kinds(&world.events("transient", "").await).len(), 8);
 }
 
+/// A worker that cannot even send its answer never will: the run ends, and its history can be read.
+#[tokio::test]
+async fn a_message_too_large_to_send_ends_the_run() {
+    let world = World::new().await;
+    world.start("oversize").await;
+    let task = world.poll().await;
+    fail_with(&world, &task, WorkflowTaskFailedCause::GrpcMessageTooLarge).await;
+    let events = world.events("oversize", "").await;
+    assert_eq!(
+        kinds(&events)[3..],
+        [E::WorkflowTaskFailed, E::WorkflowExecutionTerminated]
+    );
+    let Some(Attributes::WorkflowExecutionTerminatedEventAttributes(ended)) = &events[4].attributes
+    else {
+        panic!("{:?}", events[4])
+    };
+    assert_eq!(ended.reason, "GrpcMessageTooLarge");
+    assert_eq!(ended.identity, "history-service");
+}
+
 async fn fail(world: &World, task: &api::PollWorkflowTaskQueueResponse) {
+    fail_with(world, task, WorkflowTaskFailedCause::Unspecified).await;
+}
+
+async fn fail_with(
+    world: &World,
+    task: &api::PollWorkflowTaskQueueResponse,
+    cause: WorkflowTaskFailedCause,
+) {
     let request = api::RespondWorkflowTaskFailedRequest {
         task_token: task.task_token.clone(),
+        cause: cause as i32,
         ..Default::default()
     };
     let call = history::RespondWorkflowTaskFailedRequest {
