@@ -177,6 +177,25 @@ impl<'a> Check<'a> {
 }
 
 /// The bytes of optional payloads.
+/// Refuses durations that are none. `say` makes the text of the fault and the name of what has it; unset
+/// durations are as good as zero.
+fn check_durations<const N: usize>(
+    cause: WorkflowTaskFailedCause,
+    durations: [(&str, &Option<prost_types::Duration>); N],
+    say: impl Fn(&str, &str) -> String,
+) -> Result<(), Bad> {
+    for (what, duration) in durations {
+        let Some(d) = duration else { continue };
+        let fault = match (d.seconds.signum(), d.nanos.signum()) {
+            (1, -1) | (-1, 1) => "duration has seconds and nanos with different signs",
+            (-1, _) | (_, -1) => "negative duration",
+            _ => continue,
+        };
+        return Err(Bad::new(cause, say(what, fault)));
+    }
+    Ok(())
+}
+
 fn size(payloads: &Option<Payloads>) -> usize {
     payloads.as_ref().map_or(0, prost::Message::encoded_len)
 }

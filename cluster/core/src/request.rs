@@ -32,6 +32,7 @@ use proto_messages::temporal::api::{
 
 pub(crate) use activity::begin_attempt;
 pub(crate) use reapply::deliver_again;
+pub(crate) use start::Timeouts;
 
 use crate::task::Timeout;
 

@@ -6,10 +6,10 @@ use proto_messages::{
         enums::v1::{ContinueAsNewInitiator, WorkflowTaskFailedCause as Cause},
         history::v1::WorkflowExecutionContinuedAsNewEventAttributes,
     },
-    time::{duration_from_proto, duration_to_proto},
+    time::duration_from_proto,
 };
 
-use super::{Bad, Check, Write, size};
+use super::{Bad, Check, Write, check_durations, size};
 use crate::{
     Refusal,
     event::Attributes,
@@ -34,18 +34,17 @@ pub(super) fn check<'a>(
             "task queue name cannot start with reserved prefix /_sys/",
         ));
     }
-    let negative = [
-        &a.workflow_run_timeout,
-        &a.workflow_task_timeout,
-        &a.backoff_start_interval,
-    ]
-    .into_iter()
-    .flatten()
-    .any(|d| d.seconds < 0 || d.nanos < 0);
-    if negative {
-        let text = "Invalid timeout on ContinueAsNewWorkflowExecutionCommand: negative duration.";
-        return Err(Bad::new(BAD, text));
-    }
+    let durations = [
+        ("WorkflowRunTimeout", &a.workflow_run_timeout),
+        ("WorkflowTaskTimeout", &a.workflow_task_timeout),
+        ("BackoffStartInterval", &a.backoff_start_interval),
+    ];
+    check_durations(BAD, durations, |what, fault| {
+        format!(
+            "Invalid {what} on ContinueAsNewWorkflowExecutionCommand: {fault}. WorkflowType={name} \
+             TaskQueue={queue}"
+        )
+    })?;
     if let Some(policy) = &a.retry_policy {
         retry::validate(policy).map_err(|text| Bad::new(BAD, text))?;
     }
@@ -64,8 +63,8 @@ pub(super) fn write(
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
     let policy = cx.turn.given.policy;
-    let start = &cx.turn.wf.start;
-    let lived = cx.turn.now().since(start.start_time);
+    let lived = cx.turn.now().since(cx.turn.wf.start.execution_time);
+    let asked = a.backoff_start_interval;
     let mut backoff = duration_from_proto(a.backoff_start_interval.as_ref());
     if lived + backoff < policy.continue_as_new_min_interval {
         backoff = policy.continue_as_new_min_interval - lived;
@@ -105,7 +104,7 @@ pub(super) fn write(
     if a.failure.is_some() {
         next.start.continued_failure = a.failure;
     }
-    let attributes = continued(&next, cx.completed);
+    let attributes = continued(&next, asked, cx.completed);
     cx.write(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(
         attributes,
     ))?;
@@ -116,9 +115,12 @@ pub(super) fn write(
     deprecated,
     reason = "replayed by clusters and SDKs that still read the failure here"
 )]
-fn continued(next: &Next, completed: i64) -> WorkflowExecutionContinuedAsNewEventAttributes {
+fn continued(
+    next: &Next,
+    backoff_start_interval: Option<prost_types::Duration>,
+    completed: i64,
+) -> WorkflowExecutionContinuedAsNewEventAttributes {
     let request = &next.start.request;
-    let backoff = next.start.first_workflow_task_backoff;
     WorkflowExecutionContinuedAsNewEventAttributes {
         new_execution_run_id: next.start.key.run_id.as_str().to_owned(),
         workflow_type: request.workflow_type.clone(),
@@ -127,7 +129,7 @@ fn continued(next: &Next, completed: i64) -> WorkflowExecutionContinuedAsNewEven
         workflow_run_timeout: request.workflow_run_timeout,
         workflow_task_timeout: request.workflow_task_timeout,
         workflow_task_completed_event_id: completed,
-        backoff_start_interval: (!backoff.is_zero()).then(|| duration_to_proto(backoff)),
+        backoff_start_interval,
         initiator: ContinueAsNewInitiator::Workflow.into(),
         failure: next.start.continued_failure.clone(),
         last_completion_result: next.start.last_completion_result.clone(),

@@ -11,7 +11,7 @@ use proto_messages::{
     time::{duration_from_proto, duration_to_proto},
 };
 
-use super::{Bad, Check, Write, size};
+use super::{Bad, Check, Write, check_durations, size};
 use crate::{Refusal, event::Attributes, retry};
 
 const BAD: Cause = Cause::BadScheduleActivityAttributes;
@@ -96,19 +96,15 @@ pub(super) fn check<'a>(
 }
 
 fn check_timeouts(a: &ScheduleActivityTaskCommandAttributes, about: &About<'_>) -> Result<(), Bad> {
-    let negative = [
+    let timeouts = [
         ("ScheduleToCloseTimeout", &a.schedule_to_close_timeout),
         ("ScheduleToStartTimeout", &a.schedule_to_start_timeout),
         ("StartToCloseTimeout", &a.start_to_close_timeout),
         ("HeartbeatTimeout", &a.heartbeat_timeout),
-    ]
-    .into_iter()
-    .find(|(_, d)| d.as_ref().is_some_and(|d| d.seconds < 0 || d.nanos < 0));
-    if let Some((name, _)) = negative {
-        let text =
-            format!("Invalid {name} for ScheduleActivityTaskCommand: negative duration. {about}");
-        return Err(Bad::new(BAD, text));
-    }
+    ];
+    check_durations(BAD, timeouts, |what, fault| {
+        format!("Invalid {what} for ScheduleActivityTaskCommand: {fault}. {about}")
+    })?;
     if duration_from_proto(a.schedule_to_close_timeout.as_ref()).is_zero()
         && duration_from_proto(a.start_to_close_timeout.as_ref()).is_zero()
     {

@@ -1,4 +1,5 @@
-//! StartChildWorkflowExecution: what the command leaves empty is taken from the parent.
+//! StartChildWorkflowExecution: a task queue that the command leaves empty is the parent's; timeouts are
+//! the child's own.
 
 use proto_messages::{
     temporal::api::{
@@ -7,11 +8,11 @@ use proto_messages::{
         history::v1::StartChildWorkflowExecutionInitiatedEventAttributes,
         taskqueue::v1::TaskQueue,
     },
-    time::{duration_from_proto, duration_to_proto},
+    time::duration_to_proto,
 };
 
-use super::{Bad, Check, Write, size};
-use crate::{Refusal, event::Attributes, retry};
+use super::{Bad, Check, Write, check_durations, size};
+use crate::{Refusal, event::Attributes, request::Timeouts, retry};
 
 const BAD: Cause = Cause::BadStartChildExecutionAttributes;
 
@@ -44,18 +45,18 @@ pub(super) fn check<'a>(
             "task queue name cannot start with reserved prefix /_sys/",
         ));
     }
-    let negative = [
-        &a.workflow_execution_timeout,
-        &a.workflow_run_timeout,
-        &a.workflow_task_timeout,
-    ]
-    .into_iter()
-    .flatten()
-    .any(|d| d.seconds < 0 || d.nanos < 0);
-    if negative {
-        let text = "Invalid timeout on StartChildWorkflowExecutionCommand: negative duration.";
-        return Err(Bad::new(BAD, text));
-    }
+    let timeouts = [
+        ("WorkflowExecutionTimeout", &a.workflow_execution_timeout),
+        ("WorkflowRunTimeout", &a.workflow_run_timeout),
+        ("WorkflowTaskTimeout", &a.workflow_task_timeout),
+    ];
+    check_durations(BAD, timeouts, |what, fault| {
+        format!(
+            "Invalid {what} on StartChildWorkflowExecutionCommand: {fault}. WorkflowId={} WorkflowType={} \
+             Namespace={}",
+            a.workflow_id, workflow_type, cx.given.policy.namespace
+        )
+    })?;
     if let Some(policy) = &a.retry_policy {
         retry::validate(policy).map_err(|text| Bad::new(BAD, text))?;
     }
@@ -83,7 +84,6 @@ pub(super) fn write(
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
     let wf = &*cx.turn.wf;
-    let unset = |d: &Option<prost_types::Duration>| duration_from_proto(d.as_ref()).is_zero();
     let task_queue = a
         .task_queue
         .clone()
@@ -104,13 +104,12 @@ pub(super) fn write(
     if let Some(policy) = &mut retry_policy {
         retry::fill_defaults(policy, &cx.turn.given.policy.default_workflow_retry);
     }
-    let inherit = |asked: Option<prost_types::Duration>, own: std::time::Duration| {
-        if unset(&asked) {
-            Some(duration_to_proto(own))
-        } else {
-            asked
-        }
-    };
+    let timeouts = Timeouts::of(
+        a.workflow_execution_timeout.as_ref(),
+        a.workflow_run_timeout.as_ref(),
+        a.workflow_task_timeout.as_ref(),
+        cx.turn.given.policy,
+    );
     let attributes = StartChildWorkflowExecutionInitiatedEventAttributes {
         namespace: cx.turn.given.policy.namespace.clone(),
         namespace_id: wf.key.namespace_id.as_str().to_owned(),
@@ -119,8 +118,8 @@ pub(super) fn write(
         task_queue: Some(task_queue),
         input: a.input,
         workflow_execution_timeout: a.workflow_execution_timeout,
-        workflow_run_timeout: inherit(a.workflow_run_timeout, wf.start.run_timeout),
-        workflow_task_timeout: inherit(a.workflow_task_timeout, wf.start.task_timeout),
+        workflow_run_timeout: Some(duration_to_proto(timeouts.run)),
+        workflow_task_timeout: Some(duration_to_proto(timeouts.task)),
         parent_close_policy: parent_close_policy.into(),
         control: a.control,
         workflow_task_completed_event_id: cx.completed,

@@ -1,14 +1,11 @@
-//! StartTimer.
+//! StartTimer. A timer of no length fires at once.
 
-use proto_messages::{
-    temporal::api::{
-        command::v1::StartTimerCommandAttributes, enums::v1::WorkflowTaskFailedCause as Cause,
-        history::v1::TimerStartedEventAttributes,
-    },
-    time::duration_from_proto,
+use proto_messages::temporal::api::{
+    command::v1::StartTimerCommandAttributes, enums::v1::WorkflowTaskFailedCause as Cause,
+    history::v1::TimerStartedEventAttributes,
 };
 
-use super::{Bad, Check, Write, cancel_timer};
+use super::{Bad, Check, Write, cancel_timer, check_durations};
 use crate::{Refusal, event::Attributes};
 
 const BAD: Cause = Cause::BadStartTimerAttributes;
@@ -18,13 +15,13 @@ pub(super) fn check<'a>(a: &'a StartTimerCommandAttributes, cx: &mut Check<'a>) 
         return Err(Bad::new(BAD, "TimerId is not set on StartTimerCommand."));
     }
     cx.length(BAD, "TimerId", &a.timer_id)?;
-    if duration_from_proto(a.start_to_fire_timeout.as_ref()).is_zero() {
-        let text = format!(
-            "A valid StartToFireTimeout is not set on StartTimerCommand. TimerId={}",
+    let timeout = [("StartToFireTimeout", &a.start_to_fire_timeout)];
+    check_durations(BAD, timeout, |what, fault| {
+        format!(
+            "An invalid {what} is set on StartTimerCommand: {fault}. TimerId={}",
             a.timer_id
-        );
-        return Err(Bad::new(BAD, text));
-    }
+        )
+    })?;
     // An earlier timer of this id whose firing waits in the buffer is still running as far as history tells.
     let touched = cx.timers.iter().any(|(id, _)| *id == a.timer_id);
     let waits = !touched && cancel_timer::fired(&cx.wf.buffered, &a.timer_id).is_some();
@@ -45,7 +42,18 @@ impl Check<'_> {
     }
 }
 
-pub(super) fn write(a: StartTimerCommandAttributes, cx: &mut Write<'_, '_>) -> Result<(), Refusal> {
+/// Longer timers are cut to this, a hundred years in seconds.
+const LONGEST: i64 = 100 * 365 * 86_400;
+
+pub(super) fn write(
+    mut a: StartTimerCommandAttributes,
+    cx: &mut Write<'_, '_>,
+) -> Result<(), Refusal> {
+    if let Some(timeout) = &mut a.start_to_fire_timeout
+        && timeout.seconds >= LONGEST
+    {
+        (timeout.seconds, timeout.nanos) = (LONGEST, 0);
+    }
     cx.write(Attributes::TimerStartedEventAttributes(
         TimerStartedEventAttributes {
             timer_id: a.timer_id,

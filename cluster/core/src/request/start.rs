@@ -14,8 +14,8 @@ use proto_messages::{
 
 use super::{Parent, Start, signal::signaled};
 use crate::{
-    Given, Outcome, Refusal, Reply, Workflow, apply::is_null, cron, event::Attributes, retry,
-    turn::Turn, version::BranchToken,
+    Given, Outcome, Policy, Refusal, Reply, Workflow, apply::is_null, cron, event::Attributes,
+    retry, turn::Turn, version::BranchToken,
 };
 
 impl Workflow {
@@ -97,7 +97,13 @@ fn started(
     let own = start.key.run_id.clone();
     let or_own = |id: RunId| if id.is_empty() { own.clone() } else { id };
     let mut request = *start.request;
-    let timeouts = Timeouts::of(&request, given);
+    let asked_run = request.workflow_run_timeout;
+    let timeouts = Timeouts::of(
+        request.workflow_execution_timeout.as_ref(),
+        asked_run.as_ref(),
+        request.workflow_task_timeout.as_ref(),
+        given.policy,
+    );
     let expiration = match (start.execution_expiration, timeouts.execution) {
         (at, _) if !at.is_zero() => Some(at),
         (_, Duration::ZERO) => None,
@@ -123,8 +129,13 @@ fn started(
         workflow_type: request.workflow_type,
         task_queue: request.task_queue,
         input: request.input,
-        workflow_execution_timeout: Some(duration_to_proto(timeouts.execution)),
-        workflow_run_timeout: Some(duration_to_proto(timeouts.run)),
+        // What the caller left unset stays unset: workers tell the two apart.
+        workflow_execution_timeout: request.workflow_execution_timeout,
+        workflow_run_timeout: if duration_from_proto(asked_run.as_ref()) == timeouts.run {
+            asked_run
+        } else {
+            Some(duration_to_proto(timeouts.run))
+        },
         workflow_task_timeout: Some(duration_to_proto(timeouts.task)),
         continued_execution_run_id: text(start.continued_run_id),
         initiator: start.initiator.unwrap_or(initiator).into(),
@@ -183,17 +194,23 @@ fn drop_nulls(request: &mut StartWorkflowExecutionRequest) {
         .take_if(|s| s.indexed_fields.is_empty());
 }
 
-struct Timeouts {
-    execution: Duration,
-    run: Duration,
-    task: Duration,
+/// A run's limits as they hold: the execution timeout bounds the run timeout, which bounds the task timeout.
+pub(crate) struct Timeouts {
+    pub(crate) execution: Duration,
+    pub(crate) run: Duration,
+    pub(crate) task: Duration,
 }
 
 impl Timeouts {
-    fn of(request: &StartWorkflowExecutionRequest, given: &Given<'_>) -> Self {
-        let policy = given.policy;
-        let execution = duration_from_proto(request.workflow_execution_timeout.as_ref());
-        let mut run = duration_from_proto(request.workflow_run_timeout.as_ref());
+    /// Of what was asked for; zero and unset both mean no limit, or the default for the task timeout.
+    pub(crate) fn of(
+        execution: Option<&prost_types::Duration>,
+        run: Option<&prost_types::Duration>,
+        task: Option<&prost_types::Duration>,
+        policy: &Policy,
+    ) -> Self {
+        let execution = duration_from_proto(execution);
+        let mut run = duration_from_proto(run);
         if !execution.is_zero() {
             run = if run.is_zero() {
                 execution
@@ -201,7 +218,7 @@ impl Timeouts {
                 run.min(execution)
             };
         }
-        let mut task = duration_from_proto(request.workflow_task_timeout.as_ref());
+        let mut task = duration_from_proto(task);
         if task.is_zero() {
             task = policy.default_workflow_task_timeout;
         }

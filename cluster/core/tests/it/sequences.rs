@@ -32,6 +32,7 @@ use crate::script::{
 };
 
 mod activities;
+mod durations;
 
 fn fail() -> Command {
     command(
