@@ -78,6 +78,10 @@ pub(crate) struct Check<'a> {
     /// Ids of all pending activities, once there are too many to look through for every command.
     activity_ids: Option<HashSet<&'a str>>,
     activities_cancelled: Vec<i64>,
+    /// The event each activity gets that earlier commands schedule. Workers count along, and may name them.
+    activity_events: Vec<i64>,
+    /// The event the command at hand gets.
+    event_id: i64,
     children: Vec<&'a str>,
     cancels_added: usize,
     signals_added: usize,
@@ -94,6 +98,8 @@ impl<'a> Check<'a> {
             activities_added: Vec::new(),
             activity_ids: None,
             activities_cancelled: Vec::new(),
+            activity_events: Vec::new(),
+            event_id: first_event(wf),
             children: Vec::new(),
             cancels_added: 0,
             signals_added: 0,
@@ -176,7 +182,6 @@ impl<'a> Check<'a> {
     }
 }
 
-/// The bytes of optional payloads.
 /// Refuses durations that are none. `say` makes the text of the fault and the name of what has it; unset
 /// durations are as good as zero.
 fn check_durations<const N: usize>(
@@ -196,6 +201,7 @@ fn check_durations<const N: usize>(
     Ok(())
 }
 
+/// The bytes of optional payloads.
 fn size(payloads: &Option<Payloads>) -> usize {
     payloads.as_ref().map_or(0, prost::Message::encoded_len)
 }
@@ -239,8 +245,17 @@ pub(crate) fn check(wf: &Workflow, commands: &[Command], given: &Given<'_>) -> R
     let mut cx = Check::new(wf, given);
     for command in commands {
         check_one(command, &mut cx)?;
+        cx.event_id += 1;
     }
     Ok(())
+}
+
+/// The event of the first command: it follows the completed event, and for an attempt that is not in history
+/// also its scheduled and started events. Each command writes one event; what else it leads to follows after
+/// all of them.
+fn first_event(wf: &Workflow) -> i64 {
+    let transient = wf.hot.workflow_task.as_ref().is_some_and(|t| t.attempt > 1);
+    wf.hot.next_event_id.get() + if transient { 3 } else { 1 }
 }
 
 fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), Bad> {
@@ -328,6 +343,8 @@ pub(crate) struct Write<'t, 'a> {
     turn: &'t mut Turn<'a>,
     /// The completed event all of them refer to.
     completed: i64,
+    /// Who completed the workflow task.
+    identity: &'t str,
     user_metadata: Option<UserMetadata>,
     markers: Vec<EventGroupMarker>,
     done: Done,
@@ -348,15 +365,21 @@ pub(crate) fn write(
     turn: &mut Turn<'_>,
     commands: Vec<Command>,
     completed: i64,
+    identity: &str,
 ) -> Result<Done, Refusal> {
     let mut cx = Write {
         turn,
         completed,
+        identity,
         user_metadata: None,
         markers: Vec::new(),
         done: Done::default(),
     };
     for command in commands {
+        if closes(&command) {
+            // Nothing can follow the end.
+            cx.turn.flush();
+        }
         cx.user_metadata = command.user_metadata;
         cx.markers = command.event_group_markers;
         let Some(attributes) = command.attributes else {

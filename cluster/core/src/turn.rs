@@ -99,10 +99,19 @@ impl<'a> Turn<'a> {
     }
 
     /// [`Self::record`] for an event that was prepared.
-    pub(crate) fn record_event(&mut self, mut event: HistoryEvent) -> Result<(), Refusal> {
+    pub(crate) fn record_event(&mut self, event: HistoryEvent) -> Result<(), Refusal> {
         if !self.wf.has_started_workflow_task() {
             return self.write_event(event).map(|_| ());
         }
+        self.hold_event(event)
+    }
+
+    /// Takes effect now and gets its place in history with the next flush.
+    pub(crate) fn hold(&mut self, attributes: Attributes) -> Result<(), Refusal> {
+        self.hold_event(self.event(attributes))
+    }
+
+    fn hold_event(&mut self, mut event: HistoryEvent) -> Result<(), Refusal> {
         event.event_id = BUFFERED.get();
         let mut scope = Scope {
             policy: self.given.policy,

@@ -9,7 +9,7 @@ use proto_messages::{
     Wire,
     meridian::history::v1::HistoryToken,
     temporal::api::{
-        common::v1::WorkflowExecution,
+        common::v1::{Priority, WorkflowExecution},
         enums::v1::TaskQueueKind,
         history::v1::{History, HistoryEvent},
         query::v1::WorkflowQuery,
@@ -155,6 +155,24 @@ impl TaskView {
     }
 }
 
+/// The priority of something a run starts: its own, and the run's where it says nothing.
+pub fn priority(of_run: Option<&Priority>, own: Option<&Priority>) -> Option<Priority> {
+    let (Some(run), Some(own)) = (of_run, own) else {
+        return own.or(of_run).cloned();
+    };
+    let mut both = own.clone();
+    if both.priority_key == 0 {
+        both.priority_key = run.priority_key;
+    }
+    if both.fairness_key.is_empty() {
+        both.fairness_key = run.fairness_key.clone();
+    }
+    if both.fairness_weight == 0.0 {
+        both.fairness_weight = run.fairness_weight;
+    }
+    Some(both)
+}
+
 /// An activity task as the worker gets it.
 pub fn activity_task(
     wf: &Workflow,
@@ -179,7 +197,7 @@ pub fn activity_task(
         start_to_close_timeout: Some(duration_to_proto(activity.start_to_close_timeout)),
         heartbeat_timeout: Some(duration_to_proto(activity.heartbeat_timeout)),
         retry_policy: activity.retry_policy.clone(),
-        priority: activity.priority.clone(),
+        priority: priority(wf.start.priority.as_ref(), activity.priority.as_ref()),
         ..Default::default()
     }
 }

@@ -3,6 +3,7 @@
 use proto_ids::EventId;
 use proto_messages::temporal::api::{
     command::v1::RequestCancelActivityTaskCommandAttributes,
+    common::v1::{Payload, Payloads},
     enums::v1::WorkflowTaskFailedCause as Cause,
     history::v1::{
         ActivityTaskCancelRequestedEventAttributes, ActivityTaskCanceledEventAttributes,
@@ -31,8 +32,10 @@ pub(super) fn check<'a>(
     }
     let known = match cx.wf.activities.get(&EventId::new(id)) {
         Some(activity) => activity.cancel_requested_event_id == EventId::default(),
-        // Its result may wait in the buffer. Ids this completion hands out cannot be named by it.
-        None => cx.wf.buffered.iter().any(|e| is_result_of(e, id)),
+        // It may be scheduled by an earlier command, or its result may wait in the buffer.
+        None => {
+            cx.activity_events.contains(&id) || cx.wf.buffered.iter().any(|e| is_result_of(e, id))
+        }
     };
     if !known || cx.activities_cancelled.contains(&id) {
         let text =
@@ -63,6 +66,18 @@ fn is_result_of(event: &HistoryEvent, scheduled_event_id: i64) -> bool {
         }
 }
 
+/// What a workflow is told of an activity that was cancelled before anybody took it.
+fn not_started() -> Payloads {
+    let payload = Payload {
+        metadata: [("encoding".to_owned(), "json/plain".into())].into(),
+        data: "\"ACTIVITY_ID_NOT_STARTED\"".into(),
+        ..Default::default()
+    };
+    Payloads {
+        payloads: vec![payload],
+    }
+}
+
 pub(super) fn write(
     a: RequestCancelActivityTaskCommandAttributes,
     cx: &mut Write<'_, '_>,
@@ -82,13 +97,17 @@ pub(super) fn write(
     if !waits {
         return Ok(());
     }
-    cx.write(Attributes::ActivityTaskCanceledEventAttributes(
-        ActivityTaskCanceledEventAttributes {
-            latest_cancel_requested_event_id: requested.get(),
-            scheduled_event_id: a.scheduled_event_id,
-            ..Default::default()
-        },
-    ))?;
+    // After the events of all commands, whose ids the worker counts on.
+    cx.turn
+        .hold(Attributes::ActivityTaskCanceledEventAttributes(
+            ActivityTaskCanceledEventAttributes {
+                details: Some(not_started()),
+                latest_cancel_requested_event_id: requested.get(),
+                scheduled_event_id: a.scheduled_event_id,
+                identity: cx.identity.to_owned(),
+                ..Default::default()
+            },
+        ))?;
     cx.done.needs_workflow_task = true;
     Ok(())
 }

@@ -92,6 +92,7 @@ pub(super) fn check<'a>(
     if !cx.take_activity_id(&a.activity_id) {
         return Err(Bad::new(Cause::ScheduleActivityDuplicateId, ""));
     }
+    cx.activity_events.push(cx.event_id);
     Ok(())
 }
 

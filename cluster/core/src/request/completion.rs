@@ -50,7 +50,7 @@ pub(super) fn complete(
     write_transient(turn)?;
     let commands = std::mem::take(&mut request.commands);
     let completed = write_completed(turn, &mut request)?;
-    let mut done = command::write(turn, commands, completed)?;
+    let mut done = command::write(turn, commands, completed, &request.identity)?;
     let buffered = turn.flush();
     if !turn.wf.is_running() {
         turn.reply = Reply::WorkflowTaskCompleted {

@@ -154,8 +154,11 @@ fn info(row: VisibilityRecord) -> WorkflowExecutionInfo {
         parent_namespace_id,
         parent_execution: run(row.parent_workflow_id, row.parent_run_id),
         root_execution: run(row.root_workflow_id, row.root_run_id),
-        memo: decode::<Memo>(row.memo),
-        search_attributes: decode::<SearchAttributes>(row.search_attributes),
+        // Never unset: clients look into them without asking.
+        memo: Some(decode::<Memo>(row.memo).unwrap_or_default()),
+        search_attributes: Some(
+            decode::<SearchAttributes>(row.search_attributes).unwrap_or_default(),
+        ),
         task_queue: row.task_queue,
         ..Default::default()
     }

@@ -29,7 +29,7 @@ impl Serve for RespondQueryTaskCompletedRequest {
         if !validate::fits(self.query_result.as_ref(), limits) {
             self.query_result = None;
             self.completed_type = QueryResultType::Failed as i32;
-            self.error_message = "Query result size exceeds limit.".to_owned();
+            self.error_message = "Blob data size exceeds limit.".to_owned();
         }
         let request = matching::RespondQueryTaskCompletedRequest {
             namespace_id: call.namespace_id(),

@@ -83,8 +83,9 @@ fn info(wf: &Workflow) -> view::WorkflowExecutionInfo {
             .unwrap_or_default(),
         parent_execution: parent.map(|p| execution(&p.key)),
         execution_time: time(begun),
-        memo: wf.hot.memo.clone(),
-        search_attributes: wf.hot.search_attributes.clone(),
+        // Never unset: clients look into them without asking.
+        memo: Some(wf.hot.memo.clone().unwrap_or_default()),
+        search_attributes: Some(wf.hot.search_attributes.clone().unwrap_or_default()),
         auto_reset_points: wf.hot.reset_points.clone(),
         task_queue: wf.start.task_queue.clone(),
         state_transition_count: wf.hot.state_transition_count,

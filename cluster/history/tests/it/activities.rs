@@ -6,7 +6,7 @@ use proto_messages::{
     meridian::history::v1 as history,
     temporal::api::{
         command::v1::{Command, ScheduleActivityTaskCommandAttributes, command::Attributes},
-        common::v1::{ActivityType, RetryPolicy},
+        common::v1::{ActivityType, Priority, RetryPolicy},
         enums::v1::{CommandType, EventType as E},
         failure::v1::Failure,
         history::v1::history_event,
@@ -37,6 +37,38 @@ fn schedule(id: &str) -> Command {
         CommandType::ScheduleActivityTask,
         Attributes::ScheduleActivityTaskCommandAttributes(attributes),
     )
+}
+
+/// An activity has its run's priority where the command says nothing.
+#[tokio::test]
+async fn activities_take_over_what_their_priority_leaves_open() {
+    let world = World::new().await;
+    let mut request = start_request("priority");
+    request.priority = Some(Priority {
+        priority_key: 2,
+        fairness_key: "tenant".into(),
+        fairness_weight: 1.5,
+    });
+    world.start_with(request.clone()).await.unwrap();
+    let own = Priority {
+        priority_key: 5,
+        ..Default::default()
+    };
+    let mut with_own = schedule("own");
+    if let Some(Attributes::ScheduleActivityTaskCommandAttributes(a)) = &mut with_own.attributes {
+        a.priority = Some(own);
+    }
+    let task = world.poll().await;
+    let commands = vec![schedule("none"), with_own];
+    world.complete(&task, commands).await.unwrap();
+    for _ in 0..2 {
+        let activity = world.poll_activity().await;
+        let mut expected = request.priority.clone();
+        if activity.activity_id == "own" {
+            expected.as_mut().unwrap().priority_key = 5;
+        }
+        assert_eq!(activity.priority, expected);
+    }
 }
 
 #[tokio::test]

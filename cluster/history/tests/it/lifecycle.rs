@@ -42,6 +42,11 @@ async fn a_run_starts_works_and_closes() {
     );
     let open = world.describe("simple").await.unwrap();
     assert!(open.pending_workflow_task.is_some());
+    let info = open.workflow_execution_info.unwrap();
+    assert!(
+        info.memo.is_some() && info.search_attributes.is_some(),
+        "the Go SDK looks into both without asking: {info:?}"
+    );
     world
         .complete(&task, complete_workflow("done"))
         .await

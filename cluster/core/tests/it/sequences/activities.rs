@@ -266,6 +266,71 @@ fn a_heartbeat_timeout_carries_the_last_details() {
     assert_eq!(run.ask(late), Err(Refusal::ActivityNotFound));
 }
 
+/// A worker counts events along with its commands, so it can cancel what it schedules with the same completion.
+/// What follows from a command comes after the events of all commands, and before the run's end.
+#[test]
+fn an_activity_is_cancelled_by_the_completion_that_schedules_it() {
+    let commands = |first: i64| {
+        vec![
+            schedule(activity("a")),
+            cancel_activity(first),
+            schedule(activity("b")),
+            cancel_activity(first + 2),
+        ]
+    };
+    let expected = [
+        "ActivityTaskScheduled",
+        "ActivityTaskCancelRequested",
+        "ActivityTaskScheduled",
+        "ActivityTaskCancelRequested",
+        "ActivityTaskCanceled",
+        "ActivityTaskCanceled",
+    ];
+    let mut run = Run::new();
+    run.poll().complete(commands(5));
+    let mut names = expected.to_vec();
+    names.push("WorkflowTaskScheduled");
+    assert_eq!(run.names_from(5), names);
+    let cancelled = run.events().find_map(|e| match &e.attributes {
+        Some(A::ActivityTaskCanceledEventAttributes(a)) => Some(a.clone()),
+        _ => None,
+    });
+    let cancelled = cancelled.expect("there");
+    let details = cancelled.details.expect("why");
+    assert_eq!(details.payloads[0].data, "\"ACTIVITY_ID_NOT_STARTED\"");
+    assert_eq!(cancelled.identity, "worker");
+    assert_eq!(cancelled.latest_cancel_requested_event_id, 6);
+
+    // In an attempt that history does not hold, the worker counts its events too.
+    let mut run = Run::new();
+    run.poll().fail_task();
+    run.poll().fail_task();
+    run.poll();
+    let mut closing = commands(8);
+    closing.push(finish());
+    run.complete(closing);
+    let mut names = expected.to_vec();
+    names.push("WorkflowExecutionCompleted");
+    assert_eq!(run.names_from(8), names);
+
+    let mut run = Run::new();
+    run.poll().complete(vec![cancel_activity(5)]);
+    assert!(
+        matches!(
+            run.reply,
+            Reply::WorkflowTaskCompleted {
+                failed: Some((
+                    WorkflowTaskFailedCause::BadRequestCancelActivityAttributes,
+                    _
+                )),
+                ..
+            }
+        ),
+        "{:?}",
+        run.reply
+    );
+}
+
 #[test]
 fn cancelling_activities() {
     // Nobody has it: cancelled at once.

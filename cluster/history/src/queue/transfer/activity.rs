@@ -53,6 +53,6 @@ fn request(wf: &Workflow, scheduled: EventId) -> Option<AddTaskRequest> {
         attempt: activity.attempt,
         schedule_to_start_timeout: (!timeout.is_zero()).then(|| duration_to_proto(timeout)),
         created_time: Some(to_proto(activity.attempt_scheduled_time)),
-        priority: activity.priority.clone(),
+        priority: poll::priority(wf.start.priority.as_ref(), activity.priority.as_ref()),
     })
 }

@@ -10,7 +10,7 @@ use proto_messages::{
         ParentExecution, ScheduleFirstWorkflowTaskRequest, StartWorkflowExecutionRequest,
     },
     temporal::api::{
-        common::v1::WorkflowExecution,
+        common::v1::{Priority, WorkflowExecution},
         enums::v1::{ParentClosePolicy, StartChildWorkflowExecutionFailedCause as Cause},
         history::v1::{
             HistoryEvent, StartChildWorkflowExecutionInitiatedEventAttributes,
@@ -41,6 +41,7 @@ struct Wanted {
     child: Child,
     branch: BranchToken,
     root: WorkflowExecution,
+    priority: Option<Priority>,
     is_open: bool,
     is_reset: bool,
 }
@@ -105,6 +106,7 @@ fn look(wf: &Workflow, id: EventId) -> Option<Wanted> {
             .root
             .clone()
             .unwrap_or_else(|| poll::execution(&wf.key)),
+        priority: wf.start.priority.clone(),
         is_open: wf.is_running(),
         is_reset: replaced::is_reset(wf),
     })
@@ -145,6 +147,7 @@ async fn call(
     let mut request = request(wish, namespace);
     request.request_id = wanted.child.create_request_id.clone();
     request.user_metadata = user_metadata;
+    request.priority = poll::priority(wanted.priority.as_ref(), request.priority.as_ref());
     let call = StartWorkflowExecutionRequest {
         namespace_id: namespace_id.clone(),
         request: Some(request),
