@@ -138,9 +138,7 @@ fn start_transient(turn: &mut Turn<'_>, request_id: &str, identity: &str) {
 pub(super) fn fail(turn: &mut Turn<'_>, failed: Failed) -> Result<(), Refusal> {
     let cause = failed.cause;
     if cause == WorkflowTaskFailedCause::GrpcMessageTooLarge {
-        // Trying again would send the same message.
-        end_attempt(turn, failed)?;
-        turn.flush();
+        // Trying again would send the same message. The task fails with the run's end, whatever its own cause.
         let reason = "GrpcMessageTooLarge".to_owned();
         return terminate::terminate(turn, reason, None, SERVER.to_owned());
     }

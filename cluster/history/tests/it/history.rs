@@ -165,6 +165,14 @@ async fn a_message_too_large_to_send_ends_the_run() {
         kinds(&events)[3..],
         [E::WorkflowTaskFailed, E::WorkflowExecutionTerminated]
     );
+    let Some(Attributes::WorkflowTaskFailedEventAttributes(failed)) = &events[3].attributes else {
+        panic!("{:?}", events[3])
+    };
+    assert_eq!(
+        failed.cause(),
+        WorkflowTaskFailedCause::ForceCloseCommand,
+        "the Java SDK looks at it"
+    );
     let Some(Attributes::WorkflowExecutionTerminatedEventAttributes(ended)) = &events[4].attributes
     else {
         panic!("{:?}", events[4])
