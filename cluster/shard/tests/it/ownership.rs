@@ -53,6 +53,15 @@ fn owned(world: &World) -> BTreeSet<ShardId> {
     world.shards.owned().iter().map(|s| s.id()).collect()
 }
 
+/// Returns when all shards are shared out between the two, and none moves any more.
+async fn shared(a: &World, b: &World) {
+    until("both own some, and none is owned twice", || {
+        let (a, b) = (owned(a), owned(b));
+        !b.is_empty() && a.is_disjoint(&b) && a.len() + b.len() == 16
+    })
+    .await;
+}
+
 /// As a routed client does: asks whoever says that it owns the shard, again and again.
 async fn signal(worlds: &[&World], id: &str, request: &str) {
     for attempt in 0..2_000 {
@@ -91,11 +100,7 @@ async fn shards_follow_the_ring() {
         signal(&[&a, &b], id, "joining").await;
         tokio::time::sleep(Duration::from_millis(n as u64 % 8)).await;
     }
-    until("both own some, and none is owned twice", || {
-        let (a, b) = (owned(&a), owned(&b));
-        !b.is_empty() && a.is_disjoint(&b) && a.len() + b.len() == 16
-    })
-    .await;
+    shared(&a, &b).await;
     for id in &ids {
         signal(&[&a, &b], id, "joined").await;
     }
@@ -142,7 +147,9 @@ async fn a_hold_outlives_the_process_that_promised_it() {
     let id = a.shard("w").await.id();
     // The second has read the namespaces before the hold, and would look again in ten hours.
     let b = process("b", &base, None).await;
-    until("both own some", || !owned(&b).is_empty()).await;
+    shared(&a, &b).await;
+    // A write tells an owner whether it still is one: the second may have taken all before it heard of the first.
+    signal(&[&a, &b], "w", "settled").await;
     hold(&base).await;
     let (dies, stays) = if owned(&a).contains(&id) {
         (a, b)
