@@ -58,6 +58,8 @@ pub(crate) struct Cached {
     pub(crate) current: Option<Option<CurrentRecord>>,
     /// Loaded runs.
     pub(crate) runs: Vec<Slot>,
+    /// Runs whose deletion is on its way: the store still has them.
+    pub(crate) deleted: Vec<(RunId, Arc<Ticket>)>,
 }
 
 /// A loaded run.
@@ -318,6 +320,10 @@ impl Locked {
     pub(crate) async fn find(&mut self, run_id: &RunId) -> Result<Option<usize>, ShardError> {
         if let Some(at) = self.loaded(run_id) {
             return Ok(Some(at));
+        }
+        self.cached.deleted.retain(|(_, write)| !write.is_done());
+        if self.cached.deleted.iter().any(|(id, _)| id == run_id) {
+            return Ok(None);
         }
         let key = self.entry.run_key(run_id);
         let host = &self.shard.0.host;

@@ -261,6 +261,10 @@ impl Txn {
         let ticket = Arc::new(Ticket::default());
         self.locked.cached.last = Some(ticket.clone());
         for run in &runs {
+            if matches!(run.row, RowWrite::Delete) {
+                let gone = (run.key.run_id.clone(), ticket.clone());
+                self.locked.cached.deleted.push(gone);
+            }
             if let Some(at) = self.locked.loaded(&run.key.run_id) {
                 let slot = &mut self.locked.cached.runs[at];
                 slot.last = Some(ticket.clone());

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use cluster_core::{Durability, Refusal};
 use cluster_runtime::Clock;
-use cluster_shard::{ShardError, TxnError, UpdateError};
+use cluster_shard::{ReadError, ShardError, TxnError, UpdateError};
 use futures::future::join_all;
 use proto_ids::{EventId, NamespaceId, RunKey, Timestamp, WorkflowId};
 use tokio::sync::oneshot;
@@ -433,4 +433,24 @@ async fn nothing_is_left_behind_after_a_freeze() {
     let tasks = tasks.await.unwrap();
     let later: Vec<_> = tasks.iter().filter(|t| t.task_id > top).collect();
     assert_eq!(later.len(), 1, "the signal alone: {later:?}");
+}
+
+/// Whoever looks while a deletion is on its way does not bring the run back from the store.
+#[tokio::test]
+async fn a_deleted_run_stays_deleted() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let key = RunKey::new(NS, "w", "");
+    let run = shard.read(&key, |w| w.key.clone()).await.unwrap();
+    world.faults.close();
+    let mut deletion = Box::pin(shard.delete_run(&run));
+    stays_pending(&mut deletion).await;
+    let mut early = Box::pin(shard.read(&run, |_| ()));
+    stays_pending(&mut early).await;
+    world.faults.open();
+    deletion.await.unwrap();
+    for read in [early.await, shard.read(&run, |_| ()).await] {
+        assert!(matches!(read, Err(ReadError::NotFound)), "{read:?}");
+    }
 }
