@@ -105,7 +105,7 @@ async fn every_workload_of_one_cluster_completes() {
             "w1,w2,w3,w5,w7",
             load,
             "--warmup=50ms",
-            "--duration=400ms",
+            "--duration=1s",
             "--activities=3",
             "--signals=3",
             "--output=json",
