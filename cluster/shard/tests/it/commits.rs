@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use cluster_core::{Durability, Refusal};
+use cluster_core::{Durability, Outcome, Refusal};
 use cluster_runtime::Clock;
 use cluster_shard::{ReadError, ShardError, TxnError, UpdateError};
 use futures::future::join_all;
@@ -453,4 +453,26 @@ async fn a_deleted_run_stays_deleted() {
     for read in [early.await, shard.read(&run, |_| ()).await] {
         assert!(matches!(read, Err(ReadError::NotFound)), "{read:?}");
     }
+}
+
+/// Whoever refuses after it has changed the run leaves nothing of that in memory.
+#[tokio::test]
+async fn a_refusal_half_way_leaves_nothing() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let key = RunKey::new(NS, "w", "");
+    let next = || shard.read(&key, |w| w.hot.next_event_id);
+    let before = next().await.unwrap();
+    let refused = shard.update(&key, |w, given| {
+        w.handle(start_task("poll"), given)?;
+        Err::<(Outcome, ()), _>(Refusal::NotChild)
+    });
+    let refused = refused.await.unwrap_err();
+    assert!(
+        matches!(refused, UpdateError::Refused(Refusal::NotChild)),
+        "{refused:?}"
+    );
+    assert_eq!(next().await.unwrap(), before);
+    world.signal("w", "afterwards").await.unwrap();
 }
