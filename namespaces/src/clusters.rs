@@ -19,7 +19,7 @@ use crate::{
 mod record;
 
 /// How often rows are read.
-static REFRESH_INTERVAL: Key<Duration> = Key::new(
+pub(crate) static REFRESH_INTERVAL: Key<Duration> = Key::new(
     "system.clusterMetadataRefreshInterval",
     Duration::from_secs(10),
     "How often each host reads the cluster directory.",

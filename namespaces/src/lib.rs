@@ -22,6 +22,10 @@ pub use namespace::{Archival, Namespace};
 pub use record::RecordError;
 pub use registry::Registry;
 
+/// The live settings that the registry and the directory obey.
+pub static SETTINGS: &[&dyn cluster_runtime::AnyKey] =
+    &[&clusters::REFRESH_INTERVAL, &registry::REFRESH_INTERVAL];
+
 /// The name of the namespace that belongs to the server itself.
 pub const SYSTEM_NAMESPACE: &str = "temporal-system";
 

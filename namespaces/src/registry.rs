@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, watch};
 use crate::namespace::Namespace;
 
 /// How often the counter is looked at.
-static REFRESH_INTERVAL: Key<Duration> = Key::new(
+pub(crate) static REFRESH_INTERVAL: Key<Duration> = Key::new(
     "system.namespaceCacheRefreshInterval",
     Duration::from_secs(2),
     "How often each host looks whether namespaces have changed.",

@@ -32,3 +32,13 @@ pub mod service;
 pub mod switchover;
 pub mod watermark;
 pub mod wire;
+
+/// The live settings that replication obeys.
+pub static SETTINGS: &[&dyn cluster_runtime::AnyKey] = &[
+    &sender::IDLE_MESSAGE_EVERY,
+    &sender::ACK_EVERY,
+    &puller::OUTSTANDING_MAX,
+    &puller::APPLY_AT_ONCE,
+    &puller::APPLY_TIMEOUT,
+    &puller::APPLY_ATTEMPTS_MAX,
+];

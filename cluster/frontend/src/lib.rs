@@ -28,3 +28,9 @@ pub use health::Readiness;
 pub use redirect::Policy;
 pub use remotes::RemoteFrontends;
 pub use versions::SERVER_VERSION;
+
+/// The live settings that frontends obey.
+pub fn settings() -> impl Iterator<Item = &'static dyn cluster_runtime::AnyKey> {
+    let lists = [limits::KEYS, quota::KEYS, redirect::KEYS];
+    lists.into_iter().flatten().copied()
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_runtime::{Key, Settings};
+use cluster_runtime::{AnyKey, Key, Settings};
 
 pub(crate) static ID_LENGTH: Key<i64> = Key::new(
     "limit.maxIDLength",
@@ -60,6 +60,23 @@ pub(crate) static OPEN_ERRORS: Key<bool> = Key::new(
     false,
     "Whether texts of internal errors reach clients unmasked.",
 );
+/// All of them.
+pub(crate) static KEYS: &[&dyn AnyKey] = &[
+    &ID_LENGTH,
+    &BLOB_SIZE,
+    &MEMO_SIZE,
+    &SUMMARY_SIZE,
+    &DETAILS_SIZE,
+    &LINKS,
+    &LINK_SIZE,
+    &ATTRIBUTES,
+    &ATTRIBUTE_SIZE,
+    &ATTRIBUTES_SIZE,
+    &VISIBILITY_PAGE,
+    &HISTORY_PAGE,
+    &OPEN_ERRORS,
+];
+
 pub(crate) static POLL_DEADLINE_MIN: Duration = Duration::from_secs(2);
 pub(crate) static POLL_DEADLINE_LOW: Duration = Duration::from_secs(10);
 

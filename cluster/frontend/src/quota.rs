@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use cluster_rpc::status;
 use cluster_runtime::{
-    Key, Settings, SharedClock,
+    AnyKey, Key, Settings, SharedClock,
     rate::{Bucket, Rate},
 };
 use namespaces::Namespace;
@@ -34,6 +34,9 @@ static CONCURRENT: Key<i64> = Key::new(
     1_200,
     "Long calls of one kind that one namespace may have open on one host.",
 );
+
+/// All settings of this file.
+pub(crate) static KEYS: &[&dyn AnyKey] = &[&HOST, &NAMESPACE, &VISIBILITY, &CONCURRENT];
 
 /// Seconds' worth of calls that a namespace may make at once.
 const BURST_RATIO: f64 = 2.0;

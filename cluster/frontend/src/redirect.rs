@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use cluster_runtime::{Key, Settings};
+use cluster_runtime::{AnyKey, Key, Settings};
 use namespaces::Namespace;
 use proto_ids::ClusterName;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -24,6 +24,9 @@ static FORCE_SELECTED: Key<bool> = Key::new(
     false,
     "Whether only the selected APIs of a namespace are passed on, whatever the policy.",
 );
+
+/// All settings of this file.
+pub(crate) static KEYS: &[&dyn AnyKey] = &[&AUTO_FORWARDING, &FORCE_SELECTED];
 
 /// Which calls are passed on to the active cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

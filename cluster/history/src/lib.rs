@@ -21,3 +21,4 @@ mod token;
 pub use engine::HistoryDeps;
 pub use queue::{ExecutorDeps, executors};
 pub use service::HistoryService;
+pub use settings::SETTINGS;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_runtime::Key;
+use cluster_runtime::{AnyKey, Key};
 
 /// Server side of `GetWorkflowExecutionHistory` with `wait_new_event`.
 pub static LONG_POLL: Key<Duration> = Key::new(
@@ -38,3 +38,12 @@ pub static EAGER_START: Key<bool> = Key::new(
     true,
     "Whether a start may carry back the first workflow task.",
 );
+
+/// All of them.
+pub static SETTINGS: &[&dyn AnyKey] = &[
+    &LONG_POLL,
+    &BUFFERED_QUERIES,
+    &QUERY_TIMEOUT,
+    &REUSE_INTERVAL,
+    &EAGER_START,
+];

@@ -11,7 +11,7 @@ pub mod telemetry;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use gate::{Gate, GateClosed, GateGuard};
-pub use settings::{Key, Settings};
+pub use settings::{AnyKey, Key, Settings};
 pub use task::{TaskKind, Tasks};
 pub use telemetry::Metrics;
 pub use tokio_util::sync::CancellationToken;

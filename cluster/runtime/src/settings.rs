@@ -99,6 +99,43 @@ impl<T> Key<T> {
     }
 }
 
+/// A key whatever its type, for the list of all that a process obeys: each crate has one, so that whoever
+/// reads a file can refuse what nobody would read.
+pub trait AnyKey: Sync {
+    /// The name.
+    fn name(&self) -> &'static str;
+    /// What it is for.
+    fn doc(&self) -> &'static str;
+    /// The value when nothing is published.
+    fn default_text(&self) -> String;
+    /// What its values are, such as `a whole number`.
+    fn kind(&self) -> &'static str;
+    /// Whether the value is one of these.
+    fn accepts(&self, value: &Value) -> bool;
+}
+
+impl<T: Setting + std::fmt::Debug> AnyKey for Key<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn doc(&self) -> &'static str {
+        self.doc
+    }
+
+    fn default_text(&self) -> String {
+        format!("{:?}", self.default)
+    }
+
+    fn kind(&self) -> &'static str {
+        T::KIND
+    }
+
+    fn accepts(&self, value: &Value) -> bool {
+        T::read(value).is_some()
+    }
+}
+
 impl Scoped {
     /// A value that counts everywhere.
     pub fn everywhere(value: impl Into<Value>) -> Self {

@@ -40,6 +40,7 @@ pub use history::{HistoryBatch, HistoryPage};
 pub use host::ShardsDeps;
 pub use notify::RunProgress;
 pub use options::ShardsOptions;
+pub use policy::SETTINGS;
 pub use queue::{Executor, Executors, QueuedTask, Role, Verdict};
 pub use record::RecordError;
 pub use schema_store::execution::CurrentRecord;

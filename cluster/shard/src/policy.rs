@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cluster_core::Policy;
-use cluster_runtime::{Key, Settings};
+use cluster_runtime::{AnyKey, Key, Settings};
 use hashbrown::HashMap;
 use namespaces::Namespace;
 use parking_lot::Mutex;
@@ -14,6 +14,9 @@ use tokio::sync::watch;
 macro_rules! keys {
     ($($key:ident: $t:ty = $name:literal, $default:expr, $doc:literal;)*) => {
         $(static $key: Key<$t> = Key::new($name, $default, $doc);)*
+
+        /// The live settings that shards obey.
+        pub static SETTINGS: &[&dyn AnyKey] = &[$(&$key),*];
     };
 }
 

@@ -25,17 +25,24 @@ pub enum Value {
 
 /// A type that a key may have.
 pub trait Setting: Clone + Send + Sync + 'static {
+    /// What values are, such as `a whole number`.
+    const KIND: &'static str;
+
     /// Reads the value; `None` when it is of another type or out of range.
     fn read(value: &Value) -> Option<Self>;
 }
 
 impl Setting for Value {
+    const KIND: &'static str = "any value";
+
     fn read(value: &Value) -> Option<Self> {
         Some(value.clone())
     }
 }
 
 impl Setting for bool {
+    const KIND: &'static str = "true or false";
+
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Bool(b) => Some(*b),
@@ -46,6 +53,8 @@ impl Setting for bool {
 }
 
 impl Setting for i64 {
+    const KIND: &'static str = "a whole number";
+
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Int(n) => Some(*n),
@@ -58,6 +67,8 @@ impl Setting for i64 {
 macro_rules! whole {
     ($($t:ty),*) => {$(
         impl Setting for $t {
+            const KIND: &'static str = "a whole number in range";
+
             fn read(value: &Value) -> Option<Self> {
                 i64::read(value).and_then(|n| n.try_into().ok())
             }
@@ -67,6 +78,8 @@ macro_rules! whole {
 whole!(i32, u32, u64, usize);
 
 impl Setting for f64 {
+    const KIND: &'static str = "a number";
+
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Float(f) => Some(*f),
@@ -77,6 +90,8 @@ impl Setting for f64 {
 }
 
 impl Setting for Duration {
+    const KIND: &'static str = "a duration such as 10s";
+
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Duration(d) => Some(*d),
@@ -90,6 +105,8 @@ impl Setting for Duration {
 }
 
 impl Setting for String {
+    const KIND: &'static str = "text";
+
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Text(text) => Some(text.clone()),
@@ -99,12 +116,16 @@ impl Setting for String {
 }
 
 impl Setting for Cow<'static, str> {
+    const KIND: &'static str = "text";
+
     fn read(value: &Value) -> Option<Self> {
         String::read(value).map(Cow::Owned)
     }
 }
 
 impl<T: Setting> Setting for Vec<T> {
+    const KIND: &'static str = "a list";
+
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::List(items) => items.iter().map(T::read).collect(),
