@@ -49,6 +49,8 @@ pub enum Security {
         /// All other hosts.
         otherwise: Box<Security>,
     },
+    /// No connection is opened: nothing says how it is to be secured. The text says what to do.
+    Refused(Arc<str>),
 }
 
 /// How connections are kept.
@@ -87,12 +89,15 @@ enum ConnectError {
 }
 
 impl Security {
-    /// What secures connections to the host; `None` when they are plain.
-    fn tls_for(&self, host: &str) -> Option<(&ClientTls, Option<&str>)> {
+    /// What secures connections to the host; `None` when they are plain, an error when there may be none.
+    fn tls_for(&self, host: &str) -> Result<Option<(&ClientTls, Option<&str>)>, Status> {
         match self {
-            Self::Plain => None,
-            Self::Tls { tls, server_name } => Some((tls, server_name.as_deref())),
+            Self::Plain => Ok(None),
+            Self::Tls { tls, server_name } => Ok(Some((tls, server_name.as_deref()))),
             Self::ByHost { hosts, otherwise } => hosts.get(host).unwrap_or(otherwise).tls_for(host),
+            Self::Refused(remedy) => Err(status::failed_precondition(format!(
+                "no connection to {host}: {remedy}"
+            ))),
         }
     }
 }
@@ -171,7 +176,7 @@ impl Inner {
             .initial_stream_window_size(self.options.window_bytes)
             .initial_connection_window_size(self.options.window_bytes);
         let to = to.to_string();
-        let Some((tls, server_name)) = self.security.tls_for(&host) else {
+        let Some((tls, server_name)) = self.security.tls_for(&host)? else {
             let connector = tower::service_fn(move |_: Uri| {
                 let to = to.clone();
                 async move { connect(&to).await.map(TokioIo::new) }

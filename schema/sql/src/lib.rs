@@ -22,7 +22,7 @@ mod visibility_sql;
 use schema_store::{Store, StoreError, memory::MemoryStore};
 
 pub use migrate::{SchemaStatus, latest};
-pub use options::{Options, Plugin, Postgres, Sqlite};
+pub use options::{Options, Plugin, Postgres, PostgresTls, Sqlite, TlsMode};
 pub use stats::Stats;
 
 /// Opens the store. An embedded database is set up or upgraded on the way; a PostgreSQL one only if
@@ -35,13 +35,13 @@ pub async fn open(options: Options) -> Result<Store, StoreError> {
     }
 }
 
-/// Creates the schema in an empty database. `Conflict` when there is one already.
+/// Creates the schema in an empty database. `Invalid` when there is one already.
 pub async fn schema_setup(options: &Options) -> Result<Vec<SchemaStatus>, StoreError> {
     let before = schema_status(options).await?;
     if let Some(set_up) = before.iter().find(|status| status.version > 0) {
-        return Err(StoreError::Conflict(format!(
-            "{} has a schema already, version {}: upgrade it",
-            set_up.database, set_up.version
+        return Err(StoreError::Invalid(format!(
+            "{} has a schema already, version {} of {}; `meridian schema upgrade` brings it to the newest, and setting it up is not needed",
+            set_up.database, set_up.version, set_up.latest
         )));
     }
     schema_upgrade(options).await

@@ -1,6 +1,6 @@
 //! Which database, and where.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::stats::Stats;
 
@@ -36,7 +36,7 @@ pub struct Sqlite {
 }
 
 /// A PostgreSQL server. An empty `url` means the other fields, an empty field its usual default.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Postgres {
     /// `postgres://user:password@host:port/database?...`
     pub url: String,
@@ -52,6 +52,39 @@ pub struct Postgres {
     pub database: String,
     /// Most connections.
     pub pool_size: u32,
+    /// Encryption.
+    pub tls: PostgresTls,
+    /// Settings of every session, by name.
+    pub settings: Vec<(String, String)>,
+}
+
+/// How connections to a PostgreSQL server are encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PostgresTls {
+    /// What is asked of the server.
+    pub mode: TlsMode,
+    /// CAs that its certificate must come from, PEM; by default those of the web.
+    pub root_ca: Option<PathBuf>,
+    /// The client's certificate and its key, PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// What is asked of a server before it is trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// What the URL or the environment says; otherwise encryption where the server offers it.
+    #[default]
+    Unset,
+    /// Plaintext.
+    Disabled,
+    /// Encryption where the server offers it.
+    Preferred,
+    /// Encryption with whoever answers.
+    Required,
+    /// A certificate from the CAs, whatever name it has.
+    VerifiedCa,
+    /// A certificate from the CAs that names the host.
+    VerifiedHost,
 }
 
 impl Options {
@@ -109,6 +142,22 @@ impl Default for Postgres {
             password: String::new(),
             database: String::new(),
             pool_size: 10,
+            tls: PostgresTls::default(),
+            settings: Vec::new(),
         }
+    }
+}
+
+/// Without the password, and without the URL, which may hold one.
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .field("pool_size", &self.pool_size)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
     }
 }

@@ -71,7 +71,7 @@ struct Visibility {
 /// Connects, and checks the schema or brings it up to date.
 pub(crate) async fn open(options: &Options, all: &AllOptions) -> Result<Store, StoreError> {
     let size = options.pool_size.max(LANES + READERS + 2);
-    let db = Database::connect(options, size - LANES - READERS, &all.stats)?;
+    let db = Database::connect(options, size - LANES - READERS, &all.stats).await?;
     let wish = if all.auto_setup {
         Wish::Upgrade
     } else {
@@ -118,7 +118,7 @@ pub(crate) async fn open(options: &Options, all: &AllOptions) -> Result<Store, S
 
 /// Looks at the schema, or upgrades it.
 pub(crate) async fn schema(options: &Options, wish: Wish) -> Result<Vec<SchemaStatus>, StoreError> {
-    let db = Database::connect(options, 1, &Arc::default())?;
+    let db = Database::connect(options, 1, &Arc::default()).await?;
     Ok(vec![db.migrate(wish).await?])
 }
 
@@ -127,7 +127,7 @@ pub(crate) struct WalSource(Database);
 
 impl WalSource {
     pub(crate) fn new(options: &Options) -> Result<Self, StoreError> {
-        Ok(Self(Database::connect(options, 1, &Arc::default())?))
+        Ok(Self(Database::lazy(options, 1, &Arc::default())?))
     }
 
     /// Reads what the server counted. Versions differ in where they tell.

@@ -51,6 +51,9 @@ type Driver = sqlx::Sqlite;
 type DriverRow = sqlx::sqlite::SqliteRow;
 type Connection = sqlx::SqliteConnection;
 
+/// Rights of every file: its owner reads and writes, nobody else.
+const PRIVATE: u32 = 0o600;
+
 /// Everything but visibility.
 struct Backend {
     db: Database,

@@ -1,19 +1,19 @@
 //! Connections, transactions, schema.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use proto_ids::ShardId;
 use schema_store::StoreError;
 use sqlx::{
-    ConnectOptions as _, PgConnection, PgPool, Transaction,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Transaction,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
-use super::{fail, is_in_doubt};
+use super::{code, fail, is_in_doubt};
 use crate::{
     migrate::{self, Migration, SchemaStatus, Wish},
-    options::Postgres as Options,
+    options::{Postgres as Options, TlsMode},
     stats::Stats,
 };
 
@@ -23,10 +23,15 @@ const SERVER_VERSION_MIN: i64 = 130_000;
 /// Any number that no other program uses on this database; whoever migrates holds it.
 const MIGRATION_LOCK: i64 = 0x6d65_7269_6469_616e;
 
+/// How long a connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
 /// A server's database.
 #[derive(Clone)]
 pub(super) struct Database {
     name: String,
+    /// Host and port, or the socket's folder.
+    place: String,
     pool: PgPool,
     stats: Arc<Stats>,
 }
@@ -41,7 +46,7 @@ pub(super) struct Tx<'a> {
 fn pool(options: &Options, size: u32) -> Result<PgPool, StoreError> {
     Ok(PgPoolOptions::new()
         .max_connections(size)
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(CONNECT_WITHIN)
         // A ping would be a second round trip. A connection that died meanwhile fails once.
         .test_before_acquire(false)
         .max_lifetime(None)
@@ -74,6 +79,35 @@ pub(super) fn connect_options(options: &Options) -> Result<PgConnectOptions, Sto
     if !options.database.is_empty() {
         found = found.database(&options.database);
     }
+    let mode = match options.tls.mode {
+        TlsMode::Unset => found.get_ssl_mode(),
+        TlsMode::Disabled => PgSslMode::Disable,
+        TlsMode::Preferred => PgSslMode::Prefer,
+        TlsMode::Required => PgSslMode::Require,
+        TlsMode::VerifiedCa => PgSslMode::VerifyCa,
+        TlsMode::VerifiedHost => PgSslMode::VerifyFull,
+    };
+    found = found.ssl_mode(mode);
+    if let Some(root_ca) = &options.tls.root_ca {
+        found = found.ssl_root_cert(root_ca);
+    }
+    if let Some((certificate, key)) = &options.tls.certificate {
+        found = found.ssl_client_cert(certificate).ssl_client_key(key);
+    }
+    // First, so that what the statements rely on wins.
+    for (name, value) in &options.settings {
+        found = match name.as_str() {
+            "application_name" => found.application_name(value),
+            _ => found.options([(name, value)]),
+        };
+    }
+    if !options
+        .settings
+        .iter()
+        .any(|(n, _)| n == "application_name")
+    {
+        found = found.application_name("meridian");
+    }
     let settings = [
         ("synchronous_commit", "on"),
         ("default_transaction_isolation", "read committed"),
@@ -84,14 +118,86 @@ pub(super) fn connect_options(options: &Options) -> Result<PgConnectOptions, Sto
         ("tcp_keepalives_interval", "10"),
         ("tcp_keepalives_count", "3"),
     ];
-    Ok(found
-        .application_name("meridian")
-        .options(settings)
-        .disable_statement_logging())
+    Ok(found.options(settings).disable_statement_logging())
+}
+
+/// Connects once and says why not, with the place and what to do: a pool only tells that it waited.
+async fn reach(options: &PgConnectOptions, place: &str) -> Result<(), StoreError> {
+    let answer = tokio::time::timeout(CONNECT_WITHIN, options.connect()).await;
+    match answer {
+        Ok(Ok(conn)) => {
+            // It was only to see whether it can be had.
+            let _ = conn.close().await;
+            Ok(())
+        }
+        Ok(Err(error)) => Err(unreachable(options, place, &error)),
+        Err(_) => Err(StoreError::Unavailable(format!(
+            "PostgreSQL at {place} did not answer within {} s: see whether it runs there and whether a firewall is in between",
+            CONNECT_WITHIN.as_secs()
+        ))),
+    }
+}
+
+fn unreachable(options: &PgConnectOptions, place: &str, error: &sqlx::Error) -> StoreError {
+    let (user, database) = (
+        options.get_username(),
+        options.get_database().unwrap_or(options.get_username()),
+    );
+    match (code(error).as_deref(), error) {
+        (Some("28P01" | "28000"), _) => StoreError::Invalid(format!(
+            "PostgreSQL at {place} refuses user {user} ({error}): correct user and password, or let pg_hba.conf admit them"
+        )),
+        (Some("3D000"), _) => StoreError::Invalid(format!(
+            "PostgreSQL at {place} has no database {database}: create it (createdb {database}), then run `meridian schema setup`"
+        )),
+        (_, sqlx::Error::Tls(_) | sqlx::Error::Configuration(_)) => StoreError::Invalid(format!(
+            "TLS with PostgreSQL at {place} fails ({}): correct the database's tls keys, or let the server offer TLS",
+            chain(error)
+        )),
+        (_, sqlx::Error::Io(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
+            StoreError::Invalid(format!(
+                "TLS with PostgreSQL at {place} fails ({cause}): name the CAs of its certificate and a host that it is for"
+            ))
+        }
+        (_, sqlx::Error::Io(cause)) => StoreError::Unavailable(format!(
+            "PostgreSQL at {place} cannot be reached ({cause}): see whether it runs and whether the address is right"
+        )),
+        _ => fail_at(place, error),
+    }
+}
+
+fn fail_at(place: &str, error: &sqlx::Error) -> StoreError {
+    StoreError::Unavailable(format!("PostgreSQL at {place}: {}", chain(error)))
+}
+
+/// The error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    text
 }
 
 impl Database {
-    pub(super) fn connect(
+    /// Connects for the first time, and says why it cannot.
+    pub(super) async fn connect(
+        options: &Options,
+        size: u32,
+        stats: &Arc<Stats>,
+    ) -> Result<Self, StoreError> {
+        let database = Self::lazy(options, size, stats)?;
+        reach(&connect_options(options)?, &database.place).await?;
+        Ok(database)
+    }
+
+    /// Connects when first used.
+    pub(super) fn lazy(
         options: &Options,
         size: u32,
         stats: &Arc<Stats>,
@@ -106,20 +212,33 @@ impl Database {
                 "{} at {place}",
                 found.get_database().unwrap_or(found.get_username())
             ),
+            place,
             pool: pool(options, size)?,
             stats: stats.clone(),
         })
     }
 
     pub(super) async fn read(&self) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
-        self.pool.acquire().await.map_err(fail)
+        self.pool.acquire().await.map_err(|e| self.refused(e))
     }
 
     pub(super) async fn begin(&self) -> Result<Tx<'_>, StoreError> {
         Ok(Tx {
-            inner: self.pool.begin().await.map_err(fail)?,
+            inner: self.pool.begin().await.map_err(|e| self.refused(e))?,
             stats: &self.stats,
         })
+    }
+
+    /// Why no connection could be had.
+    fn refused(&self, error: sqlx::Error) -> StoreError {
+        match error {
+            sqlx::Error::PoolTimedOut => StoreError::Unavailable(format!(
+                "no connection to PostgreSQL at {} within {} s: it cannot be reached, or all connections (maxConns) are in use",
+                self.place,
+                CONNECT_WITHIN.as_secs()
+            )),
+            error => fail(error),
+        }
     }
 
     pub(super) fn stats(&self) -> &Stats {

@@ -1,7 +1,9 @@
 //! One file: its writing connection, its readers, its schema.
 
 use std::{
-    path::PathBuf,
+    fs::File,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,7 +18,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::fail;
+use super::{PRIVATE, fail};
 use crate::{
     migrate::{self, Migration, SchemaStatus, Wish},
     stats::Stats,
@@ -58,6 +60,7 @@ pub(super) struct Tx<'a> {
 
 impl Database {
     pub(super) async fn open(tuning: &Tuning, stats: &Arc<Stats>) -> Result<Self, StoreError> {
+        private(&tuning.path)?;
         let options = SqliteConnectOptions::new()
             .filename(&tuning.path)
             .create_if_missing(true)
@@ -194,6 +197,19 @@ impl Database {
             .map_err(fail)?;
         tx.commit().await
     }
+}
+
+/// Makes the file, if it is not there, so that only its owner can read what workflows carry. The files that
+/// SQLite puts beside it get the same rights.
+fn private(path: &Path) -> Result<(), StoreError> {
+    let made = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE)
+        .open(path);
+    made.map(drop)
+        .map_err(|error| StoreError::Unavailable(format!("open {}: {error}", path.display())))
 }
 
 impl Writer {

@@ -5,6 +5,7 @@
 use std::{
     fs::{File, TryLockError},
     io::{Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -35,6 +36,7 @@ impl FileLock {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(super::PRIVATE)
             .open(&path)
             .map_err(|error| broken("open", error))?;
         match file.try_lock() {
