@@ -9,8 +9,10 @@ use cluster_runtime::telemetry::{LogFormat, init_logs};
 
 use crate::{
     Node,
-    config::{self, NodeConfig},
+    config::{self, DatastoreConfig, NodeConfig},
+    dynamic,
     node::store_options,
+    tls,
 };
 
 /// One node.
@@ -53,16 +55,14 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
         true => Role::ALL.into_iter().collect(),
         false => args.services.iter().copied().collect(),
     };
+    config.check_ports(&roles)?;
     if args.check {
-        println!(
-            "{}: good, cluster {} with {} shards",
-            args.config.display(),
-            config.cluster.name,
-            config.cluster.shards
-        );
-        return Ok(ExitCode::SUCCESS);
+        return check(&args, &config).await;
     }
     logs(&config)?;
+    for notice in &config.notices {
+        tracing::info!(file = %args.config.display(), "{notice}");
+    }
     let node = Node::start(config, &roles).await?;
     let broken = tokio::select! {
         () = stop_signal() => None,
@@ -73,6 +73,33 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
         Some(failure) => Err(failure.context("the node cannot go on")),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Says what a start would say before it reaches for the database or opens a port.
+async fn check(args: &ServerArgs, config: &NodeConfig) -> anyhow::Result<ExitCode> {
+    tls::check(&config.tls).await?;
+    if let DatastoreConfig::Postgres(postgres) = &config.datastore {
+        let certificate = postgres.tls.certificate.as_ref();
+        let files = certificate.into_iter().flat_map(|(file, key)| [file, key]);
+        for file in files.chain(&postgres.tls.root_ca) {
+            std::fs::File::open(file)
+                .with_context(|| format!("read {} for TLS with the database", file.display()))?;
+        }
+    }
+    let mut notes = config.notices.clone();
+    if let Some(dynamic) = &config.dynamic {
+        notes.extend(dynamic::check(dynamic)?);
+    }
+    for note in notes {
+        println!("note: {note}");
+    }
+    println!(
+        "{}: good, cluster {} with {} shards",
+        args.config.display(),
+        config.cluster.name,
+        config.cluster.shards
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Works on the schema.

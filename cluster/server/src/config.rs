@@ -2,20 +2,27 @@
 //! name the nearest known one; `${NAME}` and `${NAME:-default}` are replaced from the environment before
 //! parsing. Only this crate reads files and environment.
 
-mod duration;
+mod datastore;
 mod environment;
 mod file;
 mod nearest;
 mod node;
+mod notices;
+mod ports;
+mod secret;
+mod trust;
 
 use std::path::{Path, PathBuf};
 
-pub use duration::parse_duration;
+pub use cluster_runtime::settings::duration::parse as parse_duration;
+pub use datastore::DatastoreConfig;
 pub use file::{ConfigFile, DcRedirectionPolicyName};
+pub(crate) use nearest::distance;
 pub use node::{
-    ClusterConfig, DatastoreConfig, DynamicConfig, MembershipConfig, NodeConfig, RedirectionPolicy,
-    RoleAddress, TlsClient, TlsConfig, TlsGroup, TlsServer,
+    ClusterConfig, DynamicConfig, MembershipConfig, NodeConfig, RedirectionPolicy, RoleAddress,
+    TlsClient, TlsConfig, TlsGroup, TlsServer,
 };
+pub(crate) use trust::ANY;
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +81,18 @@ pub fn parse(
         path: path.to_owned(),
         problem,
     };
-    let text = environment::substitute(text, environment).map_err(&wrong)?;
-    let options = serde_saphyr::options! { strict_booleans: true };
-    let file: ConfigFile = serde_saphyr::from_str_with_options(&text, options)
-        .map_err(|e| wrong(nearest::explain(&e.to_string())))?;
-    NodeConfig::from_file(file)
+    let expanded = environment::substitute(text, environment).map_err(wrong)?;
+    // A piece of the text in the message would show whatever stands near the mistake.
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let file: ConfigFile = serde_saphyr::from_str_with_options(&expanded.text, options)
+        .map_err(|e| wrong(expanded.redact(&nearest::explain(&e.to_string()))))?;
+    NodeConfig::from_file(file).map_err(|error| match error {
+        ConfigError::Value { key, problem } => ConfigError::Value {
+            problem: expanded.redact(&problem),
+            key,
+        },
+        other => other,
+    })
 }
 
 #[cfg(test)]

@@ -11,5 +11,6 @@ mod up;
 
 pub use cluster_membership::Role;
 pub use commands::{SchemaArgs, SchemaCommand, ServerArgs, schema, server};
+pub use dynamic::known_settings;
 pub use node::Node;
 pub use up::{UpArgs, up};

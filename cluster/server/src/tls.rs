@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -15,10 +16,9 @@ use cluster_runtime::{
     telemetry::Metrics,
 };
 
-use crate::config::{TlsClient, TlsConfig, TlsGroup};
+use namespaces::Clusters;
 
-/// The entry that stands for all remote clusters.
-const ANY: &str = "*";
+use crate::config::{ANY, TlsClient, TlsConfig, TlsGroup, TlsServer};
 
 /// What each listener and each dialler uses; `None` is plaintext.
 pub(crate) struct Certificates {
@@ -75,10 +75,45 @@ impl Certificates {
         })
     }
 
+    /// Whether every connected cluster has a way to be called: an address that `remoteClusters` does not
+    /// name would be a connection that never works.
+    pub(crate) fn check_remotes(&self, clusters: &Clusters) -> anyhow::Result<()> {
+        for remote in clusters.remotes() {
+            let (host, _) = remote.address.rsplit_once(':').unwrap_or_default();
+            let host_named = self.remotes.contains_key(host) || self.remotes.contains_key(ANY);
+            if self.remotes.is_empty() {
+                let is_near =
+                    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+                if !is_near {
+                    tracing::warn!(remote_cluster = %remote.name, address = remote.address,
+                        "this cluster is called in plaintext; name it in global.tls.remoteClusters to use TLS");
+                }
+                continue;
+            }
+            anyhow::ensure!(
+                host_named,
+                "global.tls.remoteClusters names {}, but the connected cluster {} is at {}: add an entry for `{host}`, or `*` for all",
+                self.remotes.keys().cloned().collect::<Vec<_>>().join(", "),
+                remote.name,
+                remote.address
+            );
+        }
+        Ok(())
+    }
+
     /// Channels to other clusters, each as its host's trust demands.
     pub(crate) fn remote_channels(&self) -> Channels {
         let mut hosts: HashMap<String, Security> = self.remotes.clone().into_iter().collect();
-        let otherwise = Box::new(hosts.remove(ANY).unwrap_or_default());
+        let otherwise = match hosts.remove(ANY) {
+            Some(any) => any,
+            None if hosts.is_empty() => Security::Plain,
+            // Some clusters are called with TLS: that another is called in plaintext has to be said.
+            None => Security::Refused(
+                "it is not among global.tls.remoteClusters; add its host there, or `*` for all"
+                    .into(),
+            ),
+        };
+        let otherwise = Box::new(otherwise);
         let hosts = Arc::new(hosts);
         Channels::new(
             Security::ByHost { hosts, otherwise },
@@ -131,38 +166,67 @@ impl Watch<'_> {
         else {
             return Ok(None);
         };
-        let source = Source {
-            trust: server.client_ca_files.clone(),
-            identity: Some(Identity {
-                certificate: server.cert_file.clone(),
-                key: server.key_file.clone(),
-            }),
-            client_auth: if server.require_client_auth {
-                ClientAuth::Required
-            } else {
-                ClientAuth::None
-            },
-            ..Default::default()
-        };
+        let source = listening(server);
         let store = self.open(source).await.with_context(|| key.to_owned())?;
         Ok(Some(store.server()))
     }
 
     async fn dial(&self, group: &TlsGroup) -> anyhow::Result<Security> {
-        let trust = group.client.root_ca_files.clone();
-        if trust.is_empty() && !group.client.force_tls {
-            return Ok(Security::Plain);
-        }
-        let source = Source {
-            trust,
-            identity: identity(&group.client, group),
-            ..Default::default()
-        };
-        let tls: ClientTls = self.open(source).await?.client();
+        let tls: ClientTls = self.open(dialling(group)).await?.client();
         Ok(Security::Tls {
             tls,
             server_name: Some(group.client.server_name.clone()).filter(|n| !n.is_empty()),
         })
+    }
+}
+
+/// Looks at every file that the configuration names, without watching any.
+pub(crate) async fn check(tls: &TlsConfig) -> anyhow::Result<()> {
+    let listeners = [
+        ("global.tls.internode.server", &tls.internode),
+        ("global.tls.frontend.server", &tls.frontend),
+        ("global.tls.peer.server", &tls.peer),
+    ];
+    for (key, group) in listeners {
+        if let Some(group) = group {
+            let opened = Store::open(listening(&group.server)).await;
+            opened.with_context(|| key.to_owned())?;
+        }
+    }
+    let mut diallers: Vec<_> = tls
+        .remotes
+        .iter()
+        .map(|(host, group)| (format!("global.tls.remoteClusters.{host}"), group))
+        .collect();
+    if let Some(group) = &tls.internode {
+        diallers.push(("global.tls.internode.client".to_owned(), group));
+    }
+    for (key, group) in diallers {
+        Store::open(dialling(group)).await.context(key)?;
+    }
+    Ok(())
+}
+
+fn listening(server: &TlsServer) -> Source {
+    Source {
+        trust: server.client_ca_files.clone(),
+        identity: Some(Identity {
+            certificate: server.cert_file.clone(),
+            key: server.key_file.clone(),
+        }),
+        client_auth: match server.require_client_auth {
+            true => ClientAuth::Required,
+            false => ClientAuth::None,
+        },
+        ..Default::default()
+    }
+}
+
+fn dialling(group: &TlsGroup) -> Source {
+    Source {
+        trust: group.client.root_ca_files.clone(),
+        identity: identity(&group.client, group),
+        ..Default::default()
     }
 }
 

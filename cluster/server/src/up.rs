@@ -143,6 +143,7 @@ fn configs(args: &UpArgs) -> anyhow::Result<Vec<NodeConfig>> {
                 metrics: args.metrics_port.map(|p| localhost(p + n)),
                 redirection: RedirectionPolicy::AllApisForwarding,
                 dynamic: None,
+                notices: Vec::new(),
             })
         })
         .collect()
@@ -194,11 +195,13 @@ fn tls(args: &UpArgs, name: &str, several: bool) -> anyhow::Result<TlsConfig> {
             key_file: issued.key.clone(),
             client_ca_files: vec![issued.ca.clone()],
             require_client_auth: true,
+            ..Default::default()
         },
         client: TlsClient {
             root_ca_files: vec![issued.ca],
             ..Default::default()
         },
+        ..Default::default()
     };
     Ok(TlsConfig {
         refresh: None,

@@ -7,7 +7,9 @@ pub(super) fn explain(message: &str) -> String {
     };
     let listed = ["expected one of ", "expected "]
         .into_iter()
-        .find_map(|before| between(message, before, "\n"))
+        .find_map(|before| {
+            between(message, before, " at line").or_else(|| between(message, before, "\n"))
+        })
         .unwrap_or_default();
     let known = listed
         .split([',', ' '])
@@ -27,7 +29,7 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 }
 
 /// Edit distance: insertions, deletions and replacements.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {

@@ -9,7 +9,7 @@ use std::{
 
 use cluster_membership::Role;
 
-use super::{ConfigError, duration::parse_duration, file};
+use super::{ConfigError, DatastoreConfig, datastore::datastore, file, parse_duration, trust::tls};
 
 pub use super::file::{
     DcRedirectionPolicyName as RedirectionPolicy, TlsClient, TlsGroup, TlsServer,
@@ -38,25 +38,8 @@ pub struct NodeConfig {
     pub redirection: RedirectionPolicy,
     /// Live settings; `None` for defaults only.
     pub dynamic: Option<DynamicConfig>,
-}
-
-/// The database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DatastoreConfig {
-    /// Nothing is kept.
-    Memory,
-    /// One file, owned by one process.
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A PostgreSQL server.
-    Postgres {
-        /// Connection URL, with user and password.
-        url: String,
-        /// Most connections.
-        connections: u32,
-    },
+    /// What the file says without effect; for the log.
+    pub notices: Vec<String>,
 }
 
 /// Who this cluster is.
@@ -149,20 +132,67 @@ impl NodeConfig {
                 format!("{shards} is not between 1 and 16384"),
             ));
         }
+        if file.global.authorization.as_ref().is_some_and(is_set) {
+            return Err(ConfigError::value(
+                "global.authorization",
+                "is not supported: nothing would be authorized by it. Remove it, and let requireClientAuth say who may connect",
+            ));
+        }
         let cluster = cluster(&file.cluster_metadata, shards, &roles)?;
+        let datastore = datastore(&file.persistence)?;
         Ok(Self {
-            log_filter: file.log.level.clone(),
+            notices: file.notices(),
+            log_filter: log_filter(file.log.level.as_deref())?,
             log_json: json_logs(file.log.format.as_deref())?,
-            datastore: datastore(&file.persistence)?,
+            membership: membership(&file.global.membership, datastore.is_of_one_process())?,
+            datastore,
             cluster,
-            membership: membership(&file.global.membership)?,
-            tls: tls(file.global.tls)?,
+            tls: tls(file.global.tls, &roles)?,
             metrics: metrics(file.global.metrics.as_ref())?,
             redirection: file.dc_redirection_policy.policy,
             dynamic: dynamic(file.dynamic_config_client)?,
             roles,
         })
     }
+}
+
+/// Whether any key below has a value; samples list them all with empty ones.
+fn is_set(authorization: &BTreeMap<String, serde_json::Value>) -> bool {
+    use serde_json::Value;
+    fn holds(value: &Value) -> bool {
+        match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::String(text) => !text.is_empty() && text != "1m",
+            Value::Array(items) => items.iter().any(holds),
+            Value::Object(entries) => entries
+                .iter()
+                .any(|(key, value)| key != "permissionsClaimName" && holds(value)),
+            Value::Bool(true) | Value::Number(_) => true,
+        }
+    }
+    authorization
+        .iter()
+        .any(|(key, value)| key != "permissionsClaimName" && holds(value))
+}
+
+/// Temporal's levels have names that a filter does not know.
+fn log_filter(level: Option<&str>) -> Result<Option<String>, ConfigError> {
+    Ok(match level {
+        None | Some("") => None,
+        Some("fatal" | "panic" | "dpanic") => Some("error".into()),
+        Some("warning") => Some("warn".into()),
+        // A single word that is no level would be taken for the name of a module.
+        Some(word)
+            if !word.contains(['=', ','])
+                && !["off", "error", "warn", "info", "debug", "trace"].contains(&word) =>
+        {
+            return Err(ConfigError::value(
+                "log.level",
+                format!("`{word}` is none of debug, info, warn, error, off"),
+            ));
+        }
+        Some(filter) => Some(filter.into()),
+    })
 }
 
 fn json_logs(format: Option<&str>) -> Result<bool, ConfigError> {
@@ -192,11 +222,23 @@ fn roles(
         let (grpc, gossip) = RoleAddress::default_ports(role);
         let key = format!("services.{role}.rpc.bindOnIP");
         let ip: IpAddr = match &rpc.bind_on_ip {
+            Some(_) if rpc.bind_on_local_host => {
+                return Err(ConfigError::value(
+                    key,
+                    "and bindOnLocalHost exclude each other; remove one",
+                ));
+            }
             Some(text) => text
                 .parse()
                 .map_err(|_| ConfigError::value(key, format!("`{text}` is not an IP address")))?,
             None => Ipv4Addr::LOCALHOST.into(),
         };
+        if rpc.peer_port.is_some() && role != Role::Frontend {
+            return Err(ConfigError::value(
+                format!("services.{role}.rpc.peerPort"),
+                "is a port of the frontend's only",
+            ));
+        }
         let address = RoleAddress {
             grpc: SocketAddr::new(ip, rpc.grpc_port.unwrap_or(grpc)),
             membership: SocketAddr::new(ip, rpc.membership_port.unwrap_or(gossip)),
@@ -226,8 +268,11 @@ fn cluster(
             ),
         ));
     }
-    for other in metadata.cluster_information.keys().filter(|n| **n != name) {
-        tracing::warn!(cluster = %other, "clusterMetadata.clusterInformation of another cluster is ignored; add it with `operator cluster upsert`");
+    if own.is_some_and(|o| !o.enabled) {
+        return Err(ConfigError::value(
+            format!("clusterMetadata.clusterInformation.{name}.enabled"),
+            "has to be true for the current cluster",
+        ));
     }
     let initial = own.map_or(1, |o| o.initial_failover_version);
     if !(1..i64::from(i32::MAX)).contains(&increment) || initial < 1 || initial >= increment {
@@ -260,100 +305,7 @@ fn cluster(
     })
 }
 
-fn datastore(persistence: &file::Persistence) -> Result<DatastoreConfig, ConfigError> {
-    let name = persistence.default_store.as_deref().unwrap_or("default");
-    let store = persistence.datastores.get(name).ok_or_else(|| {
-        let known: Vec<_> = persistence.datastores.keys().map(String::as_str).collect();
-        ConfigError::value(
-            "persistence.defaultStore",
-            format!(
-                "`{name}` is not among persistence.datastores ({})",
-                known.join(", ")
-            ),
-        )
-    })?;
-    if let Some(visibility) = &persistence.visibility_store
-        && !persistence.datastores.contains_key(visibility)
-    {
-        return Err(ConfigError::value(
-            "persistence.visibilityStore",
-            format!("`{visibility}` is not among persistence.datastores"),
-        ));
-    }
-    let key = format!("persistence.datastores.{name}.sql");
-    let sql = store
-        .sql
-        .as_ref()
-        .ok_or_else(|| ConfigError::value(&key, "is missing; only SQL datastores are supported"))?;
-    match sql.plugin_name.as_str() {
-        "sqlite" if sql.database_name == ":memory:" => Ok(DatastoreConfig::Memory),
-        "sqlite" if !sql.database_name.is_empty() => Ok(DatastoreConfig::Sqlite {
-            path: sql.database_name.clone().into(),
-        }),
-        "sqlite" => Err(ConfigError::value(
-            format!("{key}.databaseName"),
-            "has to name the database file",
-        )),
-        "postgres12" | "postgres12_pgx" => Ok(DatastoreConfig::Postgres {
-            url: postgres_url(sql),
-            connections: sql.max_conns.unwrap_or(10),
-        }),
-        other => Err(ConfigError::value(
-            format!("{key}.pluginName"),
-            format!("`{other}` is not supported; use sqlite, postgres12 or postgres12_pgx"),
-        )),
-    }
-}
-
-fn postgres_url(sql: &file::Sql) -> String {
-    let user = encode(&sql.user);
-    let password = if sql.password.is_empty() {
-        String::new()
-    } else {
-        format!(":{}", encode(&sql.password))
-    };
-    let mut options: Vec<String> = sql
-        .connect_attributes
-        .iter()
-        .map(|(k, v)| format!("{}={}", encode(k), encode(v)))
-        .collect();
-    let database = encode(&sql.database_name);
-    let unix = sql.connect_protocol.as_deref() == Some("unix") || sql.connect_addr.starts_with('/');
-    let host = if unix {
-        // The directory of the socket goes into the query; a port may follow it after a colon.
-        let (dir, port) = match sql.connect_addr.rsplit_once(':') {
-            Some((dir, port)) if port.parse::<u16>().is_ok() => (dir, Some(port)),
-            _ => (sql.connect_addr.as_str(), None),
-        };
-        options.push(format!("host={}", encode(dir)));
-        if let Some(port) = port {
-            options.push(format!("port={port}"));
-        }
-        String::new()
-    } else {
-        sql.connect_addr.clone()
-    };
-    let query = if options.is_empty() {
-        String::new()
-    } else {
-        format!("?{}", options.join("&"))
-    };
-    format!("postgres://{user}{password}@{host}/{database}{query}")
-}
-
-/// Percent-encodes what a URL would read otherwise.
-fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(b).to_string()
-            }
-            _ => format!("%{b:02X}"),
-        })
-        .collect()
-}
-
-fn membership(membership: &file::Membership) -> Result<MembershipConfig, ConfigError> {
+fn membership(membership: &file::Membership, alone: bool) -> Result<MembershipConfig, ConfigError> {
     let broadcast = membership
         .broadcast_address
         .as_deref()
@@ -371,44 +323,7 @@ fn membership(membership: &file::Membership) -> Result<MembershipConfig, ConfigE
     Ok(MembershipConfig {
         broadcast,
         join_within: join_within.unwrap_or(Duration::from_secs(30)),
-        alone: false,
-    })
-}
-
-fn tls(tls: Option<file::Tls>) -> Result<TlsConfig, ConfigError> {
-    let Some(tls) = tls else {
-        return Ok(TlsConfig::default());
-    };
-    let groups = [
-        ("internode", tls.internode.as_ref()),
-        ("frontend", tls.frontend.as_ref()),
-    ];
-    for (name, group) in groups {
-        let Some(server) = group.map(|g| &g.server) else {
-            continue;
-        };
-        if server.cert_file.as_os_str().is_empty() != server.key_file.as_os_str().is_empty() {
-            return Err(ConfigError::value(
-                format!("global.tls.{name}.server"),
-                "certFile and keyFile go together",
-            ));
-        }
-        if server.require_client_auth && server.client_ca_files.is_empty() {
-            return Err(ConfigError::value(
-                format!("global.tls.{name}.server.clientCaFiles"),
-                "has to name the CAs of client certificates, since requireClientAuth is set",
-            ));
-        }
-    }
-    Ok(TlsConfig {
-        refresh: duration(
-            "global.tls.refreshInterval",
-            tls.refresh_interval.as_deref(),
-        )?,
-        internode: tls.internode,
-        frontend: tls.frontend,
-        peer: tls.peer,
-        remotes: tls.remote_clusters,
+        alone,
     })
 }
 
@@ -440,13 +355,19 @@ fn dynamic(
         "dynamicConfigClient.pollInterval",
         client.poll_interval.as_deref(),
     )?;
+    if client.filepath.as_os_str().is_empty() {
+        return Err(ConfigError::value(
+            "dynamicConfigClient.filepath",
+            "has to name the file of live settings",
+        ));
+    }
     Ok(Some(DynamicConfig {
         path: client.filepath,
         interval: interval.unwrap_or(Duration::from_secs(10)),
     }))
 }
 
-fn duration(key: &str, text: Option<&str>) -> Result<Option<Duration>, ConfigError> {
+pub(super) fn duration(key: &str, text: Option<&str>) -> Result<Option<Duration>, ConfigError> {
     text.map(|t| {
         parse_duration(t).ok_or_else(|| {
             ConfigError::value(key, format!("`{t}` is not a duration like 10s or 1m30s"))

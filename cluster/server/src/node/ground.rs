@@ -13,7 +13,7 @@ use cluster_runtime::{
 };
 use namespaces::{Clusters, Manager, ManagerOptions, Registry, rules::OwnCluster};
 use replication::remotes::Remotes;
-use schema_sql::{Options, Plugin, Postgres, Stats, WalCounters};
+use schema_sql::{Options, Plugin, Stats, WalCounters};
 use schema_store::Store;
 
 use crate::{
@@ -54,6 +54,7 @@ impl Ground {
         let clusters = Clusters::start(&own, store.cluster.clone(), settings.clone(), tasks)
             .await
             .context("read the cluster directory")?;
+        certificates.check_remotes(&clusters)?;
         let registry = Registry::start(store.namespace.clone(), settings.clone(), tasks)
             .await
             .context("read the namespaces")?;
@@ -156,14 +157,10 @@ pub(crate) fn store_options(datastore: &DatastoreConfig) -> (Options, &'static s
     match datastore {
         DatastoreConfig::Memory => (Options::ephemeral(), "memory"),
         DatastoreConfig::Sqlite { path } => (Options::sqlite(path), "sqlite"),
-        DatastoreConfig::Postgres { url, connections } => {
-            let postgres = Postgres {
-                url: url.clone(),
-                pool_size: *connections,
-                ..Default::default()
-            };
-            (Options::new(Plugin::Postgres(postgres)), "postgres12")
-        }
+        DatastoreConfig::Postgres(postgres) => (
+            Options::new(Plugin::Postgres((**postgres).clone())),
+            "postgres12",
+        ),
     }
 }
 
@@ -173,11 +170,11 @@ async fn open_store(
     metrics: &Metrics,
     tasks: &Tasks,
 ) -> anyhow::Result<(Store, &'static str)> {
+    anyhow::ensure!(
+        !config.datastore.is_of_one_process() || roles.len() == Role::ALL.len(),
+        "an SQLite file, or memory, belongs to one process: run all four services in it, or use PostgreSQL"
+    );
     if let DatastoreConfig::Sqlite { path } = &config.datastore {
-        anyhow::ensure!(
-            roles.len() == Role::ALL.len(),
-            "an SQLite file belongs to one process: run all four services in it, or use PostgreSQL"
-        );
         if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
             std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         }
