@@ -95,7 +95,22 @@ impl<E: Wire, D: Wire> Decoder for Streamed<E, D> {
     }
 }
 
-/// A message that cannot be read is INTERNAL by the rules of gRPC.
+/// An answer, or a message of a stream, that cannot be read is INTERNAL by the rules of gRPC.
 fn unreadable(error: proto_messages::DecodeError) -> Status {
     Status::internal(error.to_string())
 }
+
+/// A request that cannot be read is its sender's fault: text that is not UTF-8, messages nested deeper than can
+/// be carried. grpc-go says INTERNAL, which clients take for a defect of the server and try again. The text
+/// names the fields on the way to the fault.
+fn unreadable_request(error: proto_messages::DecodeError) -> Status {
+    let mut text = format!("request cannot be read: {error}");
+    if text.len() > TEXT_MAX {
+        let end = text.floor_char_boundary(TEXT_MAX);
+        text.truncate(end);
+    }
+    Status::invalid_argument(text)
+}
+
+/// Bytes of a status's text. A fault in a deep message names every level; headers have to fit clients' limits.
+const TEXT_MAX: usize = 1_024;

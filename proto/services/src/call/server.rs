@@ -22,7 +22,7 @@ use tonic::{
     server::{Grpc, ServerStreamingService, StreamingService, UnaryService},
 };
 
-use super::{Raw, Streamed, unreadable};
+use super::{Raw, Streamed, unreadable_request};
 
 /// The HTTP answer to come.
 pub(crate) type Answer = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
@@ -92,7 +92,7 @@ pub(crate) fn unary<Q: Wire, A: Wire>(
         let (metadata, extensions, message) = request.into_parts();
         let called = match Q::from_wire(message) {
             Ok(message) => handler(Request::from_parts(metadata, extensions, message)),
-            Err(error) => return Box::pin(ready(Err(unreadable(error)))),
+            Err(error) => return Box::pin(ready(Err(unreadable_request(error)))),
         };
         Box::pin(async move { Ok(called.await?.map(|answer| answer.to_wire())) })
     };
@@ -190,6 +190,39 @@ mod tests {
     struct Idle;
 
     impl OperatorService for Idle {}
+
+    /// A frame of gRPC around these bytes, as they are.
+    fn frame(message: &[u8]) -> Body {
+        let mut frame = vec![0];
+        frame.extend((message.len() as u32).to_be_bytes());
+        frame.extend(message);
+        Body::new(http_body_util::Full::<Bytes>::from(frame))
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_is_its_senders_fault() {
+        let path = "/temporal.api.operatorservice.v1.OperatorService/AddOrUpdateRemoteCluster";
+        // Field 1 is an address.
+        let not_text = [0x0a, 1, 0xff];
+        let garbage = [0xff; 20];
+        for (message, said) in [
+            (
+                &not_text[..],
+                "AddOrUpdateRemoteClusterRequest.frontend_address",
+            ),
+            (&garbage[..], "request cannot be read"),
+        ] {
+            let mut request = http::Request::new(frame(message));
+            *request.uri_mut() = path.parse().expect("a path");
+            let answer = OperatorServiceServer::new(Idle).call(request);
+            let Some(Ok(answer)) = answer.now_or_never() else {
+                panic!("answers at once")
+            };
+            let status = Status::from_header_map(answer.headers()).expect("a status");
+            assert_eq!(status.code(), tonic::Code::InvalidArgument);
+            assert!(status.message().contains(said), "{status}");
+        }
+    }
 
     #[test]
     fn a_method_that_is_not_served_says_so() {
