@@ -6,8 +6,9 @@ use tonic::{Code, Status};
 
 use super::is_shard_ownership_lost;
 
-/// Texts longer than this are cut.
-const TEXT_BYTES_MAX: usize = 4_000;
+/// Texts longer than this are cut, as counted on the wire. Clients end calls whose headers are longer than 8 KiB,
+/// and a text stands there twice: as it is, and in the details.
+const TEXT_BYTES_MAX: usize = 2_400;
 
 /// Whether texts that may tell of the server's inside reach clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub fn for_clients(status: Status, masking: Masking) -> Status {
         let mut hasher = DefaultHasher::new();
         status.message().hash(&mut hasher);
         let hash = format!("{:08x}", hasher.finish() as u32);
-        tracing::error!(hash, code = ?code, error = status.message(), "call failed inside the server");
+        tracing::error!(hash, code = ?code, error = cut(status.message()), "call failed inside the server");
         return Status::new(code, format!("something went wrong, please retry ({hash})"));
     } else {
         cut(status.message())
@@ -40,18 +41,26 @@ pub fn for_clients(status: Status, masking: Masking) -> Status {
     if code == status.code() && text.len() == status.message().len() {
         return status;
     }
-    let details = if code == status.code() {
-        status.details().to_vec()
-    } else {
-        Vec::new()
+    let details = super::details(&status);
+    let mut shown = match details.is_empty() || code != status.code() {
+        true => Status::new(code, text),
+        false => super::with_details(code, text, details),
     };
-    Status::with_details_and_metadata(code, text, details.into(), status.metadata().clone())
+    *shown.metadata_mut() = status.metadata().clone();
+    shown
 }
 
+/// As much of the text as may be sent. Whatever is not printable ASCII takes three bytes for one.
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    let mut bytes = 0;
+    for (at, c) in text.char_indices() {
+        bytes += match c {
+            ' '..='~' if c != '%' => 1,
+            _ => 3 * c.len_utf8(),
+        };
+        if bytes > TEXT_BYTES_MAX {
+            return &text[..at];
+        }
     }
-    &text[..end]
+    text
 }
