@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use cluster_rpc::serve::Gzip;
 use tonic::{Status, body::Body, server::NamedService};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -47,6 +48,7 @@ fn build() -> Option<Built> {
         .register_encoded_file_descriptor_set(proto_messages::DESCRIPTORS)
         .build_v1()
         .map_err(|error| tracing::error!(%error, "reflection is not served"))
+        .map(|service| service.accept_compressed(Gzip).send_compressed(Gzip))
         .map(BoxCloneSyncService::new)
         .ok()
 }
