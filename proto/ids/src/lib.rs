@@ -1,6 +1,10 @@
-//! Newtypes for ids, versions and moments. Every id and sequence number of the system has a type of
+//! Newtypes for ids, versions and moments, and the text of durations. Every id and sequence number of the system has a type of
 //! its own here, so that two bare integers or strings side by side cannot be swapped. No dependency,
 //! no wire format, no rule.
+
+mod duration;
+
+pub use duration::{parse_go_duration, parse_go_duration_or_days};
 
 use std::{fmt, sync::Arc, time::Duration};
 

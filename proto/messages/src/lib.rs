@@ -5,6 +5,7 @@
 
 #[macro_use]
 mod wire;
+pub mod attributes;
 pub mod time;
 
 pub use prost::DecodeError;

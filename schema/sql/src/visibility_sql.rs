@@ -161,6 +161,6 @@ fn sql_of(column: Column) -> &'static str {
         Column::ParentRunId => "NULLIF(parent_run_id, '')",
         Column::RootWorkflowId => "NULLIF(root_workflow_id, '')",
         Column::RootRunId => "NULLIF(root_run_id, '')",
-        Column::NamespaceDivision => "CAST(NULL AS TEXT)",
+        Column::NamespaceDivision | Column::Attribute(_) => "CAST(NULL AS TEXT)",
     }
 }

@@ -25,6 +25,8 @@ use crate::{
     limits, refusal,
 };
 
+mod scan;
+
 /// A page as clients get it.
 pub(super) struct Page {
     pub(super) executions: Vec<WorkflowExecutionInfo>,
@@ -69,11 +71,14 @@ impl Serve for CountWorkflowExecutionsRequest {
     ) -> Result<CountWorkflowExecutionsResponse, Status> {
         let query =
             Query::parse(&self.query).map_err(|e| status::invalid_argument(e.to_string()))?;
-        let counted = host
-            .visibility
-            .visibility_count(&call.namespace.id, &query)
-            .await;
-        let counted = counted.map_err(refusal::of_store)?;
+        let counted = match query.superset() {
+            Some(superset) => scan::count(host, call, &query, &superset).await?,
+            None => host
+                .visibility
+                .visibility_count(&call.namespace.id, &query)
+                .await
+                .map_err(refusal::of_store)?,
+        };
         let groups = match query.group_by_status {
             true => counted.by_status.into_iter().map(group).collect(),
             false => Vec::new(),
@@ -102,11 +107,14 @@ pub(super) async fn read(
         Ok(asked) => asked.min(most),
     };
     let after = (!token.is_empty()).then_some(token);
-    let page = host
-        .visibility
-        .visibility_list(&call.namespace.id, query, size, after)
-        .await
-        .map_err(refusal::of_store)?;
+    let page = match query.superset() {
+        Some(superset) => scan::list(host, call, (query, &superset), size, after).await?,
+        None => host
+            .visibility
+            .visibility_list(&call.namespace.id, query, size, after)
+            .await
+            .map_err(refusal::of_store)?,
+    };
     Ok(Page {
         executions: page.records.into_iter().map(info).collect(),
         next_page_token: page.next.unwrap_or_default(),

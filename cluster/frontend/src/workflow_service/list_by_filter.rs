@@ -21,6 +21,7 @@ use super::list;
 use crate::{
     edge::{Call, Serve},
     frontend::Host,
+    validate,
 };
 
 impl Serve for ListOpenWorkflowExecutionsRequest {
@@ -32,8 +33,10 @@ impl Serve for ListOpenWorkflowExecutionsRequest {
         let mut conditions = vec![is_running(Op::Eq)];
         between(&mut conditions, Column::StartTime, self.start_time_filter)?;
         match self.filters {
-            Some(Open::ExecutionFilter(run)) => execution(&mut conditions, run),
-            Some(Open::TypeFilter(kind)) => conditions.push(text(Column::WorkflowType, kind.name)),
+            Some(Open::ExecutionFilter(run)) => execution(&mut conditions, run)?,
+            Some(Open::TypeFilter(kind)) => {
+                conditions.push(text(Column::WorkflowType, kind.name)?);
+            }
             None => {}
         }
         let (size, token) = (self.maximum_page_size, self.next_page_token);
@@ -54,9 +57,9 @@ impl Serve for ListClosedWorkflowExecutionsRequest {
         let mut conditions = vec![is_running(Op::Ne)];
         between(&mut conditions, Column::CloseTime, self.start_time_filter)?;
         match self.filters {
-            Some(Closed::ExecutionFilter(run)) => execution(&mut conditions, run),
+            Some(Closed::ExecutionFilter(run)) => execution(&mut conditions, run)?,
             Some(Closed::TypeFilter(kind)) => {
-                conditions.push(text(Column::WorkflowType, kind.name));
+                conditions.push(text(Column::WorkflowType, kind.name)?);
             }
             Some(Closed::StatusFilter(of)) => {
                 let status = of.status;
@@ -89,11 +92,12 @@ fn is_running(op: Op) -> Expr {
     number(Column::ExecutionStatus, op, running.into())
 }
 
-fn execution(conditions: &mut Vec<Expr>, run: WorkflowExecutionFilter) {
-    conditions.push(text(Column::WorkflowId, run.workflow_id));
+fn execution(conditions: &mut Vec<Expr>, run: WorkflowExecutionFilter) -> Result<(), Status> {
+    conditions.push(text(Column::WorkflowId, run.workflow_id)?);
     if !run.run_id.is_empty() {
-        conditions.push(text(Column::RunId, run.run_id));
+        conditions.push(text(Column::RunId, run.run_id)?);
     }
+    Ok(())
 }
 
 fn between(
@@ -121,12 +125,13 @@ fn between(
     Ok(())
 }
 
-fn text(column: Column, value: String) -> Expr {
-    Expr::Compare {
+fn text(column: Column, value: String) -> Result<Expr, Status> {
+    validate::storable(column.name(), &value)?;
+    Ok(Expr::Compare {
         column,
         op: Op::Eq,
         value: Value::Text(value),
-    }
+    })
 }
 
 fn number(column: Column, op: Op, value: i64) -> Expr {

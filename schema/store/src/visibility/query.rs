@@ -7,10 +7,12 @@ mod eval;
 mod lexer;
 mod literal;
 mod parse;
+mod superset;
 #[cfg(test)]
 mod tests;
 
 use column::Kind;
+pub use eval::Attributes;
 
 /// Why a filter is refused. Its text begins "invalid query: ", for an InvalidArgument status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,9 +142,12 @@ pub enum Column {
     RootRunId,
     /// TemporalNamespaceDivision: null in every row, since system workflows have no rows here.
     NamespaceDivision,
+    /// An attribute that every server knows and that stands among the row's search attributes, by name. Stores
+    /// take it for null: see [`Query::superset`].
+    Attribute(&'static str),
 }
 
-/// A literal, already in the column's unit: status number, nanoseconds, or text.
+/// A literal, already in the column's unit: status number, nanoseconds, 0 or 1, or text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Keyword columns.

@@ -16,37 +16,53 @@ impl Query {
         Ok(())
     }
 
-    /// Whether the row is wanted.
+    /// Whether the row is wanted, as far as its columns tell.
     pub fn matches(&self, record: &VisibilityRecord) -> bool {
+        self.matches_with(record, &|_| Vec::new())
+    }
+
+    /// Whether the row is wanted. `attributes` tells the values of an attribute that is no column; none is null.
+    pub fn matches_with(&self, record: &VisibilityRecord, attributes: Attributes<'_>) -> bool {
         self.filter
             .as_ref()
-            .is_none_or(|filter| filter.holds(record) == Some(true))
+            .is_none_or(|filter| filter.holds(record, attributes) == Some(true))
     }
 }
 
+/// The values of the attributes of one row that are no columns, by name. A list has several.
+pub type Attributes<'a> = &'a dyn Fn(&'static str) -> Vec<Value>;
+
 impl Expr {
     /// Whether the condition holds for the row; `None` when a null decides.
-    pub fn holds(&self, record: &VisibilityRecord) -> Option<bool> {
+    fn holds(&self, record: &VisibilityRecord, attributes: Attributes<'_>) -> Option<bool> {
+        let any = |column: Column, holds: &dyn Fn(&Value) -> bool| {
+            let stored = column.values(record, attributes);
+            (column.is_list() || !stored.is_empty()).then(|| stored.iter().any(holds))
+        };
         match self {
-            Self::And(a, b) => match (a.holds(record), b.holds(record)) {
+            Self::And(a, b) => match (a.holds(record, attributes), b.holds(record, attributes)) {
                 (Some(false), _) | (_, Some(false)) => Some(false),
                 (Some(true), Some(true)) => Some(true),
                 _ => None,
             },
-            Self::Or(a, b) => match (a.holds(record), b.holds(record)) {
+            Self::Or(a, b) => match (a.holds(record, attributes), b.holds(record, attributes)) {
                 (Some(true), _) | (_, Some(true)) => Some(true),
                 (Some(false), Some(false)) => Some(false),
                 _ => None,
             },
-            Self::Not(inner) => inner.holds(record).map(|holds| !holds),
-            Self::Compare { column, op, value } => {
-                column.of(record).map(|stored| op.holds(&stored, value))
-            }
-            Self::In { column, values } => column.of(record).map(|stored| values.contains(&stored)),
-            Self::Between { column, low, high } => column
-                .of(record)
-                .map(|stored| Op::Ge.holds(&stored, low) && Op::Le.holds(&stored, high)),
-            Self::IsNull(column) => Some(column.of(record).is_none()),
+            Self::Not(inner) => inner.holds(record, attributes).map(|holds| !holds),
+            // A list differs from a value when it does not hold it.
+            Self::Compare {
+                column,
+                op: Op::Ne,
+                value,
+            } => any(*column, &|stored| Op::Eq.holds(stored, value)).map(|holds| !holds),
+            Self::Compare { column, op, value } => any(*column, &|stored| op.holds(stored, value)),
+            Self::In { column, values } => any(*column, &|stored| values.contains(stored)),
+            Self::Between { column, low, high } => any(*column, &|stored| {
+                Op::Ge.holds(stored, low) && Op::Le.holds(stored, high)
+            }),
+            Self::IsNull(column) => Some(column.values(record, attributes).is_empty()),
         }
     }
 }
@@ -74,8 +90,15 @@ impl Op {
 }
 
 impl Column {
+    fn values(self, record: &VisibilityRecord, attributes: Attributes<'_>) -> Vec<Value> {
+        match self {
+            Self::Attribute(name) => attributes(name),
+            column => column.of(record).into_iter().collect(),
+        }
+    }
+
     /// The column of a row; `None` is null.
-    pub fn of(self, record: &VisibilityRecord) -> Option<Value> {
+    fn of(self, record: &VisibilityRecord) -> Option<Value> {
         let text = |text: &str| Some(Value::Text(text.to_owned()));
         let unless_empty = |text: &str| (!text.is_empty()).then(|| Value::Text(text.to_owned()));
         let closed = !record.close_time.is_zero();
@@ -102,7 +125,7 @@ impl Column {
             Self::ParentRunId => unless_empty(&record.parent_run_id),
             Self::RootWorkflowId => unless_empty(&record.root_workflow_id),
             Self::RootRunId => unless_empty(&record.root_run_id),
-            Self::NamespaceDivision => None,
+            Self::NamespaceDivision | Self::Attribute(_) => None,
         }
     }
 }

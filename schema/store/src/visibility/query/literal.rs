@@ -1,6 +1,8 @@
 //! Literals in a column's unit: statuses by name or number, times as RFC 3339 or nanoseconds, durations as
 //! nanoseconds, Go text or hh:mm:ss.
 
+use proto_ids::parse_go_duration_or_days;
+
 use super::{Column, Kind, Value};
 
 /// A literal as written.
@@ -10,6 +12,8 @@ pub(super) enum Literal<'a> {
     Text(&'a str),
     /// A bare number.
     Number(&'a str),
+    /// A bare word.
+    Word(&'a str),
 }
 
 /// Execution statuses: number, public name.
@@ -27,10 +31,16 @@ pub(super) const STATUSES: [(i64, &str); 8] = [
 /// The literal as a value of the column; the error continues "invalid value ... 'shown'".
 pub(super) fn value(column: Column, literal: Literal<'_>) -> Result<Value, &'static str> {
     match (column.kind(), literal) {
-        (Kind::Keyword, Literal::Text(text)) => Ok(Value::Text(text.to_owned())),
-        (Kind::Keyword, Literal::Number(_)) => Err(": expected quoted text"),
-        (Kind::Int, Literal::Number(number)) => integer(number).map(Value::Int),
-        (Kind::Int, Literal::Text(_)) => Err(": expected an integer"),
+        (Kind::Keyword | Kind::KeywordList, Literal::Text(text)) => {
+            Ok(Value::Text(text.to_owned()))
+        }
+        (Kind::Keyword | Kind::KeywordList, _) => Err(": expected quoted text"),
+        (Kind::Bool, Literal::Word(word)) => truth(word),
+        (Kind::Bool, _) => Err(": expected true or false"),
+        (_, Literal::Word(_)) => Err(": expected a number or quoted text"),
+        (Kind::Int, Literal::Number(number) | Literal::Text(number)) => {
+            integer(number).map(Value::Int)
+        }
         (Kind::Status, Literal::Text(text)) => status(text).map(Value::Int),
         (Kind::Status, Literal::Number(number)) => {
             let number = integer(number)?;
@@ -54,12 +64,20 @@ pub(super) fn value(column: Column, literal: Literal<'_>) -> Result<Value, &'sta
             let nanos = text
                 .parse()
                 .ok()
-                .or_else(|| go_duration(text))
+                .or_else(|| parse_go_duration_or_days(text))
                 .or_else(|| clock_duration(text));
             nanos
                 .map(Value::Int)
                 .ok_or(": expected nanoseconds, a duration such as 1h30m, or hh:mm:ss")
         }
+    }
+}
+
+fn truth(word: &str) -> Result<Value, &'static str> {
+    match word.to_ascii_lowercase().as_str() {
+        "true" => Ok(Value::Int(1)),
+        "false" => Ok(Value::Int(0)),
+        _ => Err(": expected true or false"),
     }
 }
 
@@ -172,41 +190,6 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let of_era = year.rem_euclid(400);
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-/// Go's duration text: `1h30m`, `1.5s`, `-2ms`.
-fn go_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest.is_empty() {
-        return None;
-    }
-    let units = [
-        ("ns", 1f64),
-        ("us", 1e3),
-        ("µs", 1e3),
-        ("ms", 1e6),
-        ("s", 1e9),
-        ("m", 6e10),
-        ("h", 3.6e12),
-        ("d", 8.64e13),
-    ];
-    let mut total = 0f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit_len = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        let (_, nanos) = units.iter().find(|(unit, _)| *unit == &rest[..unit_len])?;
-        total += number * nanos;
-        rest = &rest[unit_len..];
-    }
-    let total = total.round() as i64;
-    Some(if negative { -total } else { total })
 }
 
 /// `hh:mm:ss`.

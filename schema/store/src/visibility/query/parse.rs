@@ -28,6 +28,13 @@ impl Query {
                 "query is longer than {LENGTH_MAX} bytes"
             )));
         }
+        if let Some(at) = text.find('\0') {
+            // PostgreSQL takes none, and no name has one.
+            return Err(QueryError(format!(
+                "query contains a NUL character (position {})",
+                at + 1
+            )));
+        }
         let mut parser = Parser {
             tokens: tokens(text)?,
             next: 0,
@@ -37,6 +44,8 @@ impl Query {
             values: 0,
         };
         let query = parser.query()?;
+        // Whoever writes SQL ends with it.
+        parser.sign(";");
         match parser.peek() {
             None => Ok(query),
             Some(_) => Err(parser.unexpected()),
@@ -62,7 +71,7 @@ impl Parser {
                 .any(|c| c.eq_ignore_ascii_case(word))
         };
         match self.peek() {
-            None => return Ok(query),
+            None | Some(Token::Sign(";")) => return Ok(query),
             Some(Token::Word(word)) if is_clause(word) => {}
             Some(_) => query.filter = Some(self.or()?),
         }
@@ -161,6 +170,9 @@ impl Parser {
         ];
         for (sign, op) in signs {
             if self.sign(sign) {
+                if column.is_list() && !matches!(op, Op::Eq | Op::Ne) {
+                    return Err(unsupported(column, sign));
+                }
                 let value = self.value(column)?;
                 return Ok(Expr::Compare { column, op, value });
             }
@@ -169,11 +181,21 @@ impl Parser {
         let expr = if self.word("IN") {
             self.in_list(column)?
         } else if self.word("BETWEEN") {
+            if column.is_list() || column.takes_words() {
+                return Err(QueryError(format!(
+                    "invalid expression: cannot do range condition on search attribute '{}' of type {}",
+                    column.name(),
+                    column.type_name(),
+                )));
+            }
             let low = self.value(column)?;
             self.expect_word("AND")?;
             let high = self.value(column)?;
             Expr::Between { column, low, high }
         } else if self.word("STARTS_WITH") {
+            if column.is_list() {
+                return Err(unsupported(column, "STARTS_WITH"));
+            }
             if !column.is_keyword() {
                 return Err(QueryError(format!(
                     "invalid expression: operator 'STARTS_WITH' not supported for {} type search attribute '{}'",
@@ -225,6 +247,7 @@ impl Parser {
         let literal = match self.peek() {
             Some(Token::Text(text)) => Literal::Text(text),
             Some(Token::Number(number)) => Literal::Number(number),
+            Some(Token::Word(word)) if column.takes_words() => Literal::Word(word),
             _ => return Err(self.unexpected()),
         };
         let value = literal::value(column, literal).map_err(|why| {
@@ -281,6 +304,15 @@ impl Parser {
     fn unexpected(&self) -> QueryError {
         QueryError::syntax(self.at(), self.peek().map(Token::shown).unwrap_or_default())
     }
+}
+
+/// A list has no order, and no beginning.
+fn unsupported(column: Column, operator: &str) -> QueryError {
+    QueryError(format!(
+        "operation is not supported: operator '{operator}' not supported for {} type search attribute '{}'",
+        column.type_name(),
+        column.name(),
+    ))
 }
 
 fn negate(expr: Expr, negated: bool) -> Expr {

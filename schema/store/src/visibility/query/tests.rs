@@ -43,6 +43,10 @@ fn conditions_hold_or_not() {
         "TemporalWorkflowId = 'order-7' AND ScheduleId = 'order-7'",
         "WorkflowId = 'order-7' GROUP BY ExecutionStatus",
         "HistoryLength <> 12 and HistoryLength > -1",
+        "HistoryLength > \"5\" AND HistoryLength BETWEEN '5' AND '50';",
+        "ExecutionDuration >= \"1ms\" AND ExecutionDuration < '01:00:00'",
+        "`HistoryLength` = 11 AND BuildIds IS NULL AND TemporalChangeVersion IS NULL ;",
+        ";",
     ];
     let no = [
         "WorkflowId NOT IN ('order-7', 'x')",
@@ -110,6 +114,29 @@ fn errors_tell_what_and_where() {
         (
             "WorkflowId = 'a')",
             "invalid query: malformed SQL query: syntax error at position 17 near ')'",
+        ),
+        (
+            "WorkflowId = 'a'; WorkflowId = 'b'",
+            "invalid query: malformed SQL query: syntax error at position 19 near 'WorkflowId'",
+        ),
+        (
+            "WorkflowId = 'a\0'",
+            "invalid query: query contains a NUL character (position 16)",
+        ),
+        (
+            "BuildIds > 'a'",
+            "invalid query: operation is not supported: operator '>' not supported for KeywordList type search \
+             attribute 'BuildIds'",
+        ),
+        (
+            "BuildIds BETWEEN 'a' AND 'b'",
+            "invalid query: invalid expression: cannot do range condition on search attribute 'BuildIds' of type \
+             KeywordList",
+        ),
+        (
+            "TemporalSchedulePaused = 7",
+            "invalid query: invalid value for search attribute TemporalSchedulePaused of type Bool: '7': expected true \
+             or false (position 26)",
         ),
     ];
     for (text, wanted) in cases {
