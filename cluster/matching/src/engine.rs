@@ -217,12 +217,21 @@ impl Engine {
         request: AddTaskRequest,
     ) -> Result<AddTaskResponse, Status> {
         if !queue.has_worker() {
-            return Err(sticky_worker_unavailable());
+            return Err(status::sticky_worker_unavailable());
         }
         let waits = queue.offer_volatile(Waiting::new(request, Origin::Volatile));
         Ok(AddTaskResponse {
             sync_matched: !waits,
         })
+    }
+
+    /// How many of the queue's tasks are in the store alone: what an earlier owner left is not known otherwise.
+    pub(crate) async fn unread(&self, queue: &Queue) -> Result<i64, Status> {
+        let Some(after) = queue.unread_after() else {
+            return Ok(0);
+        };
+        let counted = self.store.task_queue_count(&queue.key, after).await;
+        counted.map_err(|e| status::unavailable(format!("count the task queue's backlog: {e}")))
     }
 
     /// Reads more of the backlog in the background, if there is any to read and room for it.
@@ -319,11 +328,6 @@ impl Drop for AnswerGuard {
     fn drop(&mut self) {
         self.engine.answers.lock().remove(&self.id);
     }
-}
-
-/// What callers of a sticky queue without a worker are told; they use the normal queue.
-pub(crate) fn sticky_worker_unavailable() -> Status {
-    status::failed_precondition("sticky worker unavailable")
 }
 
 fn decode(id: TaskId, data: Bytes) -> Option<(TaskId, Waiting)> {

@@ -139,6 +139,11 @@ impl<P, T> Matcher<P, T> {
         self.pollers.len()
     }
 
+    /// Waiting tasks, in the order in which they go.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.tasks.values()
+    }
+
     /// Waiting tasks.
     pub fn tasks(&self) -> usize {
         self.tasks.len()

@@ -5,6 +5,7 @@
 
 mod assigned;
 mod meter;
+mod traffic;
 mod window;
 
 use std::{
@@ -24,7 +25,8 @@ use schema_store::task_queue::TaskQueueKey;
 use tokio::sync::oneshot;
 
 pub(crate) use assigned::Assigned;
-use meter::RateMeter;
+use traffic::Traffic;
+pub(crate) use traffic::total;
 use window::Backlog;
 
 use crate::{
@@ -79,8 +81,7 @@ struct State {
     last_poll: Timestamp,
     history: HashMap<String, (Timestamp, f64)>,
     backlog: Backlog,
-    added: RateMeter,
-    dispatched: RateMeter,
+    traffic: Traffic,
     closed: bool,
 }
 
@@ -114,8 +115,7 @@ impl Queue {
                     open: BTreeSet::new(),
                     acked: ack,
                 },
-                added: RateMeter::default(),
-                dispatched: RateMeter::default(),
+                traffic: Traffic::default(),
                 closed: false,
             }),
             reading: AtomicBool::new(false),
@@ -194,7 +194,7 @@ impl Queue {
         if state.closed || !likely || state.held >= HELD_LIMIT {
             return Err(Box::new(task));
         }
-        state.added.note(now);
+        state.traffic.added(task.priority(), now);
         state.held += 1;
         let key = state.matcher.add_task(task.priority(), task);
         self.pump(&mut state, now);
@@ -203,8 +203,10 @@ impl Queue {
 
     /// Takes an offered task back if no poller has it yet.
     pub(crate) fn withdraw(&self, key: (i32, Slot)) -> Option<Waiting> {
+        let now = self.now();
         let mut state = self.state.lock();
         let task = state.matcher.remove_task(key)?;
+        state.traffic.withdrawn(task.priority(), now);
         if matches!(task.origin, Origin::Held(_)) {
             state.held -= 1;
         }
@@ -215,7 +217,7 @@ impl Queue {
     pub(crate) fn offer_volatile(self: &Arc<Self>, task: Waiting) -> bool {
         let now = self.now();
         let mut state = self.state.lock();
-        state.added.note(now);
+        state.traffic.added(task.priority(), now);
         let key = state.matcher.add_task(task.priority(), task);
         self.pump(&mut state, now);
         state.matcher.has_task(key)
@@ -252,7 +254,9 @@ impl Queue {
                         state.matcher.add_poller(poller);
                         continue;
                     }
-                    state.dispatched.note(now);
+                    if !task.is_query() {
+                        state.traffic.dispatched(task.priority(), now);
+                    }
                     let assigned = Assigned {
                         task: Some(task),
                         queue: Arc::downgrade(self),
@@ -284,8 +288,6 @@ impl Queue {
     /// Ids for tasks about to be appended; `None` when the range's ids are used up.
     pub(crate) fn take_ids(&self, n: usize) -> Option<(RangeId, TaskId)> {
         let mut state = self.state.lock();
-        let now = self.now();
-        state.added.note(now);
         let backlog = &mut state.backlog;
         let first = backlog.next_id;
         if (first.get() + n as i64) >> RANGE_BITS != backlog.range.get() {
@@ -299,6 +301,7 @@ impl Queue {
     pub(crate) fn appended(self: &Arc<Self>, id: TaskId, task: Waiting) {
         let now = self.now();
         let mut state = self.state.lock();
+        state.traffic.added(task.priority(), now);
         let next_in_line = state.backlog.read == state.backlog.durable;
         state.backlog.durable = state.backlog.durable.max(id);
         if next_in_line && state.backlog.open.len() < WINDOW {
@@ -379,7 +382,7 @@ impl Queue {
             && state.backlog.open.is_empty()
             && state.backlog.read >= state.backlog.durable
             && self.now().since(state.last_poll) > idle
-            && self.now().since(state.added.at) > idle
+            && self.now().since(state.traffic.added_at) > idle
     }
 
     /// Unloads: parked polls end empty, held tasks go back to their callers.
@@ -417,17 +420,17 @@ impl Queue {
         infos
     }
 
-    /// Size, age and rates, for describe.
-    pub(crate) fn stats(&self) -> TaskQueueStats {
+    /// Size, age and rates by priority, for describe. `unread` tasks are in the store alone.
+    pub(crate) fn stats_by_priority(&self, unread: i64) -> HashMap<i32, TaskQueueStats> {
         let now = self.now();
-        let mut state = self.state.lock();
-        TaskQueueStats {
-            approximate_backlog_count: state.backlog_count(),
-            approximate_backlog_age: None,
-            tasks_add_rate: state.added.read(now),
-            tasks_dispatch_rate: state.dispatched.read(now),
-            rate_limiting_active: state.matcher.is_limited(),
-        }
+        self.state.lock().stats_by_priority(now, unread)
+    }
+
+    /// Where the tasks begin that may be in the store alone, if there are any.
+    pub(crate) fn unread_after(&self) -> Option<TaskId> {
+        let state = self.state.lock();
+        let backlog = &state.backlog;
+        (!self.sticky && backlog.read < backlog.durable).then_some(backlog.read)
     }
 
     /// Tasks that wait, durable or held.
@@ -463,17 +466,17 @@ impl State {
         }
     }
 
+    /// Tasks that are durable and not in memory.
+    fn unread(&self) -> i64 {
+        let backlog = &self.backlog;
+        if backlog.read >= backlog.durable {
+            return 0;
+        }
+        let range_begins = backlog.range.get() << RANGE_BITS;
+        (backlog.durable.get() - backlog.read.get().max(range_begins)).max(0)
+    }
+
     fn backlog_count(&self) -> i64 {
-        let unread = if self.backlog.read < self.backlog.durable {
-            self.backlog.durable.get()
-                - self
-                    .backlog
-                    .read
-                    .get()
-                    .max(self.backlog.range.get() << RANGE_BITS)
-        } else {
-            0
-        };
-        self.backlog.open.len() as i64 + self.held as i64 + unread.max(0)
+        self.backlog.open.len() as i64 + self.held as i64 + self.unread()
     }
 }

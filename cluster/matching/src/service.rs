@@ -15,7 +15,7 @@ use proto_messages::{
     },
     temporal::api::{
         enums::v1::{TaskQueueKind, TaskQueueType},
-        taskqueue::v1::{TaskIdBlock, TaskQueue, TaskQueuePartitionMetadata, TaskQueueStatus},
+        taskqueue::v1::{TaskQueue, TaskQueuePartitionMetadata},
         workflowservice::v1 as api,
     },
 };
@@ -25,12 +25,14 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use crate::{
-    engine::{Engine, sticky_worker_unavailable},
+    engine::Engine,
     matcher::Slot,
     metrics::MatchingMetrics,
     queue::{Assigned, Queue},
     task::{Origin, QueryTask, Waiting},
 };
+
+mod describe;
 
 /// A poll waits this long at most.
 const LONG_POLL: Duration = Duration::from_secs(59);
@@ -326,7 +328,7 @@ impl matching_service_server::MatchingService for MatchingService {
             .queue(&request.namespace_id, request.task_queue.as_ref(), WORKFLOW)
             .await?;
         if queue.sticky && !queue.has_worker() {
-            return Err(sticky_worker_unavailable());
+            return Err(status::sticky_worker_unavailable());
         }
         let query = request.request.and_then(|r| r.query).unwrap_or_default();
         let id = new_request_id();
@@ -390,27 +392,9 @@ impl matching_service_server::MatchingService for MatchingService {
     ) -> Result<Response<api::DescribeTaskQueueResponse>, Status> {
         let request = request.into_inner();
         let public = request.request.unwrap_or_default();
-        let kind = public.task_queue_type.max(WORKFLOW);
-        let queue = self
-            .queue(&request.namespace_id, public.task_queue.as_ref(), kind)
-            .await?;
-        let (ack, read) = queue.ids();
-        let status = TaskQueueStatus {
-            backlog_count_hint: queue.backlog_count(),
-            read_level: read.get(),
-            ack_level: ack.get(),
-            rate_per_second: 100_000.0,
-            task_id_block: Some(TaskIdBlock {
-                start_id: ack.get() + 1,
-                end_id: read.get(),
-            }),
-        };
-        Ok(Response::new(api::DescribeTaskQueueResponse {
-            pollers: queue.pollers(),
-            stats: public.report_stats.then(|| queue.stats()),
-            task_queue_status: public.include_task_queue_status.then_some(status),
-            ..Default::default()
-        }))
+        self.describe(&request.namespace_id, public)
+            .await
+            .map(Response::new)
     }
 
     async fn list_task_queue_partitions(

@@ -52,7 +52,7 @@ pub(crate) struct Waiting {
 }
 
 /// Priority of a task whose workflow names none.
-const DEFAULT_PRIORITY: i32 = 3;
+pub(crate) const DEFAULT_PRIORITY: i32 = 3;
 
 impl Waiting {
     pub(crate) fn new(request: AddTaskRequest, origin: Origin) -> Self {
@@ -89,9 +89,14 @@ impl Waiting {
         if self.is_query() {
             return 0;
         }
-        match self.request.priority.as_ref().map(|p| p.priority_key) {
-            Some(key) if key > 0 => key,
-            _ => DEFAULT_PRIORITY,
-        }
+        priority(&self.request)
+    }
+}
+
+/// The priority that a task's workflow names.
+pub(crate) fn priority(request: &AddTaskRequest) -> i32 {
+    match request.priority.as_ref().map(|p| p.priority_key) {
+        Some(key) if key > 0 => key,
+        _ => DEFAULT_PRIORITY,
     }
 }

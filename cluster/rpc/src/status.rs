@@ -14,7 +14,8 @@ mod refusals;
 
 pub use masking::{Masking, for_clients};
 pub use peers::{
-    current_branch_changed, is_shard_ownership_lost, retry_replication, shard_ownership_lost,
+    current_branch_changed, is_shard_ownership_lost, is_sticky_worker_unavailable,
+    retry_replication, shard_ownership_lost, sticky_worker_unavailable,
 };
 pub use refusals::*;
 

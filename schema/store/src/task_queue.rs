@@ -63,6 +63,9 @@ pub trait TaskQueueStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<BacklogTask>, StoreError>;
 
+    /// How many tasks there are above `after`.
+    async fn task_queue_count(&self, key: &TaskQueueKey, after: TaskId) -> Result<i64, StoreError>;
+
     /// Notes that tasks at or below `ack` are done and deletes them. Fenced by the range.
     async fn task_queue_ack(
         &self,

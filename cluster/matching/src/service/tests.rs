@@ -5,12 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use cluster_membership::{Member, Role};
 use cluster_runtime::clock::SystemClock;
 use proto_messages::temporal::api::{
-    common::v1::WorkflowExecution, query::v1::WorkflowQuery,
+    common::v1::{Priority, WorkflowExecution},
+    enums::v1::DescribeTaskQueueMode,
+    query::v1::WorkflowQuery,
+    taskqueue::v1::{TaskQueueStats, TaskQueueVersionSelection},
     workflowservice::v1::PollWorkflowTaskQueueResponse,
 };
 use proto_services::meridian::history::v1::history_service_server::HistoryService;
 use proto_services::meridian::matching::v1::matching_service_server::MatchingService as _;
-use schema_store::memory::MemoryStore;
+use schema_store::{
+    memory::MemoryStore,
+    task_queue::{BacklogAppend, BacklogTask},
+};
 
 use super::*;
 
@@ -304,4 +310,154 @@ async fn stopping_ends_parked_polls() {
     };
     let (polled, ()) = tokio::join!(biased; world.poll(TaskQueueKind::Normal), stop);
     assert_eq!(polled, PollWorkflowTaskQueueResponse::default());
+}
+
+/// A task of a workflow, created at this moment.
+fn task_of(workflow: &str, priority: i32, created: prost_types::Timestamp) -> AddTaskRequest {
+    AddTaskRequest {
+        namespace_id: NAMESPACE.into(),
+        execution: Some(WorkflowExecution {
+            workflow_id: workflow.into(),
+            run_id: "run".into(),
+        }),
+        task_queue: queue("q", TaskQueueKind::Normal),
+        scheduled_event_id: 2,
+        attempt: 1,
+        created_time: Some(created),
+        priority: Some(Priority {
+            priority_key: priority,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn describe_tells_what_waits_since_when_and_how_fast_it_comes() {
+    let store = MemoryStore::new();
+    let world = world(&store);
+    let now = proto_ids::Timestamp::from_nanos(SystemClock::shared().now_nanos());
+    let created = proto_messages::time::to_proto(proto_ids::Timestamp::from_nanos(
+        now.nanos() - 60_000_000_000,
+    ));
+    for (n, priority) in [0, 0, 0, 1, 1].into_iter().enumerate() {
+        let request = task_of(&format!("w{n}"), priority, created);
+        let added = world
+            .matching
+            .add_workflow_task(Request::new(request))
+            .await;
+        assert!(!added.expect("added").into_inner().sync_matched);
+    }
+    let describe = async |public: api::DescribeTaskQueueRequest| {
+        let request = DescribeTaskQueueRequest {
+            namespace_id: NAMESPACE.into(),
+            request: Some(api::DescribeTaskQueueRequest {
+                task_queue: queue("q", TaskQueueKind::Normal),
+                ..public
+            }),
+        };
+        let described = world.matching.describe_task_queue(Request::new(request));
+        described.await.map(Response::into_inner)
+    };
+    let is_told = |stats: &TaskQueueStats, count: i64| {
+        assert_eq!(stats.approximate_backlog_count, count, "{stats:?}");
+        let age = stats.approximate_backlog_age.expect("an age").seconds;
+        assert!((60..600).contains(&age), "{stats:?}");
+        assert!(stats.tasks_add_rate > 0.0 && stats.tasks_dispatch_rate == 0.0);
+    };
+    let plain = api::DescribeTaskQueueRequest {
+        report_stats: true,
+        ..Default::default()
+    };
+    let described = describe(plain).await.expect("described");
+    is_told(&described.stats.expect("stats"), 5);
+    is_told(&described.stats_by_priority_key[&3], 3);
+    is_told(&described.stats_by_priority_key[&1], 2);
+
+    let enhanced = api::DescribeTaskQueueRequest {
+        report_stats: true,
+        report_pollers: true,
+        api_mode: DescribeTaskQueueMode::Enhanced as i32,
+        ..Default::default()
+    };
+    let described = describe(enhanced.clone()).await.expect("described");
+    let types = &described.versions_info[""].types_info;
+    is_told(types[&WORKFLOW].stats.as_ref().expect("stats"), 5);
+    let activities = types[&ACTIVITY].stats.as_ref().expect("stats");
+    assert_eq!(activities.approximate_backlog_count, 0);
+    assert!(types[&WORKFLOW].pollers.is_empty());
+
+    world.workflow_polled().await;
+    let described = describe(enhanced.clone()).await.expect("described");
+    let info = &described.versions_info[""].types_info[&WORKFLOW];
+    let stats = info.stats.as_ref().expect("stats");
+    assert_eq!(stats.approximate_backlog_count, 4);
+    assert!(stats.tasks_dispatch_rate > 0.0);
+    assert_eq!(info.pollers[0].identity, "worker");
+
+    let by_build = api::DescribeTaskQueueRequest {
+        report_task_reachability: true,
+        versions: Some(TaskQueueVersionSelection {
+            build_ids: vec!["b".into()],
+            ..Default::default()
+        }),
+        ..enhanced
+    };
+    let refused = describe(by_build).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    world.tasks.shutdown(Duration::from_secs(5)).await;
+}
+
+/// More than is held in memory, and none of it written by this process.
+#[tokio::test]
+async fn describe_counts_what_an_earlier_owner_left() {
+    let store = MemoryStore::new();
+    let key = TaskQueueKey {
+        namespace_id: NAMESPACE.into(),
+        name: "q".into(),
+        kind: WORKFLOW,
+    };
+    let queues = store.store().task_queue;
+    let range = queues
+        .task_queue_acquire(&key)
+        .await
+        .expect("acquire")
+        .range;
+    let data = task_of("w", 0, prost_types::Timestamp::default()).encode_to_vec();
+    let tasks = (1..=2_500).map(|id| BacklogTask {
+        task_id: proto_ids::TaskId::new(id),
+        data: data.clone().into(),
+    });
+    let append = BacklogAppend {
+        key,
+        range,
+        tasks: tasks.collect(),
+    };
+    queues
+        .task_queue_append(vec![append])
+        .await
+        .expect("append");
+    let world = world(&store);
+    let counted = async || {
+        let request = DescribeTaskQueueRequest {
+            namespace_id: NAMESPACE.into(),
+            request: Some(api::DescribeTaskQueueRequest {
+                task_queue: queue("q", TaskQueueKind::Normal),
+                report_stats: true,
+                ..Default::default()
+            }),
+        };
+        let described = world.matching.describe_task_queue(Request::new(request));
+        let stats = described.await.expect("described").into_inner().stats;
+        stats.expect("stats").approximate_backlog_count
+    };
+    // What is read at this very moment may be counted twice.
+    let settled = async {
+        while counted().await != 2_500 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let settled = tokio::time::timeout(Duration::from_secs(30), settled).await;
+    settled.expect("all of them");
+    world.tasks.shutdown(Duration::from_secs(5)).await;
 }

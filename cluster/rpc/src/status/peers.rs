@@ -1,7 +1,10 @@
 //! What one server tells another, within a cluster and between clusters.
 
-use proto_messages::temporal::server::api::errordetails::v1::{
-    CurrentBranchChangedFailure, RetryReplicationFailure, ShardOwnershipLostFailure,
+use proto_messages::{
+    meridian::matching::v1::StickyWorkerUnavailableFailure,
+    temporal::server::api::errordetails::v1::{
+        CurrentBranchChangedFailure, RetryReplicationFailure, ShardOwnershipLostFailure,
+    },
 };
 use tonic::{Code, Status};
 
@@ -36,4 +39,20 @@ pub fn current_branch_changed(
     changed: &CurrentBranchChangedFailure,
 ) -> Status {
     with_detail(Code::InvalidArgument, text, changed)
+}
+
+/// No worker polls the sticky queue: the caller uses the normal queue.
+pub fn sticky_worker_unavailable() -> Status {
+    let text = "sticky worker unavailable";
+    with_detail(
+        Code::FailedPrecondition,
+        text,
+        &StickyWorkerUnavailableFailure {},
+    )
+}
+
+/// Whether the status says that no worker polls the sticky queue.
+pub fn is_sticky_worker_unavailable(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition
+        && decode_detail::<StickyWorkerUnavailableFailure>(status).is_some()
 }

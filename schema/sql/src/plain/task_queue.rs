@@ -61,6 +61,21 @@ impl TaskQueueStore for Backend {
         Ok(rows.into_iter().map(task).collect())
     }
 
+    async fn task_queue_count(&self, key: &TaskQueueKey, after: TaskId) -> Result<i64, StoreError> {
+        let mut conn = self.db.read().await?;
+        let row = sqlx::query_as(
+            "SELECT count(*) FROM backlog_task
+             WHERE namespace_id = $1 AND name = $2 AND kind = $3 AND task_id > $4",
+        )
+        .bind(key.namespace_id.as_str())
+        .bind(&key.name)
+        .bind(i64::from(key.kind))
+        .bind(after.get())
+        .fetch_one(&mut *conn);
+        let (count,): (i64,) = row.await.map_err(fail)?;
+        Ok(count)
+    }
+
     async fn task_queue_ack(
         &self,
         key: &TaskQueueKey,

@@ -62,6 +62,10 @@ pub(super) async fn backlog(store: Store) {
         .expect("append");
     assert_eq!(ids(&store, &one, 0, 10).await, vec![1, 2, 3]);
     assert_eq!(ids(&store, &one, 1, 1).await, vec![2]);
+    for (queue, after, wanted) in [(&one, 0, 3), (&one, 2, 1), (&one, 3, 0), (&two, 0, 1)] {
+        let counted = store.task_queue.task_queue_count(queue, TaskId::new(after));
+        assert_eq!(counted.await.expect("count"), wanted);
+    }
     let tasks = store
         .task_queue
         .task_queue_read(&two, TaskId::new(0), 10)

@@ -61,6 +61,15 @@ impl TaskQueueStore for MemoryStore {
             .collect())
     }
 
+    async fn task_queue_count(&self, key: &TaskQueueKey, after: TaskId) -> Result<i64, StoreError> {
+        let state = self.state();
+        let tasks = state
+            .backlog
+            .range((Excluded((key.clone(), after)), Unbounded))
+            .take_while(|((of, _), _)| of == key);
+        Ok(tasks.count() as i64)
+    }
+
     async fn task_queue_ack(
         &self,
         key: &TaskQueueKey,

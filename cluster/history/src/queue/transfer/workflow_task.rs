@@ -9,6 +9,7 @@ use proto_messages::{
 use tonic::{Code, Status};
 
 use cluster_core::{TaskKind, Workflow, state::WorkflowTask};
+use cluster_rpc::status;
 use cluster_shard::{QueuedTask, Shard, Verdict};
 
 use crate::{
@@ -39,7 +40,7 @@ pub async fn dispatch(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask) -> 
     if wanted.sticky {
         match deps.matching.add_workflow_task(request.clone()).await {
             Ok(_) => return Verdict::Done,
-            Err(status) if is_unserved(&status) => {}
+            Err(refused) if status::is_sticky_worker_unavailable(&refused) => {}
             Err(status) => return ended(&status, task),
         }
         request.task_queue = Some(poll::normal_queue(&wanted.normal));
@@ -88,11 +89,6 @@ fn request(wf: &Workflow, task: &WorkflowTask, priority: Option<Priority>) -> Ad
         priority,
         ..Default::default()
     }
-}
-
-fn is_unserved(status: &Status) -> bool {
-    status.code() == Code::FailedPrecondition
-        && status.message().contains("sticky worker unavailable")
 }
 
 /// NOT_FOUND says that the task became obsolete on its way.
