@@ -219,6 +219,7 @@ impl Workflow {
             A::TimerCanceledEventAttributes(a) => self.timer_canceled(&a.timer_id, scope),
             A::WorkflowExecutionSignaledEventAttributes(a) => self.signaled(a, scope),
             A::WorkflowExecutionCancelRequestedEventAttributes(_) => self.cancel_requested(),
+            A::WorkflowExecutionOptionsUpdatedEventAttributes(a) => self.options_updated(a, scope),
             A::UpsertWorkflowSearchAttributesEventAttributes(a) => {
                 self.search_attributes_upserted(event, a, scope)
             }

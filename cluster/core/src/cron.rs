@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{Timestamp as Instant, civil, tz::TimeZone};
-use proto_ids::Timestamp;
+use proto_ids::{Timestamp, parse_go_duration};
 
 /// How many years ahead a fitting moment is looked for.
 const YEARS_AHEAD: i16 = 5;
@@ -29,15 +29,24 @@ struct Fields {
     zone: TimeZone,
 }
 
-/// Says what is wrong with a schedule.
-pub fn validate(schedule: &str) -> Result<(), String> {
-    parse(schedule).map(|_| ())
+/// Refuses what is no schedule, and one that never fires again after `now`, such as that of a 30th of February.
+/// The text is Temporal's.
+pub fn validate(schedule: &str, now: Timestamp) -> Result<(), &'static str> {
+    if parse(schedule).is_err() {
+        return Err("invalid CronSchedule.");
+    }
+    match backoff(schedule, now, now) {
+        Some(_) => Ok(()),
+        None => Err("invalid CronSchedule, no time can be found to satisfy the schedule"),
+    }
 }
 
 /// How long after `closed` the next run starts, when the run before was meant for `scheduled`. Rounded up to
 /// a whole second. `None` when the schedule never fires again.
 pub fn backoff(schedule: &str, scheduled: Timestamp, closed: Timestamp) -> Option<Duration> {
     let next = match parse(schedule).ok()? {
+        // The moment the run before was meant for is still to come.
+        _ if closed < scheduled => scheduled.nanos(),
         Schedule::Every(every) => {
             // Counted from the moment the run before was meant for, so that the rhythm holds.
             let step = i64::try_from(every.as_nanos()).ok()?;
@@ -73,7 +82,11 @@ fn parse(text: &str) -> Result<Schedule, String> {
         text = fields.trim_start();
     }
     if let Some(every) = text.strip_prefix("@every ") {
-        return Ok(Schedule::Every(parse_duration(every.trim())?));
+        let nanos = parse_go_duration(every.trim())
+            .ok_or_else(|| format!("{every:?} is not a duration"))?;
+        // In whole seconds, and at least one.
+        let seconds = u64::try_from(nanos).unwrap_or(0) / 1_000_000_000;
+        return Ok(Schedule::Every(Duration::from_secs(seconds.max(1))));
     }
     let expanded = match text {
         "@yearly" | "@annually" => "0 0 1 1 *",
@@ -98,7 +111,7 @@ fn parse(text: &str) -> Result<Schedule, String> {
         hour: parse_field(hour, 0, 23, &[])?,
         day: parse_field(day, 1, 31, &[])?,
         month: parse_field(month, 1, 12, MONTHS)?,
-        weekday: parse_weekdays(weekday)?,
+        weekday: parse_field(weekday, 0, 6, WEEKDAYS)?,
         either_day: !any(day) && !any(weekday),
         zone,
     })))
@@ -108,12 +121,6 @@ const MONTHS: &[&str] = &[
     "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
 ];
 const WEEKDAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-
-/// Both 0 and 7 are Sunday.
-fn parse_weekdays(field: &str) -> Result<u64, String> {
-    let bits = parse_field(field, 0, 7, WEEKDAYS)?;
-    Ok((bits | bits >> 7) & 0x7f)
-}
 
 /// A comma-separated list of `*`, `?`, `n`, `n-m`, each with an optional `/step`.
 fn parse_field(field: &str, low: u32, high: u32, names: &[&str]) -> Result<u64, String> {
@@ -143,12 +150,10 @@ fn parse_field(field: &str, low: u32, high: u32, names: &[&str]) -> Result<u64, 
         if step == Some(0) {
             return Err("a step of 0 never ends".into());
         }
-        // A whole range of weekdays ends with Saturday.
-        let last = if high == 7 { 6 } else { high };
         let (from, to) = match (range, range.split_once('-')) {
-            ("*" | "?", _) => (low, last),
+            ("*" | "?", _) => (low, high),
             (_, Some((from, to))) => (number(from)?, number(to)?),
-            (_, None) if step.is_some() => (number(range)?, last),
+            (_, None) if step.is_some() => (number(range)?, high),
             (_, None) => (number(range)?, number(range)?),
         };
         if from > to {
@@ -159,39 +164,6 @@ fn parse_field(field: &str, low: u32, high: u32, names: &[&str]) -> Result<u64, 
         }
     }
     Ok(bits)
-}
-
-/// A duration as Go writes it: `1h30m`, `90s`, `1.5h`. At least a second, as a schedule needs.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text:?} is not a duration");
-    let mut rest = text;
-    let mut seconds = 0f64;
-    if rest.is_empty() {
-        return Err(bad());
-    }
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(bad)?;
-        let value: f64 = rest[..digits].parse().map_err(|_| bad())?;
-        rest = &rest[digits..];
-        let letters = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let unit = match &rest[..letters] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(bad()),
-        };
-        seconds += value * unit;
-        rest = &rest[letters..];
-    }
-    let whole = Duration::try_from_secs_f64(seconds.floor()).map_err(|_| bad())?;
-    Ok(whole.max(Duration::from_secs(1)))
 }
 
 impl Fields {
@@ -277,7 +249,9 @@ mod tests {
         check("30 9 29 2 *", t, t, "2024-02-29T09:30:00Z");
         check("0 0 * * MON", t, t, "2024-03-04T00:00:00Z");
         check("0 0 1 * MON", t, t, "2024-03-01T00:00:00Z");
-        check("0 0 ? * 7", t, t, "2024-03-03T00:00:00Z");
+        check("0 0 ? * 0", t, t, "2024-03-03T00:00:00Z");
+        // The run before was meant for a moment that is still to come.
+        check("@hourly", "2024-02-28T12:00:00Z", t, "2024-02-28T12:00:00Z");
         check("@monthly", t, t, "2024-03-01T00:00:00Z");
         check("@hourly", t, "2024-02-28T13:00:01Z", "2024-02-28T14:00:00Z");
         check(
@@ -319,8 +293,41 @@ mod tests {
             "@every x",
             "TZ=Nowhere/None * * * * *",
             "* * * * * *",
+            "0 0 * * 7",
+            "@every 0x",
+            "@every",
+            "@every 1d",
         ] {
-            assert!(validate(bad).is_err(), "{bad}");
+            let refused = validate(bad, at("2024-02-28T10:15:30Z"));
+            assert_eq!(refused, Err("invalid CronSchedule."), "{bad}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_schedule_that_never_fires() {
+        let now = at("2024-02-28T10:15:30Z");
+        for never in [
+            "0 0 30 2 *",
+            "0 0 31 4,6,9,11 *",
+            "CRON_TZ=Europe/Berlin 0 0 30 2 *",
+        ] {
+            let refused = validate(never, now);
+            assert!(
+                refused.is_err_and(
+                    |text| text.ends_with("no time can be found to satisfy the schedule")
+                ),
+                "{never}"
+            );
+        }
+        for ever in [
+            "0 0 29 2 *",
+            "0 0 30 2 mon",
+            "@every 0",
+            "@every -5s",
+            "@every .5s",
+            "@every 1h",
+        ] {
+            assert_eq!(validate(ever, now), Ok(()), "{ever}");
         }
     }
 }

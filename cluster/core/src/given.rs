@@ -78,6 +78,12 @@ pub struct Policy {
     pub buffered_events_size_limit: usize,
     /// Bytes of a memo (2 MiB).
     pub memo_size_error: usize,
+    /// Search attributes of one run (100).
+    pub search_attributes_limit: usize,
+    /// Bytes of one search attribute's value (2 KiB).
+    pub search_attribute_size_error: usize,
+    /// Bytes of all search attributes of one run (40 KiB).
+    pub search_attributes_size_error: usize,
     /// Characters of an id (1,000).
     pub id_length: usize,
     /// Retry policy applied to activities that name none, and to unset fields.
@@ -143,6 +149,9 @@ impl Default for Policy {
             activity_failure_size_error: 4 << 10,
             buffered_events_size_limit: 2 << 20,
             memo_size_error: 2 << 20,
+            search_attributes_limit: 100,
+            search_attribute_size_error: 2 << 10,
+            search_attributes_size_error: 40 << 10,
             id_length: 1_000,
             default_activity_retry: DefaultRetry::default(),
             default_workflow_retry: DefaultRetry::default(),

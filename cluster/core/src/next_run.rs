@@ -32,6 +32,11 @@ impl Next {
         let run_id = turn.uuid();
         let request_id = turn.uuid();
         let wf = &*turn.wf;
+        // Whatever the run made of them, the next one begins as this one did.
+        let (memo, search_attributes) = match &wf.start.carried {
+            Some(carried) => (carried.memo.clone(), carried.search_attributes.clone()),
+            None => (wf.hot.memo.clone(), wf.hot.search_attributes.clone()),
+        };
         let set = |d: Duration| (!d.is_zero()).then(|| duration_to_proto(d));
         let request = StartWorkflowExecutionRequest {
             namespace: turn.given.policy.namespace.clone(),
@@ -48,8 +53,8 @@ impl Next {
             request_id,
             retry_policy: wf.start.retry_policy.clone(),
             cron_schedule: wf.start.cron_schedule.clone(),
-            memo: wf.hot.memo.clone(),
-            search_attributes: wf.hot.search_attributes.clone(),
+            memo,
+            search_attributes,
             header: wf.start.header.clone(),
             user_metadata: wf.start.user_metadata.clone(),
             priority: wf.start.priority.clone(),

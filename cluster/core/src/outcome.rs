@@ -188,6 +188,8 @@ pub enum Refusal {
     CancelAlreadyRequested,
     /// The caller is not this run's parent: NOT_FOUND.
     NotChild,
+    /// The chain of runs that was meant is over: NOT_FOUND.
+    OtherChain,
     /// Bad input: INVALID_ARGUMENT with this text.
     Invalid(String),
     /// A limit: FAILED_PRECONDITION or RESOURCE_EXHAUSTED as the text's source demands.

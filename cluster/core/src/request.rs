@@ -1,6 +1,7 @@
 //! What can be asked of a run. Public messages are carried whole where the rule needs most of them.
 
 mod activity;
+mod attach;
 mod cancel;
 mod child;
 mod completion;
@@ -31,6 +32,7 @@ use proto_messages::temporal::api::{
 };
 
 pub(crate) use activity::begin_attempt;
+pub(crate) use attach::kept_as;
 pub(crate) use reapply::deliver_again;
 pub(crate) use start::Timeouts;
 
@@ -132,6 +134,13 @@ pub enum Request {
         /// Refuse unless the asker is this run's parent.
         child_only: bool,
         /// What the asker wants its event linked to.
+        links: Vec<Link>,
+    },
+    /// Attach a start that found the run open.
+    Attach {
+        /// The start's request id; empty when only links are attached.
+        request_id: String,
+        /// What the starter wants the event linked to.
         links: Vec<Link>,
     },
     /// Terminate the run.

@@ -9,7 +9,7 @@ use proto_messages::{
         enums::v1::{RetryState, TimeoutType},
         failure::v1::{Failure, failure::FailureInfo},
     },
-    time::{duration_from_proto, duration_to_proto},
+    time::{cap_duration, duration_from_proto, duration_to_proto},
 };
 
 use crate::{Policy, given::DefaultRetry};
@@ -35,6 +35,8 @@ pub fn fill_defaults(policy: &mut RetryPolicy, defaults: &DefaultRetry) {
             .unwrap_or(Duration::MAX);
         policy.maximum_interval = Some(duration_to_proto(longest));
     }
+    cap_duration(policy.initial_interval.as_mut());
+    cap_duration(policy.maximum_interval.as_mut());
     if policy.maximum_attempts == 0 {
         policy.maximum_attempts = defaults.maximum_attempts;
     }

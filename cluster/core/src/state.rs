@@ -101,6 +101,18 @@ pub struct StartInfo {
     pub user_metadata: Option<UserMetadata>,
     /// Priority.
     pub priority: Option<Priority>,
+    /// What the next run of a retry or cron schedule begins with, though this run changes its own. `None` where
+    /// there can be no such next run, and in runs that an earlier release stored.
+    pub carried: Option<Carried>,
+}
+
+/// What a run was given and may change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Carried {
+    /// Memo.
+    pub memo: Option<Memo>,
+    /// Search attributes.
+    pub search_attributes: Option<SearchAttributes>,
 }
 
 /// Small state that most decisions change.

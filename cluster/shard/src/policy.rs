@@ -30,6 +30,9 @@ keys! {
     BUFFERED: usize = "history.maximumBufferedEventsBatch", 100, "Buffered events of one run.";
     BLOB: usize = "limit.blobSize.error", 2 << 20, "Bytes of one payload-carrying field.";
     MEMO: usize = "limit.memoSize.error", 2 << 20, "Bytes of a memo.";
+    ATTRIBUTES: usize = "frontend.searchAttributesNumberOfKeysLimit", 100, "Search attributes of one run.";
+    ATTRIBUTE_SIZE: usize = "frontend.searchAttributesSizeOfValueLimit", 2 << 10, "Bytes of one search attribute's value.";
+    ATTRIBUTES_SIZE: usize = "frontend.searchAttributesTotalSizeLimit", 40 << 10, "Bytes of all search attributes of one run.";
     ID_LENGTH: usize = "limit.maxIDLength", 1_000, "Characters of an id.";
     TASK_TIMEOUT: Duration = "history.defaultWorkflowTaskTimeout", Duration::from_secs(10), "Workflow task timeout when none is asked for.";
     TASK_HEARTBEAT: Duration = "history.workflowTaskHeartbeatTimeout", Duration::from_secs(1_800), "How long workflow tasks may only keep themselves alive.";
@@ -97,6 +100,9 @@ impl Policies {
             buffered_events_limit: s.get_for_namespace(&BUFFERED, name),
             blob_size_error: s.get_for_namespace(&BLOB, name),
             memo_size_error: s.get_for_namespace(&MEMO, name),
+            search_attributes_limit: s.get_for_namespace(&ATTRIBUTES, name),
+            search_attribute_size_error: s.get_for_namespace(&ATTRIBUTE_SIZE, name),
+            search_attributes_size_error: s.get_for_namespace(&ATTRIBUTES_SIZE, name),
             id_length: s.get_for_namespace(&ID_LENGTH, name),
             workflow_task_heartbeat_timeout: s.get_for_namespace(&TASK_HEARTBEAT, name),
             workflow_task_retry_max_interval: s.get_for_namespace(&TASK_RETRY_MAX, name),

@@ -1,9 +1,11 @@
-//! Signals and the request to cancel.
+//! Signals, the request to cancel, and starts that attached themselves.
 
-use proto_messages::temporal::api::history::v1::WorkflowExecutionSignaledEventAttributes;
+use proto_messages::temporal::api::history::v1::{
+    WorkflowExecutionOptionsUpdatedEventAttributes, WorkflowExecutionSignaledEventAttributes,
+};
 
 use super::Scope;
-use crate::{Workflow, outcome::ItemKey};
+use crate::{Workflow, outcome::ItemKey, request::kept_as};
 
 impl Workflow {
     pub(super) fn signaled(
@@ -13,9 +15,23 @@ impl Workflow {
     ) {
         self.hot.signal_count += 1;
         if !a.request_id.is_empty() {
-            self.signal_request_ids.insert(a.request_id.clone());
-            scope.touch(ItemKey::SignalRequestId(a.request_id.clone()));
+            self.remember_request(a.request_id.clone(), scope);
         }
+    }
+
+    pub(super) fn options_updated(
+        &mut self,
+        a: &WorkflowExecutionOptionsUpdatedEventAttributes,
+        scope: &mut Scope<'_>,
+    ) {
+        if !a.attached_request_id.is_empty() {
+            self.remember_request(kept_as(&a.attached_request_id), scope);
+        }
+    }
+
+    fn remember_request(&mut self, id: String, scope: &mut Scope<'_>) {
+        self.signal_request_ids.insert(id.clone());
+        scope.touch(ItemKey::SignalRequestId(id));
     }
 
     /// The request id is not part of the event; a live request adds it afterwards.

@@ -15,7 +15,7 @@ use crate::{
     event::{corrupt, event_time},
     outcome::Corrupt,
     request::Parent,
-    state::StartInfo,
+    state::{Carried, StartInfo},
     task::TaskKind,
 };
 
@@ -43,6 +43,7 @@ impl Workflow {
             .as_ref()
             .map(from_proto)
             .unwrap_or_default();
+        let goes_on = a.retry_policy.is_some() || !a.cron_schedule.is_empty();
         self.start = StartInfo {
             workflow_type: a.workflow_type.clone().unwrap_or_default(),
             task_queue: a
@@ -74,6 +75,10 @@ impl Workflow {
             last_completion_result: a.last_completion_result.clone(),
             user_metadata: event.user_metadata.clone(),
             priority: a.priority.clone(),
+            carried: goes_on.then(|| Carried {
+                memo: a.memo.clone(),
+                search_attributes: a.search_attributes.clone(),
+            }),
         };
         self.hot.status = WorkflowExecutionStatus::Running;
         self.hot.workflow_task_attempt = 1;

@@ -24,6 +24,11 @@ pub(super) fn check<'a>(
     }
     cx.own_namespace(BAD, &a.namespace)?;
     cx.length(BAD, "WorkflowId", &a.workflow_id)?;
+    cx.run_id(
+        BAD,
+        "RequestCancelExternalWorkflowExecutionCommand",
+        &a.run_id,
+    )?;
     if cx.children.contains(&a.workflow_id.as_str()) {
         let text =
             "Start and RequestCancel for child workflow is not allowed in same workflow task.";

@@ -1,4 +1,5 @@
-//! ContinueAsNewWorkflowExecution: what the command leaves empty is inherited.
+//! ContinueAsNewWorkflowExecution: type, task queue and timeouts that the command leaves empty are inherited.
+//! Whatever else it leaves out ends with the run: workers state what the next one shall have.
 
 use proto_messages::{
     temporal::api::{
@@ -6,7 +7,7 @@ use proto_messages::{
         enums::v1::{ContinueAsNewInitiator, WorkflowTaskFailedCause as Cause},
         history::v1::WorkflowExecutionContinuedAsNewEventAttributes,
     },
-    time::duration_from_proto,
+    time::{cap_duration, duration_from_proto},
 };
 
 use super::{Bad, Check, Write, check_durations, size};
@@ -48,9 +49,14 @@ pub(super) fn check<'a>(
     if let Some(policy) = &a.retry_policy {
         retry::validate(policy).map_err(|text| Bad::new(BAD, text))?;
     }
-    if !a.cron_schedule.is_empty() && crate::cron::validate(&a.cron_schedule).is_err() {
-        return Err(Bad::new(BAD, "invalid CronSchedule."));
-    }
+    cx.cron(
+        BAD,
+        "ContinueAsNewWorkflowExecutionCommand",
+        &a.cron_schedule,
+    )?;
+    let command = "ContinueAsNewWorkflowExecutionCommandAttributes";
+    cx.memo(BAD, command, a.memo.as_ref())?;
+    cx.search_attributes(command, a.search_attributes.as_ref())?;
     cx.blob(
         BAD,
         "ContinueAsNewWorkflowExecutionCommandAttributes. Input",
@@ -59,9 +65,16 @@ pub(super) fn check<'a>(
 }
 
 pub(super) fn write(
-    a: ContinueAsNewWorkflowExecutionCommandAttributes,
+    mut a: ContinueAsNewWorkflowExecutionCommandAttributes,
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
+    for duration in [
+        &mut a.workflow_run_timeout,
+        &mut a.workflow_task_timeout,
+        &mut a.backoff_start_interval,
+    ] {
+        cap_duration(duration.as_mut());
+    }
     let policy = cx.turn.given.policy;
     let lived = cx.turn.now().since(cx.turn.wf.start.execution_time);
     let asked = a.backoff_start_interval;
@@ -86,24 +99,12 @@ pub(super) fn write(
     if given(&a.workflow_task_timeout) {
         request.workflow_task_timeout = a.workflow_task_timeout;
     }
-    if a.retry_policy.is_some() {
-        request.retry_policy = a.retry_policy;
-    }
-    if !a.cron_schedule.is_empty() {
-        request.cron_schedule = a.cron_schedule;
-    }
-    if a.memo.is_some() {
-        request.memo = a.memo;
-    }
-    if a.search_attributes.is_some() {
-        request.search_attributes = a.search_attributes;
-    }
-    if a.last_completion_result.is_some() {
-        next.start.last_completion_result = a.last_completion_result;
-    }
-    if a.failure.is_some() {
-        next.start.continued_failure = a.failure;
-    }
+    request.retry_policy = a.retry_policy;
+    request.cron_schedule = a.cron_schedule;
+    request.memo = a.memo;
+    request.search_attributes = a.search_attributes;
+    next.start.last_completion_result = a.last_completion_result;
+    next.start.continued_failure = a.failure;
     let attributes = continued(&next, asked, cx.completed);
     cx.write(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(
         attributes,

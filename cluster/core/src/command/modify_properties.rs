@@ -21,15 +21,13 @@ pub(super) fn check<'a>(
             "UpsertedMemo is not set on ModifyWorkflowPropertiesCommand.",
         ));
     };
-    let bytes = prost::Message::encoded_len(memo);
-    if bytes <= cx.given.policy.memo_size_error {
-        return Ok(());
+    if memo.fields.is_empty() {
+        return Err(Bad::new(
+            BAD,
+            "UpsertedMemo.Fields is not set on ModifyWorkflowPropertiesCommand.",
+        ));
     }
-    let text = "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit.";
-    Err(Bad {
-        terminate: true,
-        ..Bad::new(BAD, text)
-    })
+    cx.memo(BAD, "ModifyWorkflowPropertiesCommandAttributes", Some(memo))
 }
 
 pub(super) fn write(

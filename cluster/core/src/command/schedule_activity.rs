@@ -8,7 +8,7 @@ use proto_messages::{
         enums::v1::WorkflowTaskFailedCause as Cause,
         history::v1::ActivityTaskScheduledEventAttributes,
     },
-    time::{duration_from_proto, duration_to_proto},
+    time::{cap_duration, duration_from_proto, duration_to_proto},
 };
 
 use super::{Bad, Check, Write, check_durations, size};
@@ -120,9 +120,17 @@ fn check_timeouts(a: &ScheduleActivityTaskCommandAttributes, about: &About<'_>) 
 }
 
 pub(super) fn write(
-    a: ScheduleActivityTaskCommandAttributes,
+    mut a: ScheduleActivityTaskCommandAttributes,
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
+    for timeout in [
+        &mut a.schedule_to_close_timeout,
+        &mut a.schedule_to_start_timeout,
+        &mut a.start_to_close_timeout,
+        &mut a.heartbeat_timeout,
+    ] {
+        cap_duration(timeout.as_mut());
+    }
     let policy = cx.turn.given.policy;
     let timeouts = Timeouts::deduce(&a, cx.turn.wf.start.run_timeout);
     let mut retry_policy = a.retry_policy.unwrap_or_default();

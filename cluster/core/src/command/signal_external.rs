@@ -36,6 +36,11 @@ pub(super) fn check<'a>(
     }
     cx.own_namespace(BAD, &a.namespace)?;
     cx.length(BAD, "WorkflowId", &execution.workflow_id)?;
+    cx.run_id(
+        BAD,
+        "SignalExternalWorkflowExecutionCommand",
+        &execution.run_id,
+    )?;
     cx.length(BAD, "SignalName", &a.signal_name)?;
     cx.blob(
         Cause::BadSignalInputSize,

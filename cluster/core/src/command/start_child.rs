@@ -8,7 +8,7 @@ use proto_messages::{
         history::v1::StartChildWorkflowExecutionInitiatedEventAttributes,
         taskqueue::v1::TaskQueue,
     },
-    time::duration_to_proto,
+    time::{cap_duration, duration_to_proto},
 };
 
 use super::{Bad, Check, Write, check_durations, size};
@@ -60,14 +60,21 @@ pub(super) fn check<'a>(
     if let Some(policy) = &a.retry_policy {
         retry::validate(policy).map_err(|text| Bad::new(BAD, text))?;
     }
-    if !a.cron_schedule.is_empty() && crate::cron::validate(&a.cron_schedule).is_err() {
-        return Err(Bad::new(BAD, "Invalid CronSchedule."));
-    }
+    cx.cron(BAD, "StartChildWorkflowExecutionCommand", &a.cron_schedule)?;
     cx.blob(
         BAD,
         "StartChildWorkflowExecutionCommandAttributes. Input",
         size(&a.input),
     )?;
+    if a.versioning_override.is_some() {
+        return Err(Bad::new(
+            Cause::FeatureDisabled,
+            "versioning_override is not supported by this server.",
+        ));
+    }
+    let command = "StartChildWorkflowExecutionCommandAttributes";
+    cx.memo(BAD, command, a.memo.as_ref())?;
+    cx.search_attributes(command, a.search_attributes.as_ref())?;
     let pending = cx.wf.children.len() + cx.children.len();
     cx.room(
         Cause::PendingChildWorkflowsLimitExceeded,
@@ -80,9 +87,16 @@ pub(super) fn check<'a>(
 
 #[expect(deprecated, reason = "older SDKs match events by the control field")]
 pub(super) fn write(
-    a: StartChildWorkflowExecutionCommandAttributes,
+    mut a: StartChildWorkflowExecutionCommandAttributes,
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
+    for timeout in [
+        &mut a.workflow_execution_timeout,
+        &mut a.workflow_run_timeout,
+        &mut a.workflow_task_timeout,
+    ] {
+        cap_duration(timeout.as_mut());
+    }
     let wf = &*cx.turn.wf;
     let task_queue = a
         .task_queue

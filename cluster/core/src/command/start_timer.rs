@@ -1,8 +1,11 @@
 //! StartTimer. A timer of no length fires at once.
 
-use proto_messages::temporal::api::{
-    command::v1::StartTimerCommandAttributes, enums::v1::WorkflowTaskFailedCause as Cause,
-    history::v1::TimerStartedEventAttributes,
+use proto_messages::{
+    temporal::api::{
+        command::v1::StartTimerCommandAttributes, enums::v1::WorkflowTaskFailedCause as Cause,
+        history::v1::TimerStartedEventAttributes,
+    },
+    time::cap_duration,
 };
 
 use super::{Bad, Check, Write, cancel_timer, check_durations};
@@ -42,18 +45,11 @@ impl Check<'_> {
     }
 }
 
-/// Longer timers are cut to this, a hundred years in seconds.
-const LONGEST: i64 = 100 * 365 * 86_400;
-
 pub(super) fn write(
     mut a: StartTimerCommandAttributes,
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
-    if let Some(timeout) = &mut a.start_to_fire_timeout
-        && timeout.seconds >= LONGEST
-    {
-        (timeout.seconds, timeout.nanos) = (LONGEST, 0);
-    }
+    cap_duration(a.start_to_fire_timeout.as_mut());
     cx.write(Attributes::TimerStartedEventAttributes(
         TimerStartedEventAttributes {
             timer_id: a.timer_id,

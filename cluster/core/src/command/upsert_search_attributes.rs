@@ -1,4 +1,4 @@
-//! UpsertWorkflowSearchAttributes. Whether names and types are known is checked at the edge.
+//! UpsertWorkflowSearchAttributes.
 
 use proto_messages::temporal::api::{
     command::v1::UpsertWorkflowSearchAttributesCommandAttributes,
@@ -11,7 +11,7 @@ use crate::{Refusal, event::Attributes};
 
 pub(super) fn check<'a>(
     a: &'a UpsertWorkflowSearchAttributesCommandAttributes,
-    _: &mut Check<'a>,
+    cx: &mut Check<'a>,
 ) -> Result<(), Bad> {
     let bad = |text| Err(Bad::new(Cause::BadSearchAttributes, text));
     match &a.search_attributes {
@@ -19,7 +19,7 @@ pub(super) fn check<'a>(
         Some(s) if s.indexed_fields.is_empty() => {
             bad("IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.")
         }
-        Some(_) => Ok(()),
+        Some(s) => cx.search_attributes("UpsertWorkflowSearchAttributesCommandAttributes", Some(s)),
     }
 }
 

@@ -36,13 +36,16 @@ pub(super) fn complete(
     if let Err(bad) = command::check(turn.wf, &request.commands, turn.given) {
         return refuse(turn, bad, &request);
     }
+    if !request.messages.is_empty() {
+        let cause = WorkflowTaskFailedCause::BadUpdateWorkflowExecutionMessage;
+        let text = "Workflow updates are not supported by this server.";
+        return refuse(turn, Bad::new(cause, text), &request);
+    }
     if !command::ends_run(&request.commands) {
         turn.wf.check_room(turn.given.policy)?;
     }
-    let only_heartbeats = request.force_create_new_workflow_task
-        && request.commands.is_empty()
-        && request.messages.is_empty()
-        && !queries_pending;
+    let only_heartbeats =
+        request.force_create_new_workflow_task && request.commands.is_empty() && !queries_pending;
     let limit = turn.given.policy.workflow_task_heartbeat_timeout;
     if only_heartbeats && turn.now() > original_scheduled_time.plus(limit) {
         return end_heartbeats(turn);
@@ -140,7 +143,8 @@ fn write_completed(
         ..Default::default()
     };
     let id = turn.write(Attributes::WorkflowTaskCompletedEventAttributes(attributes))?;
-    turn.wf.hot.sticky = request.sticky_attributes.take().and_then(|s| {
+    turn.wf.hot.sticky = request.sticky_attributes.take().and_then(|mut s| {
+        proto_messages::time::cap_duration(s.schedule_to_start_timeout.as_mut());
         let timeout =
             proto_messages::time::duration_from_proto(s.schedule_to_start_timeout.as_ref());
         let name = s.worker_task_queue?.name;

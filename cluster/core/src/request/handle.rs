@@ -3,8 +3,8 @@
 use proto_messages::temporal::api::enums::v1::WorkflowTaskFailedCause;
 
 use super::{
-    Request, activity, cancel, child, completion, external, fire, reapply, signal, terminate,
-    workflow_task,
+    Request, activity, attach, cancel, child, completion, external, fire, reapply, signal,
+    terminate, workflow_task,
 };
 use crate::{Durability, Given, Outcome, Refusal, Workflow, turn::Turn};
 
@@ -189,6 +189,7 @@ fn about_the_rest(t: &mut Turn<'_>, request: Request) -> Result<(), Refusal> {
             initiated_event_id,
             result,
         } => external::canceled(t, initiated_event_id, result)?,
+        Request::Attach { request_id, links } => attach::attach(t, request_id, links)?,
         Request::Reapply { run_id, events } => reapply::reapply(t, &run_id, events)?,
         // Answered by the caller.
         Request::Signal { .. }

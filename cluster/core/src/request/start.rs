@@ -75,17 +75,18 @@ fn first_events(
 /// How long the first workflow task waits: as told, else by the start delay or the cron schedule.
 fn first_backoff(start: &Start, given: &Given<'_>) -> Result<Duration, Refusal> {
     let schedule = &start.request.cron_schedule;
-    if !schedule.is_empty() {
-        cron::validate(schedule).map_err(|_| Refusal::Invalid("Invalid CronSchedule.".into()))?;
-    }
     if !start.first_workflow_task_backoff.is_zero() || start.initiator.is_some() {
         return Ok(start.first_workflow_task_backoff);
+    }
+    if !schedule.is_empty() {
+        cron::validate(schedule, given.now).map_err(|text| Refusal::Invalid(text.into()))?;
     }
     let delay = duration_from_proto(start.request.workflow_start_delay.as_ref());
     if !delay.is_zero() || schedule.is_empty() {
         return Ok(delay);
     }
-    Ok(cron::backoff(schedule, given.now, given.now).unwrap_or_default())
+    cron::backoff(schedule, given.now, given.now)
+        .ok_or_else(|| Refusal::Invalid("invalid CronSchedule.".into()))
 }
 
 fn started(

@@ -20,8 +20,7 @@ pub(super) fn allowed(
         return Err(Refusal::NotChild);
     }
     if !first_execution_run_id.is_empty() && *first_execution_run_id != wf.start.first_run_id {
-        // The chain that was meant is over.
-        return Err(Refusal::Closed(Default::default()));
+        return Err(Refusal::OtherChain);
     }
     Ok(())
 }

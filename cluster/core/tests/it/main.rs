@@ -4,5 +4,6 @@ mod fixtures;
 mod laws;
 mod limits;
 mod others;
+mod refused;
 mod script;
 mod sequences;

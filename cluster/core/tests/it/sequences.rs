@@ -11,10 +11,11 @@ use proto_ids::{FailoverVersion, RunId, RunKey};
 use proto_messages::temporal::api::{
     command::v1::{
         CancelTimerCommandAttributes, Command, ContinueAsNewWorkflowExecutionCommandAttributes,
-        FailWorkflowExecutionCommandAttributes, RequestCancelActivityTaskCommandAttributes,
-        ScheduleActivityTaskCommandAttributes, command::Attributes as C,
+        FailWorkflowExecutionCommandAttributes, ModifyWorkflowPropertiesCommandAttributes,
+        RequestCancelActivityTaskCommandAttributes, ScheduleActivityTaskCommandAttributes,
+        command::Attributes as C,
     },
-    common::v1::RetryPolicy,
+    common::v1::{Link, Memo, Payload, RetryPolicy},
     deployment::v1::WorkerDeploymentOptions,
     enums::v1::{
         CommandType, RetryState, TimeoutType, VersioningBehavior, WorkerVersioningMode,
@@ -526,6 +527,91 @@ fn continue_as_new_inherits_what_is_left_empty() {
             .iter()
             .any(|t| t.kind == TaskKind::WorkflowBackoff)
     );
+}
+
+/// Workers state what the next run shall have.
+#[test]
+fn schedule_and_retries_end_with_a_run_that_does_not_continue_them() {
+    let mut request = start_request();
+    request.cron_schedule = "@every 1m".into();
+    request.retry_policy = Some(RetryPolicy::default());
+    request.memo = Some(Memo {
+        fields: [("k".to_owned(), Payload::default())].into(),
+    });
+    let mut run = Run::with(start_of(request), local_policy());
+    run.seconds(60).fire(Fire::WorkflowBackoff).poll();
+    let attributes = ContinueAsNewWorkflowExecutionCommandAttributes::default();
+    run.complete(vec![command(
+        CommandType::ContinueAsNewWorkflowExecution,
+        C::ContinueAsNewWorkflowExecutionCommandAttributes(attributes),
+    )]);
+    let next = run.new_run.take().expect("goes on");
+    let next = Run::follow(next, &run);
+    assert_eq!(next.wf.start.cron_schedule, "");
+    assert_eq!(next.wf.start.retry_policy, None);
+    assert_eq!(next.wf.hot.memo, None);
+}
+
+/// A run may change its memo and search attributes; the next one of its schedule begins as it did.
+#[test]
+fn what_a_run_made_of_its_memo_ends_with_it() {
+    let memo = |key: &str| Memo {
+        fields: [(
+            key.to_owned(),
+            Payload {
+                data: "1".into(),
+                ..Default::default()
+            },
+        )]
+        .into(),
+    };
+    let mut request = start_request();
+    request.cron_schedule = "@every 1m".into();
+    request.memo = Some(memo("given"));
+    let mut run = Run::with(start_of(request), local_policy());
+    run.seconds(60).fire(Fire::WorkflowBackoff).poll();
+    let upsert = command(
+        CommandType::ModifyWorkflowProperties,
+        C::ModifyWorkflowPropertiesCommandAttributes(ModifyWorkflowPropertiesCommandAttributes {
+            upserted_memo: Some(memo("upserted")),
+        }),
+    );
+    run.complete(vec![upsert, finish()]);
+    let all = run.wf.hot.memo.clone().unwrap_or_default();
+    assert_eq!(all.fields.len(), 2);
+    let next = run.new_run.take().expect("goes on");
+    assert_eq!(next.workflow.hot.memo, Some(memo("given")));
+}
+
+/// A start that found the run open is known again, and tells no worker.
+#[test]
+fn a_start_attaches_itself_once() {
+    let attach = || Request::Attach {
+        request_id: "again".into(),
+        links: vec![Link::default()],
+    };
+    for in_flight in [false, true] {
+        let mut run = Run::new();
+        run.poll();
+        if !in_flight {
+            run.complete(vec![]);
+        }
+        run.must(attach());
+        assert!(run.wf.has_attached("again") && !run.wf.has_attached("other"));
+        run.must(attach());
+        assert!(matches!(run.reply, Reply::Duplicate));
+        if in_flight {
+            run.complete(vec![]);
+        }
+        let attached = run.events().filter(|e| {
+            matches!(&e.attributes,
+                Some(A::WorkflowExecutionOptionsUpdatedEventAttributes(a)) if a.attached_request_id == "again")
+        });
+        assert_eq!(attached.map(|e| e.links.len()).collect::<Vec<_>>(), [1]);
+        // What waited while a worker was at work is news, as for any other event.
+        assert_eq!(run.wf.hot.workflow_task.is_some(), in_flight);
+        run.check();
+    }
 }
 
 #[test]

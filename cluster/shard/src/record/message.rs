@@ -64,6 +64,17 @@ pub(crate) struct Start {
     pub(crate) user_metadata: Option<UserMetadata>,
     #[prost(message, optional, tag = "25")]
     pub(crate) priority: Option<Priority>,
+    #[prost(message, optional, tag = "26")]
+    pub(crate) carried: Option<Carried>,
+}
+
+/// What a run was given and may change.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub(crate) struct Carried {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) memo: Option<Memo>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) search_attributes: Option<SearchAttributes>,
 }
 
 /// The part of a run that every update writes.

@@ -1,7 +1,11 @@
 //! The start part.
 
 use bytes::Bytes;
-use cluster_core::{Workflow, request::Parent, state::StartInfo};
+use cluster_core::{
+    Workflow,
+    request::Parent,
+    state::{Carried, StartInfo},
+};
 use prost::Message;
 use proto_ids::{EventId, RunKey, Timestamp};
 
@@ -39,6 +43,10 @@ pub(crate) fn encode_start(w: &Workflow) -> Bytes {
         last_completion_result: s.last_completion_result.clone(),
         user_metadata: s.user_metadata.clone(),
         priority: s.priority.clone(),
+        carried: s.carried.as_ref().map(|c| message::Carried {
+            memo: c.memo.clone(),
+            search_attributes: c.search_attributes.clone(),
+        }),
     };
     Bytes::from(stored.encode_to_vec())
 }
@@ -71,6 +79,10 @@ pub(super) fn decode(data: &[u8]) -> Result<StartInfo, RecordError> {
         last_completion_result: s.last_completion_result,
         user_metadata: s.user_metadata,
         priority: s.priority,
+        carried: s.carried.map(|c| Carried {
+            memo: c.memo,
+            search_attributes: c.search_attributes,
+        }),
         ..StartInfo::default()
     })
 }

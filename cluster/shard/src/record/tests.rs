@@ -7,8 +7,8 @@ use cluster_core::{
     Workflow,
     request::Parent,
     state::{
-        Activity, Armed, Child, ExternalCancel, ExternalSignal, Hot, StartInfo, Sticky, UserTimer,
-        WorkflowTask,
+        Activity, Armed, Carried, Child, ExternalCancel, ExternalSignal, Hot, StartInfo, Sticky,
+        UserTimer, WorkflowTask,
     },
     task::Timeout,
     version::BranchAncestor,
@@ -145,6 +145,8 @@ fn start(v: &mut Values) -> StartInfo {
         last_completion_result: Some(v.payloads()),
         user_metadata: Some(v.metadata()),
         priority: Some(v.priority()),
+        // Not in version 1.
+        carried: None,
     }
 }
 
@@ -547,4 +549,21 @@ fn rows_of_version_1_can_be_read() {
         }
     }
     assert!(decode(w.key.clone(), run) == Ok(w));
+}
+
+#[test]
+fn what_the_next_run_begins_with_is_stored() {
+    for memo in [None, Some(Memo::default())] {
+        let mut w = sample();
+        w.start.carried = Some(Carried {
+            memo,
+            search_attributes: Some(SearchAttributes {
+                indexed_fields: [("k".to_owned(), Payload::default())].into(),
+            }),
+        });
+        assert_eq!(
+            start::decode(&start::encode_start(&w)).as_ref(),
+            Ok(&w.start)
+        );
+    }
 }

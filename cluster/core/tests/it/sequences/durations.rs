@@ -53,6 +53,71 @@ fn a_timer_of_a_million_years_is_cut_to_a_hundred() {
 }
 
 #[test]
+fn every_duration_of_a_command_is_cut_to_a_hundred_years() {
+    let long = length(9_200_000_000_000_000_000, 2_000_000_000);
+    let most = length(100 * 31_536_000, 0);
+    let retries = Some(RetryPolicy {
+        initial_interval: long,
+        maximum_interval: long,
+        backoff_coefficient: 1.0,
+        ..Default::default()
+    });
+    let mut run = Run::with(start_of(start_request()), local_policy());
+    let child = StartChildWorkflowExecutionCommandAttributes {
+        workflow_id: "child".into(),
+        workflow_type: Some(WorkflowType {
+            name: "kind".into(),
+        }),
+        workflow_execution_timeout: long,
+        workflow_run_timeout: long,
+        workflow_task_timeout: long,
+        retry_policy: retries.clone(),
+        ..Default::default()
+    };
+    run.poll().complete(vec![
+        schedule(ScheduleActivityTaskCommandAttributes {
+            schedule_to_close_timeout: long,
+            schedule_to_start_timeout: long,
+            start_to_close_timeout: long,
+            heartbeat_timeout: long,
+            retry_policy: retries,
+            ..activity("a")
+        }),
+        command(
+            CommandType::StartChildWorkflowExecution,
+            C::StartChildWorkflowExecutionCommandAttributes(child),
+        ),
+    ]);
+    let mut kept = Vec::new();
+    for event in run.events() {
+        match &event.attributes {
+            Some(A::ActivityTaskScheduledEventAttributes(a)) => {
+                let retries = a.retry_policy.clone().unwrap_or_default();
+                kept.extend([
+                    a.schedule_to_close_timeout,
+                    a.schedule_to_start_timeout,
+                    a.start_to_close_timeout,
+                    a.heartbeat_timeout,
+                    retries.initial_interval,
+                    retries.maximum_interval,
+                ]);
+            }
+            Some(A::StartChildWorkflowExecutionInitiatedEventAttributes(a)) => {
+                let retries = a.retry_policy.clone().unwrap_or_default();
+                kept.extend([
+                    a.workflow_execution_timeout,
+                    a.workflow_run_timeout,
+                    retries.initial_interval,
+                    retries.maximum_interval,
+                ]);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(kept, [most; 10]);
+}
+
+#[test]
 fn durations_that_are_none_fail_the_task() {
     let signs = "duration has seconds and nanos with different signs";
     for (bad, fault) in [

@@ -1,0 +1,47 @@
+//! A start that found the run open attaches itself: its request id, so that its repetition is recognised, and
+//! its links. No worker has to be told.
+
+use proto_messages::temporal::api::{
+    common::v1::Link, history::v1::WorkflowExecutionOptionsUpdatedEventAttributes,
+};
+
+use crate::{Refusal, Reply, Workflow, event::Attributes, turn::Turn};
+
+/// Attached ids are kept with those of signals, in a namespace of their own: signal-with-start signals under
+/// the id that it starts with.
+const PREFIX: &str = "start:";
+
+/// Under what an attached request id is kept.
+pub(crate) fn kept_as(request_id: &str) -> String {
+    format!("{PREFIX}{request_id}")
+}
+
+impl Workflow {
+    /// Whether a start with this request id has attached itself to the run.
+    pub fn has_attached(&self, request_id: &str) -> bool {
+        !request_id.is_empty() && self.signal_request_ids.contains(&kept_as(request_id))
+    }
+}
+
+pub(super) fn attach(
+    turn: &mut Turn<'_>,
+    request_id: String,
+    links: Vec<Link>,
+) -> Result<(), Refusal> {
+    if request_id.is_empty() && links.is_empty() {
+        return Ok(());
+    }
+    if turn.wf.has_attached(&request_id) {
+        turn.reply = Reply::Duplicate;
+        return Ok(());
+    }
+    turn.wf.check_room(turn.given.policy)?;
+    let mut event = turn.event(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(
+        WorkflowExecutionOptionsUpdatedEventAttributes {
+            attached_request_id: request_id,
+            ..Default::default()
+        },
+    ));
+    event.links = links;
+    turn.record_event(event)
+}
