@@ -192,6 +192,7 @@ async fn delete_workflow(
     let request = proto_messages::meridian::history::v1::DeleteWorkflowExecutionRequest {
         namespace_id: namespace.id.to_string(),
         execution: request.execution,
+        local_copy_only: true,
     };
     host.history.delete_workflow_execution(request).await?;
     Ok(DeleteWorkflowExecutionResponse::default())

@@ -188,6 +188,7 @@ impl Host {
         if name.len() > self.limits(name).get(&limits::ID_LENGTH) {
             return Err(status::invalid_argument("Namespace length exceeds limit."));
         }
+        crate::validate::storable("Namespace", name)?;
         let name = name.into();
         let found = self.registry.resolve(&name).await;
         found
@@ -200,12 +201,13 @@ impl Host {
 fn check_poll_deadline(arrival: &Arrival, operation: &'static str) -> Result<(), Status> {
     match left(arrival.deadline) {
         None => Err(status::invalid_argument("Context timeout is not set.")),
+        // Not INVALID_ARGUMENT, which workers take for a defect of their own and stop for good.
         Some(left) if left < limits::POLL_DEADLINE_MIN => {
-            Err(status::invalid_argument("Context timeout is too short."))
+            Err(status::failed_precondition("Context timeout is too short."))
         }
         Some(left) => {
             if left < limits::POLL_DEADLINE_LOW {
-                tracing::warn!(operation, ?left, "a poll's deadline is very short");
+                tracing::debug!(operation, ?left, "a poll's deadline is very short");
             }
             Ok(())
         }

@@ -95,6 +95,11 @@ impl<'a> Limits<'a> {
         }
     }
 
+    /// Whose they are.
+    pub(crate) fn namespace(&self) -> &'a str {
+        self.namespace
+    }
+
     pub(crate) fn get(&self, key: &'static Key<i64>) -> usize {
         let value = self.settings.get_for_namespace(key, self.namespace);
         usize::try_from(value).unwrap_or(0)

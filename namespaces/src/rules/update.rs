@@ -209,8 +209,9 @@ fn set_state(namespace: &mut Namespace, to: NamespaceState) -> Result<(), Refusa
 }
 
 fn configure(after: &mut Namespace, config: NamespaceConfig, stamp: Stamp) -> Result<(), Refusal> {
-    if let Some(retention) = &config.workflow_execution_retention_ttl {
-        let retention = time::duration_from_proto(Some(retention));
+    if let Some(mut retention) = config.workflow_execution_retention_ttl {
+        time::cap_duration(Some(&mut retention));
+        let retention = time::duration_from_proto(Some(&retention));
         check_retention(retention, after.is_global)?;
         after.retention = retention;
     }

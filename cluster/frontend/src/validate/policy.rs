@@ -64,6 +64,8 @@ pub(super) fn retry(policy: Option<&mut RetryPolicy>) -> Checked {
     }
     policy.initial_interval = Some(time::duration_to_proto(initial));
     policy.maximum_interval = Some(time::duration_to_proto(maximum));
+    time::cap_duration(policy.initial_interval.as_mut());
+    time::cap_duration(policy.maximum_interval.as_mut());
     Ok(())
 }
 

@@ -3,20 +3,26 @@
 use std::collections::HashMap;
 
 use prost::Message;
-use proto_messages::temporal::api::{
-    common::v1::{
-        Header, Link, Memo, Payload, Payloads, RetryPolicy, SearchAttributes, WorkflowType,
+use proto_messages::{
+    attributes,
+    temporal::api::{
+        common::v1::{
+            Header, Link, Memo, Payload, Payloads, RetryPolicy, SearchAttributes,
+            TimeSkippingConfig, WorkflowType,
+        },
+        enums::v1::WorkflowIdConflictPolicy,
+        sdk::v1::UserMetadata,
+        taskqueue::v1::TaskQueue,
+        workflow::v1::VersioningOverride,
     },
-    enums::v1::WorkflowIdConflictPolicy,
-    sdk::v1::UserMetadata,
-    taskqueue::v1::TaskQueue,
+    time,
 };
 
-use super::{Checked, blob, identifier, length, links, memo, policy, queue, refuse, user_metadata};
-use crate::{
-    attributes,
-    limits::{self, Limits},
+use super::{
+    Checked, blob, identifier, length, links, memo, policy, queue, refuse, user_metadata,
+    versioning,
 };
+use crate::limits::{self, Limits};
 
 /// The common fields of the two requests.
 pub(crate) struct NewWorkflow<'a> {
@@ -25,10 +31,10 @@ pub(crate) struct NewWorkflow<'a> {
     pub(crate) task_queue: Option<&'a mut TaskQueue>,
     pub(crate) input: Option<&'a Payloads>,
     pub(crate) header: Option<&'a Header>,
-    pub(crate) execution_timeout: Option<&'a prost_types::Duration>,
-    pub(crate) run_timeout: Option<&'a prost_types::Duration>,
-    pub(crate) task_timeout: Option<&'a prost_types::Duration>,
-    pub(crate) start_delay: Option<&'a prost_types::Duration>,
+    pub(crate) execution_timeout: Option<&'a mut prost_types::Duration>,
+    pub(crate) run_timeout: Option<&'a mut prost_types::Duration>,
+    pub(crate) task_timeout: Option<&'a mut prost_types::Duration>,
+    pub(crate) start_delay: Option<&'a mut prost_types::Duration>,
     pub(crate) identity: &'a str,
     pub(crate) request_id: &'a str,
     pub(crate) reuse_policy: &'a mut i32,
@@ -41,6 +47,8 @@ pub(crate) struct NewWorkflow<'a> {
     pub(crate) search_attributes: &'a mut Option<SearchAttributes>,
     pub(crate) user_metadata: Option<&'a UserMetadata>,
     pub(crate) links: &'a [Link],
+    pub(crate) versioning_override: Option<&'a VersioningOverride>,
+    pub(crate) time_skipping: Option<&'a TimeSkippingConfig>,
 }
 
 /// Checks the common fields, fills in defaults and drops values that stand for nothing.
@@ -82,10 +90,12 @@ pub(crate) fn start(new: NewWorkflow<'_>, limits: Limits<'_>) -> Checked {
     blob(new.header, limits)?;
     memo(new.memo.as_ref(), limits)?;
     user_metadata(new.user_metadata, limits)?;
+    versioning::no_override(new.versioning_override)?;
+    versioning::no_time_skipping(new.time_skipping)?;
     links(new.links, limits)
 }
 
-fn delay(delay: Option<&prost_types::Duration>, cron: &str) -> Checked {
+fn delay(delay: Option<&mut prost_types::Duration>, cron: &str) -> Checked {
     let Some(delay) = delay.filter(|d| d.seconds != 0 || d.nanos != 0) else {
         return Ok(());
     };
@@ -98,11 +108,16 @@ fn delay(delay: Option<&prost_types::Duration>, cron: &str) -> Checked {
     )
 }
 
-fn timeout(timeout: Option<&prost_types::Duration>, text: &str) -> Checked {
-    match timeout {
-        Some(t) if t.seconds < 0 || t.nanos < 0 => refuse(text),
-        _ => Ok(()),
+/// Refuses a negative timeout, and cuts one that is too long to be counted with.
+fn timeout(timeout: Option<&mut prost_types::Duration>, text: &str) -> Checked {
+    if timeout
+        .as_ref()
+        .is_some_and(|t| t.seconds < 0 || t.nanos < 0)
+    {
+        return refuse(text);
     }
+    time::cap_duration(timeout);
+    Ok(())
 }
 
 fn drop_nothing(fields: Option<&mut HashMap<String, Payload>>, is_nothing: fn(&Payload) -> bool) {
@@ -129,6 +144,9 @@ fn search_attributes(given: Option<&SearchAttributes>, limits: Limits<'_>) -> Ch
     let Some(given) = given else {
         return Ok(());
     };
+    if let Err(text) = attributes::check_names(given, limits.namespace()) {
+        return refuse(text);
+    }
     let (count, most) = (given.indexed_fields.len(), limits.get(&limits::ATTRIBUTES));
     if count > most {
         return refuse(format!(
@@ -137,9 +155,6 @@ fn search_attributes(given: Option<&SearchAttributes>, limits: Limits<'_>) -> Ch
     }
     let most = limits.get(&limits::ATTRIBUTE_SIZE);
     for (name, payload) in &given.indexed_fields {
-        if attributes::is_system(name) {
-            return refuse(format!("{name} attribute can't be set in SearchAttributes"));
-        }
         let size = payload.data.len();
         if size > most {
             return refuse(format!(

@@ -1,7 +1,13 @@
 use cluster_runtime::Settings;
 use proto_messages::temporal::api::{
-    common::v1::{Memo, Payload, Payloads, WorkflowExecution, WorkflowType},
+    common::v1::{
+        Memo, Payload, Payloads, RetryPolicy, SearchAttributes, WorkerVersionCapabilities,
+        WorkflowExecution, WorkflowType,
+    },
+    deployment::v1::WorkerDeploymentOptions,
+    enums::v1::WorkerVersioningMode,
     taskqueue::v1::TaskQueue,
+    workflow::v1::OnConflictOptions,
     workflowservice::v1::StartWorkflowExecutionRequest,
 };
 
@@ -79,6 +85,123 @@ fn starts_are_refused_with_the_texts_that_clients_know() {
     assert!(
         text(|r| r.task_queue.as_mut().unwrap().name = "/_sys/x/1".into()).contains("reserved")
     );
+}
+
+#[test]
+fn names_that_no_store_can_keep_are_refused() {
+    let nul = |what: &str| format!("{what} contains a NUL character.");
+    assert_eq!(text(|r| r.workflow_id = "a\0".into()), nul("WorkflowId"));
+    assert_eq!(
+        text(|r| r.workflow_type = Some(WorkflowType { name: "T\0".into() })),
+        nul("WorkflowType")
+    );
+    assert_eq!(
+        text(|r| r.task_queue.as_mut().unwrap().name = "q\0".into()),
+        nul("TaskQueue")
+    );
+    assert_eq!(text(|r| r.request_id = "\0".into()), nul("RequestId"));
+    assert_eq!(text(|r| r.identity = "\0".into()), nul("Identity"));
+    assert_eq!(text(|r| r.workflow_id = "tab\tand\u{1} é".into()), "");
+}
+
+#[test]
+fn search_attributes_are_known_and_not_the_servers_own() {
+    let with = |name: &str| {
+        let fields = [(
+            name.to_owned(),
+            Payload {
+                data: "\"x\"".into(),
+                ..Default::default()
+            },
+        )];
+        text(|r| {
+            r.search_attributes = Some(SearchAttributes {
+                indexed_fields: fields.into(),
+            });
+        })
+    };
+    assert_eq!(with("TemporalChangeVersion"), "");
+    assert_eq!(
+        with("Color"),
+        "Namespace orders has no mapping defined for search attribute Color"
+    );
+    for name in ["StartTime", "TemporalUsedWorkerDeploymentVersions"] {
+        assert_eq!(
+            with(name),
+            format!("{name} attribute can't be set in SearchAttributes")
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    assert!(
+        text(|r| r.versioning_override = Some(Default::default())).contains("versioning_override")
+    );
+    assert!(text(|r| r.time_skipping_config = Some(Default::default())).contains("Time-Skipping"));
+    assert_eq!(
+        text(|r| {
+            r.on_conflict_options = Some(OnConflictOptions {
+                attach_completion_callbacks: true,
+                ..Default::default()
+            });
+        }),
+        "attaching request ID is required for attaching completion callbacks"
+    );
+    let versioned = WorkerDeploymentOptions {
+        worker_versioning_mode: WorkerVersioningMode::Versioned as i32,
+        ..Default::default()
+    };
+    let unversioned = WorkerDeploymentOptions {
+        worker_versioning_mode: WorkerVersioningMode::Unversioned as i32,
+        ..versioned.clone()
+    };
+    let by_build = |use_versioning| WorkerVersionCapabilities {
+        build_id: "b".into(),
+        use_versioning,
+        ..Default::default()
+    };
+    assert!(unversioned_worker(None, None).is_ok());
+    assert!(unversioned_worker(Some(&by_build(false)), Some(&unversioned)).is_ok());
+    for refused in [
+        unversioned_worker(Some(&by_build(true)), None),
+        unversioned_worker(None, Some(&versioned)),
+    ] {
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
+}
+
+#[test]
+fn durations_are_cut_to_a_hundred_years() {
+    let settings = Settings::new();
+    let long = Some(prost_types::Duration {
+        seconds: i64::MAX,
+        nanos: 5,
+    });
+    let mut request = StartWorkflowExecutionRequest {
+        workflow_execution_timeout: long,
+        workflow_run_timeout: long,
+        workflow_task_timeout: long,
+        workflow_start_delay: long,
+        retry_policy: Some(RetryPolicy {
+            initial_interval: long,
+            ..Default::default()
+        }),
+        ..request()
+    };
+    check_start(&mut request, Limits::new(&settings, "orders")).unwrap();
+    let policy = request.retry_policy.unwrap();
+    for kept in [
+        request.workflow_execution_timeout,
+        request.workflow_run_timeout,
+        request.workflow_task_timeout,
+        request.workflow_start_delay,
+        policy.initial_interval,
+        policy.maximum_interval,
+    ] {
+        let kept = kept.unwrap();
+        assert_eq!((kept.seconds, kept.nanos), (100 * 365 * 86_400, 0));
+    }
 }
 
 #[test]

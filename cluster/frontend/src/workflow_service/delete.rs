@@ -25,6 +25,7 @@ impl Serve for DeleteWorkflowExecutionRequest {
         let request = history::DeleteWorkflowExecutionRequest {
             namespace_id: call.namespace_id(),
             execution: self.workflow_execution,
+            ..Default::default()
         };
         host.history
             .delete_workflow_execution(call.onward(request))

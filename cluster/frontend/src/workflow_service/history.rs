@@ -43,6 +43,7 @@ impl Serve for GetWorkflowExecutionHistoryRequest {
         let request = history::GetWorkflowExecutionHistoryRequest {
             namespace_id: call.namespace_id(),
             request: Some(self),
+            with_transient_events: !shows_to_people(call),
         };
         let mut answer = host
             .history
@@ -80,6 +81,16 @@ impl Serve for GetWorkflowExecutionHistoryReverseRequest {
             .get_workflow_execution_history_reverse(call.onward(request))
             .await
     }
+}
+
+/// Clients that show history to people. They are shown what is stored; workers and their tests also need the
+/// attempt at hand.
+const SHOWING: [&str; 2] = ["temporal-cli", "temporal-ui"];
+
+fn shows_to_people(call: &Call) -> bool {
+    let name = call.headers.get("client-name");
+    name.and_then(|v| v.to_str().ok())
+        .is_some_and(|name| SHOWING.contains(&name))
 }
 
 /// Whether the client looks for the next run in every closing event.

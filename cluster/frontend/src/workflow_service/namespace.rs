@@ -9,7 +9,7 @@ use namespaces::{
 use proto_ids::ClusterName;
 use proto_messages::{
     temporal::api::{
-        enums::v1::{NamespaceState, ReplicationState},
+        enums::v1::{ArchivalState, NamespaceState, ReplicationState},
         namespace::v1::namespace_info::{Capabilities, Limits as ApiLimits},
         replication::v1::{ClusterReplicationConfig, NamespaceReplicationConfig},
         workflowservice::v1::{
@@ -23,7 +23,7 @@ use proto_messages::{
 };
 use tonic::Status;
 
-use crate::{frontend::Host, limits, refusal};
+use crate::{frontend::Host, limits, refusal, validate};
 
 /// Namespaces of a page, and the default.
 const PAGE: i32 = 100;
@@ -33,13 +33,18 @@ pub(super) async fn register(
     request: RegisterNamespaceRequest,
 ) -> Result<RegisterNamespaceResponse, Status> {
     check_name(host, &request.namespace)?;
-    let retention = request.workflow_execution_retention_period.as_ref();
+    no_archival(
+        request.history_archival_state,
+        request.visibility_archival_state,
+    )?;
+    let mut retention = request.workflow_execution_retention_period;
+    time::cap_duration(retention.as_mut());
     let wanted = Registration {
         name: request.namespace.into(),
         description: request.description,
         owner_email: request.owner_email,
         data: request.data,
-        retention: time::duration_from_proto(retention),
+        retention: time::duration_from_proto(retention.as_ref()),
         archival: Archival {
             history_state: request.history_archival_state,
             history_uri: request.history_archival_uri,
@@ -62,6 +67,7 @@ pub(super) async fn describe(
     request: DescribeNamespaceRequest,
 ) -> Result<DescribeNamespaceResponse, Status> {
     let (name, id) = (request.namespace, request.id);
+    validate::length("Id", &id, host.limits(&name))?;
     let namespace = match (name.is_empty(), id.is_empty()) {
         (false, false) => {
             return Err(status::invalid_argument(
@@ -100,6 +106,7 @@ pub(super) async fn list(
     let size = usize::try_from(size).unwrap_or(1);
     let token = String::from_utf8(request.next_page_token.to_vec())
         .map_err(|_| status::invalid_argument("Invalid NextPageToken."))?;
+    validate::storable("NextPageToken", &token)?;
     let after = (!token.is_empty()).then(|| token.into());
     let page = host
         .manager
@@ -123,6 +130,17 @@ pub(super) async fn update(
     request: UpdateNamespaceRequest,
 ) -> Result<UpdateNamespaceResponse, Status> {
     check_name(host, &request.namespace)?;
+    if let Some(config) = &request.config {
+        no_archival(
+            config.history_archival_state,
+            config.visibility_archival_state,
+        )?;
+        if !config.custom_search_attribute_aliases.is_empty() {
+            return Err(status::invalid_argument(
+                "custom_search_attribute_aliases: this server has no custom search attributes",
+            ));
+        }
+    }
     let info = request.update_info.unwrap_or_default();
     let replication = request.replication_config.unwrap_or_default();
     let wanted = Update {
@@ -212,6 +230,18 @@ fn names(clusters: Vec<ClusterReplicationConfig>) -> Vec<ClusterName> {
         .collect()
 }
 
+/// Refuses archival, which would otherwise be shown as enabled while runs are deleted for good.
+fn no_archival(history: i32, visibility: i32) -> Result<(), Status> {
+    for (what, state) in [("history", history), ("visibility", visibility)] {
+        if state == ArchivalState::Enabled as i32 {
+            return Err(status::invalid_argument(format!(
+                "{what}_archival_state: this server does not archive"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn check_name(host: &Host, name: &str) -> Result<(), Status> {
     if name.is_empty() {
         return Err(status::invalid_argument("Namespace not set on request."));
@@ -219,5 +249,5 @@ fn check_name(host: &Host, name: &str) -> Result<(), Status> {
     if name.len() > host.limits(name).get(&limits::ID_LENGTH) {
         return Err(status::invalid_argument("Namespace length exceeds limit."));
     }
-    Ok(())
+    validate::storable("Namespace", name)
 }

@@ -24,6 +24,10 @@ impl Serve for PollActivityTaskQueueRequest {
         let limits = host.limits(call.namespace.name.as_str());
         validate::length("Identity", &self.identity, limits)?;
         validate::task_queue(self.task_queue.as_mut(), limits)?;
+        validate::unversioned_worker(
+            self.worker_version_capabilities.as_ref(),
+            self.deployment_options.as_ref(),
+        )?;
         let request = matching::PollActivityTaskQueueRequest {
             namespace_id: call.namespace_id(),
             request: Some(self),

@@ -24,6 +24,17 @@ impl Serve for PollWorkflowTaskQueueRequest {
         let limits = host.limits(call.namespace.name.as_str());
         validate::length("Identity", &self.identity, limits)?;
         validate::task_queue(self.task_queue.as_mut(), limits)?;
+        validate::unversioned_worker(
+            self.worker_version_capabilities.as_ref(),
+            self.deployment_options.as_ref(),
+        )?;
+        let bad_binaries = &call.namespace.bad_binaries;
+        if bad_binaries.contains_key(&self.binary_checksum) {
+            return Err(cluster_rpc::status::invalid_argument(format!(
+                "Binary {} already marked as bad deployment.",
+                self.binary_checksum
+            )));
+        }
         let request = matching::PollWorkflowTaskQueueRequest {
             namespace_id: call.namespace_id(),
             request: Some(self),

@@ -2,8 +2,9 @@
 
 use proto_messages::{
     meridian::history::v1 as history,
-    temporal::api::workflowservice::v1::{
-        ResetWorkflowExecutionRequest, ResetWorkflowExecutionResponse,
+    temporal::api::{
+        workflow::v1::post_reset_operation::Variant,
+        workflowservice::v1::{ResetWorkflowExecutionRequest, ResetWorkflowExecutionResponse},
     },
 };
 use tonic::Status;
@@ -25,6 +26,14 @@ impl Serve for ResetWorkflowExecutionRequest {
         validate::length("RequestId", &self.request_id, limits)?;
         validate::length("Identity", &self.identity, limits)?;
         validate::length("Reason", &self.reason, limits)?;
+        for operation in &self.post_reset_operations {
+            if let Some(Variant::SignalWorkflow(signal)) = &operation.variant {
+                validate::identifier("SignalName", &signal.signal_name, limits)?;
+                validate::blob(signal.input.as_ref(), limits)?;
+                validate::blob(signal.header.as_ref(), limits)?;
+                validate::links(&signal.links, limits)?;
+            }
+        }
         if self.request_id.is_empty() {
             self.request_id = host.ids.make();
         }

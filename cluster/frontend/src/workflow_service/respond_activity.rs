@@ -86,6 +86,7 @@ impl Serve for RespondActivityTaskFailedRequest {
             self.last_heartbeat_details = None;
             self.failure = Some(server("Heartbeat details exceed size limit.", None));
         }
+        validate::failure(self.failure.as_mut());
         if !validate::fits(self.failure.as_ref(), limits) {
             let whole = self.failure.take().unwrap_or_default();
             self.failure = Some(server("Failure exceeds size limit.", Some(cut(whole))));

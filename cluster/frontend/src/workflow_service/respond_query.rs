@@ -26,6 +26,7 @@ impl Serve for RespondQueryTaskCompletedRequest {
     ) -> Result<RespondQueryTaskCompletedResponse, Status> {
         let limits = host.limits(call.namespace.name.as_str());
         let token = token::query(&self.task_token)?;
+        validate::failure(self.failure.as_mut());
         if !validate::fits(self.query_result.as_ref(), limits) {
             self.query_result = None;
             self.completed_type = QueryResultType::Failed as i32;

@@ -17,12 +17,20 @@ use crate::{
 
 impl Serve for RespondWorkflowTaskCompletedRequest {
     async fn serve(
-        self,
+        mut self,
         host: &Host,
         call: &Call,
     ) -> Result<RespondWorkflowTaskCompletedResponse, Status> {
         let limits = host.limits(call.namespace.name.as_str());
         validate::length("Identity", &self.identity, limits)?;
+        if let Some(sticky) = &self.sticky_attributes {
+            let queue = sticky.worker_task_queue.as_ref();
+            validate::length("TaskQueue", queue.map_or("", |q| &q.name), limits)?;
+        }
+        validate::commands(&mut self.commands);
+        for result in self.query_results.values_mut() {
+            validate::failure(result.failure.as_mut());
+        }
         let request = history::RespondWorkflowTaskCompletedRequest {
             namespace_id: call.namespace_id(),
             request: Some(self),
@@ -42,6 +50,7 @@ impl Serve for RespondWorkflowTaskFailedRequest {
         let limits = host.limits(call.namespace.name.as_str());
         validate::length("Identity", &self.identity, limits)?;
         let mut this = self;
+        validate::failure(this.failure.as_mut());
         if !validate::fits(this.failure.as_ref(), limits) {
             let whole = this.failure.take();
             this.failure = whole.map(super::respond_activity::cut);

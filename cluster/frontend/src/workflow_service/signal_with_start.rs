@@ -35,10 +35,10 @@ fn check(
         task_queue: request.task_queue.as_mut(),
         input: request.input.as_ref(),
         header: request.header.as_ref(),
-        execution_timeout: request.workflow_execution_timeout.as_ref(),
-        run_timeout: request.workflow_run_timeout.as_ref(),
-        task_timeout: request.workflow_task_timeout.as_ref(),
-        start_delay: request.workflow_start_delay.as_ref(),
+        execution_timeout: request.workflow_execution_timeout.as_mut(),
+        run_timeout: request.workflow_run_timeout.as_mut(),
+        task_timeout: request.workflow_task_timeout.as_mut(),
+        start_delay: request.workflow_start_delay.as_mut(),
         identity: &request.identity,
         request_id: &request.request_id,
         reuse_policy: &mut request.workflow_id_reuse_policy,
@@ -50,6 +50,8 @@ fn check(
         search_attributes: &mut request.search_attributes,
         user_metadata: request.user_metadata.as_ref(),
         links: &request.links,
+        versioning_override: request.versioning_override.as_ref(),
+        time_skipping: request.time_skipping_config.as_ref(),
     };
     validate::start(new, limits)?;
     validate::blob(request.signal_input.as_ref(), limits)

@@ -26,10 +26,10 @@ pub(crate) fn check(
         task_queue: request.task_queue.as_mut(),
         input: request.input.as_ref(),
         header: request.header.as_ref(),
-        execution_timeout: request.workflow_execution_timeout.as_ref(),
-        run_timeout: request.workflow_run_timeout.as_ref(),
-        task_timeout: request.workflow_task_timeout.as_ref(),
-        start_delay: request.workflow_start_delay.as_ref(),
+        execution_timeout: request.workflow_execution_timeout.as_mut(),
+        run_timeout: request.workflow_run_timeout.as_mut(),
+        task_timeout: request.workflow_task_timeout.as_mut(),
+        start_delay: request.workflow_start_delay.as_mut(),
         identity: &request.identity,
         request_id: &request.request_id,
         reuse_policy: &mut request.workflow_id_reuse_policy,
@@ -41,8 +41,21 @@ pub(crate) fn check(
         search_attributes: &mut request.search_attributes,
         user_metadata: request.user_metadata.as_ref(),
         links: &request.links,
+        versioning_override: request.versioning_override.as_ref(),
+        time_skipping: request.time_skipping_config.as_ref(),
     };
     validate::start(new, limits)?;
+    validate::failure(request.continued_failure.as_mut());
+    validate::blob(request.continued_failure.as_ref(), limits)?;
+    validate::blob(request.last_completion_result.as_ref(), limits)?;
+    if let Some(options) = &request.on_conflict_options
+        && options.attach_completion_callbacks
+        && !options.attach_request_id
+    {
+        return validate::refuse(
+            "attaching request ID is required for attaching completion callbacks",
+        );
+    }
     if !request.completion_callbacks.is_empty() {
         return validate::refuse("attaching workflow callbacks is disabled for this namespace");
     }

@@ -27,8 +27,8 @@ pub(super) async fn get_system_info(
         activity_failure_include_heartbeat: true,
         supports_schedules: false,
         encoded_failure_attributes: true,
-        // Workers may stamp what they send; routing by build id is not part of it.
-        build_id_based_versioning: true,
+        // Workers may say which build they are, but tasks are not routed by it.
+        build_id_based_versioning: false,
         upsert_memo: true,
         eager_workflow_start: true,
         sdk_metadata: true,

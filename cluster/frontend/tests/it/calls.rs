@@ -111,7 +111,11 @@ async fn calls_are_refused_as_clients_expect() {
         .poll_workflow_task_queue(within(poll_request(), 1_900))
         .await
         .unwrap_err();
-    assert_eq!(refused.message(), "Context timeout is too short.");
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::FailedPrecondition, "Context timeout is too short."),
+        "a worker goes on polling"
+    );
 
     let token = |task_token: &[u8]| api::RespondWorkflowTaskFailedRequest {
         task_token: task_token.to_vec().into(),
