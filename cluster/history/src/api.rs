@@ -15,7 +15,7 @@ pub mod start;
 pub mod terminate;
 pub mod workflow_task;
 
-use proto_ids::RunKey;
+use proto_ids::{RunId, RunKey};
 use proto_messages::temporal::api::common::v1::WorkflowExecution;
 use tonic::Status;
 
@@ -44,6 +44,18 @@ pub fn run_key(
         execution.workflow_id.as_str(),
         execution.run_id.as_str(),
     ))
+}
+
+/// The run meant by a caller that names the first run of a chain: the chain's current one, whichever run the
+/// caller knows. Clients keep the id of the run they started, and it may have been continued since.
+pub fn in_chain(key: RunKey, first_execution_run_id: &str) -> RunKey {
+    match first_execution_run_id.is_empty() {
+        true => key,
+        false => RunKey {
+            run_id: RunId::default(),
+            ..key
+        },
+    }
 }
 
 /// An outcome that changes nothing.

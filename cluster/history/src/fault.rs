@@ -141,6 +141,7 @@ fn refused(refusal: Refusal) -> Status {
         Refusal::AlreadyStarted => statuses::not_found("Task already started."),
         Refusal::CancelAlreadyRequested => statuses::cancellation_already_requested(),
         Refusal::NotChild => statuses::not_found("workflow parent does not match"),
+        Refusal::OtherChain => statuses::not_found("workflow execution not found"),
         Refusal::Invalid(text) => statuses::invalid_argument(text),
         Refusal::Limit {
             exhausted: true,

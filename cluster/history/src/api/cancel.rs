@@ -15,6 +15,7 @@ pub async fn cancel(
 ) -> Result<Empty, Status> {
     let public = api::required(request.request)?;
     let key = api::run_key(&request.namespace_id, public.workflow_execution.as_ref())?;
+    let key = api::in_chain(key, &public.first_execution_run_id);
     let shard = engine.shard_of(&key).await?;
     let initiated = EventId::new(request.external_initiated_event_id);
     let ask = Request::Cancel {
@@ -29,9 +30,9 @@ pub async fn cancel(
     };
     let chain = public.first_execution_run_id;
     let decided = engine.update(&shard, &key, |wf, given| {
-        if !chain.is_empty() && wf.start.first_run_id.as_str() != chain {
-            // The chain that was meant is over.
-            return Err(Refusal::Closed(Default::default()));
+        let is_other = !chain.is_empty() && wf.start.first_run_id.as_str() != chain;
+        if is_other && wf.is_running() {
+            return Err(Refusal::OtherChain);
         }
         match wf.handle(ask, given) {
             Ok(outcome) => Ok((outcome, ())),

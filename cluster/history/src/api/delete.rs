@@ -1,12 +1,14 @@
 //! DeleteWorkflowExecution: an open run is terminated; what is left of it is removed by a queue task,
-//! after its end was told to its parent.
+//! after its end was told to its parent. Operators may also remove this cluster's copy alone.
 
+use proto_ids::RunKey;
 use proto_messages::meridian::history::v1::{DeleteWorkflowExecutionRequest, Empty};
 use tonic::Status;
 
 use cluster_core::{Durability, Outcome, Task, TaskKind};
+use cluster_shard::Shard;
 
-use crate::{api, change, engine::Engine};
+use crate::{api, change, engine::Engine, fault};
 
 /// Serves the call.
 pub async fn delete(
@@ -15,6 +17,9 @@ pub async fn delete(
 ) -> Result<Empty, Status> {
     let key = api::run_key(&request.namespace_id, request.execution.as_ref())?;
     let shard = engine.shard_of(&key).await?;
+    if request.local_copy_only {
+        return delete_copy(&shard, key).await;
+    }
     let decided = engine.update(&shard, &key, |wf, given| {
         let mut outcome = if wf.is_running() && !wf.hot.zombie {
             wf.handle(
@@ -36,5 +41,18 @@ pub async fn delete(
         Ok((outcome, ()))
     });
     decided.await?;
+    Ok(Empty {})
+}
+
+/// Removes what is here of a run, whatever it is doing and wherever its namespace is active.
+async fn delete_copy(shard: &Shard, key: RunKey) -> Result<Empty, Status> {
+    let found = shard.read(&key, |wf| wf.key.clone()).await;
+    let run = found.map_err(|e| fault::status(e.into(), &key))?;
+    let deleted = shard.delete_run(&run).await;
+    deleted.map_err(|e| fault::status(e.into(), &run))?;
+    tracing::warn!(
+        namespace = %run.namespace_id, workflow_id = %run.workflow_id, run_id = %run.run_id,
+        "an operator removed this cluster's copy of a run"
+    );
     Ok(Empty {})
 }

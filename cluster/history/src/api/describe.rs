@@ -1,6 +1,6 @@
 //! DescribeWorkflowExecution: a run's state as the public API tells it.
 
-use proto_ids::Timestamp;
+use proto_ids::{EventId, Timestamp};
 use proto_messages::{
     meridian::history::v1::DescribeWorkflowExecutionRequest,
     temporal::api::{
@@ -21,7 +21,7 @@ use cluster_core::state::{Activity, Child, Workflow, WorkflowTask};
 use crate::{
     api,
     engine::Engine,
-    fault,
+    events, fault,
     poll::{execution, normal_queue, time},
 };
 
@@ -34,10 +34,31 @@ pub async fn describe(
     let key = api::run_key(&request.namespace_id, public.execution.as_ref())?;
     let shard = engine.shard_of(&key).await?;
     let now = engine.now();
-    shard
-        .read(&key, |wf| response(wf, now))
+    let look = |wf: &Workflow| {
+        let branch = wf.versions.current().branch.clone();
+        let reset = is_reset(wf).then(|| (wf.key.clone(), branch));
+        (response(wf, now), reset)
+    };
+    let (mut response, reset) = shard
+        .read(&key, look)
         .await
-        .map_err(|e| fault::status(e.into(), &key))
+        .map_err(|e| fault::status(e.into(), &key))?;
+    if let Some((key, branch)) = reset
+        && let Some(extended) = &mut response.workflow_extended_info
+    {
+        // A run made by reset begins with the events of another one; its own start is the reset.
+        let (first, second) = (EventId::new(1), EventId::new(2));
+        let batches = events::all(&shard, &key, &branch, first, second).await?;
+        let first = batches.into_iter().flatten().next();
+        extended.last_reset_time = extended.original_start_time;
+        extended.original_start_time = first.and_then(|e| e.event_time);
+    }
+    Ok(response)
+}
+
+/// Whether a reset made the run.
+fn is_reset(wf: &Workflow) -> bool {
+    !wf.start.original_run_id.is_empty() && wf.start.original_run_id != wf.key.run_id
 }
 
 fn response(wf: &Workflow, now: Timestamp) -> DescribeWorkflowExecutionResponse {

@@ -68,6 +68,7 @@ pub async fn get_history(
     let reader = Reader {
         shard: &shard,
         wait_until: ask.wait_new_event.then_some(until),
+        with_transient: request.with_transient_events && !ask.wait_new_event,
     };
     if ask.history_event_filter_type() == HistoryEventFilterType::CloseEvent {
         return reader.close_event(&key).await;
@@ -88,6 +89,8 @@ struct Reader<'a> {
     shard: &'a Shard,
     /// Set when the caller waits for news.
     wait_until: Option<Instant>,
+    /// Whether the caller wants to see an attempt that is not in history.
+    with_transient: bool,
 }
 
 impl Reader<'_> {
@@ -113,7 +116,7 @@ impl Reader<'_> {
         token.next_event_id = page.next.get();
         let is_read = page.next >= range.until;
         let mut events = page.events;
-        if is_read && !token.persisted_only {
+        if is_read && (self.with_transient || !token.persisted_only) {
             events.extend(transient(self.shard, &extent.key, page.next).await?);
         }
         let goes_on = !is_read || (extent.is_open && self.wait_until.is_some());

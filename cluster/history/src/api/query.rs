@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use proto_ids::{EventId, RunKey};
+use proto_ids::{EventId, RunKey, Timestamp};
 use proto_messages::{
     meridian::{history::v1::QueryWorkflowRequest, matching::v1 as matching},
     temporal::api::{
@@ -30,7 +30,7 @@ use crate::{
     settings,
 };
 
-/// Failed attempts after which the workflow task is not expected to carry anything.
+/// From this attempt on the workflow task is not expected to carry anything.
 const ATTEMPTS_MAX: i32 = 3;
 
 /// How long the answer of the completion that closed a run is waited for.
@@ -78,12 +78,17 @@ async fn serve(
     // The run is fixed at the first look: a query never wanders to the next run of the chain.
     let found = shard.read(key, |wf| wf.key.clone()).await;
     *key = found.map_err(|e| fault::status(e.into(), key))?;
+    let left = until.saturating_duration_since(Instant::now());
+    let asked = Asked {
+        condition: ask.query_reject_condition(),
+        is_active,
+        until: engine.now().plus(left),
+    };
     loop {
         // Watched before looking, so that no change between the look and the wait is missed.
         let mut progress = shard.watch_run(key);
         progress.mark_unchanged();
-        let condition = ask.query_reject_condition();
-        match look(shard, key, condition, is_active).await? {
+        match look(shard, key, asked).await? {
             Way::Reject(status) => return Ok(rejected(status)),
             Way::NotReady(text) => return Err(status::workflow_not_ready(text)),
             Way::Direct => return direct(engine, shard, key, ask, until).await,
@@ -95,7 +100,7 @@ async fn serve(
             Way::Ride => {
                 let place = place(engine, key, &ask)?;
                 // Looked at again with the place taken: a task that ends from now on sees the query.
-                if !matches!(look(shard, key, condition, is_active).await?, Way::Ride) {
+                if !matches!(look(shard, key, asked).await?, Way::Ride) {
                     continue;
                 }
                 if let Some(answer) = ride(place, &mut progress).await? {
@@ -106,13 +111,17 @@ async fn serve(
     }
 }
 
-async fn look(
-    shard: &Shard,
-    key: &RunKey,
+/// What decides about a query beside the run.
+#[derive(Clone, Copy)]
+struct Asked {
     condition: QueryRejectCondition,
     is_active: bool,
-) -> Result<Way, Status> {
-    let found = shard.read(key, |wf| way(wf, condition, is_active)).await;
+    /// When the caller stops waiting.
+    until: Timestamp,
+}
+
+async fn look(shard: &Shard, key: &RunKey, asked: Asked) -> Result<Way, Status> {
+    let found = shard.read(key, |wf| way(wf, asked)).await;
     found.map_err(|e| fault::status(e.into(), key))
 }
 
@@ -131,7 +140,12 @@ fn place<'a>(
     })
 }
 
-fn way(wf: &Workflow, condition: QueryRejectCondition, is_active: bool) -> Way {
+fn way(wf: &Workflow, asked: Asked) -> Way {
+    let Asked {
+        condition,
+        is_active,
+        until,
+    } = asked;
     let status = wf.hot.status;
     let is_open = wf.is_running();
     let reject = match condition {
@@ -152,10 +166,14 @@ fn way(wf: &Workflow, condition: QueryRejectCondition, is_active: bool) -> Way {
             return Way::NotReady("Workflow execution closed before WorkflowTaskStarted event");
         }
         if !wf.hot.first_workflow_task_scheduled && task.is_none() || !is_active {
-            return Way::Wait;
+            // A start delay, a retry's or a cron schedule's back-off may last longer than the caller waits.
+            return match task.is_none() && wf.start.execution_time > until {
+                true => Way::NotReady("Workflow task is not scheduled yet."),
+                false => Way::Wait,
+            };
         }
     }
-    if task.is_some_and(|t| t.attempt > ATTEMPTS_MAX) {
+    if task.is_some_and(|t| t.attempt >= ATTEMPTS_MAX) {
         return Way::NotReady("Unable to query workflow due to Workflow Task in failed state.");
     }
     if is_active && is_open && task.is_some() {
@@ -264,11 +282,10 @@ async fn forget_sticky(shard: &Shard, key: &RunKey) {
     }
 }
 
-fn is_worker_gone(status: &Status) -> bool {
-    match status.code() {
+fn is_worker_gone(refused: &Status) -> bool {
+    match refused.code() {
         Code::DeadlineExceeded => true,
-        Code::FailedPrecondition => status.message().contains("sticky worker unavailable"),
-        _ => false,
+        _ => status::is_sticky_worker_unavailable(refused),
     }
 }
 

@@ -50,6 +50,8 @@ struct Started {
     is_new: bool,
     /// The call was served before; the answer is the same.
     is_repeated: bool,
+    /// The call is attached to a run that was there before it, under this request id.
+    attached_request_id: Option<String>,
     status: WorkflowExecutionStatus,
     /// The first workflow task, when the caller gets it at once.
     task: Option<TaskView>,
@@ -112,6 +114,11 @@ pub async fn signal_with_start(
 
 async fn run(engine: &Engine, shard: &Shard, wish: Wish) -> Result<Started, Status> {
     let key = wish.key.clone();
+    let schedule = &wish.start.request.cron_schedule;
+    if !schedule.is_empty() {
+        // Before the id policies, which may answer with a run that is there already.
+        cluster_core::cron::validate(schedule, engine.now()).map_err(status::invalid_argument)?;
+    }
     let reuse = engine.deps.settings.get(&settings::REUSE_INTERVAL);
     let decide = async |txn: &mut Txn| decide(txn, wish, reuse).await;
     let ended = shard
@@ -124,12 +131,18 @@ async fn decide(txn: &mut Txn, wish: Wish, reuse: Duration) -> Result<Started, F
     let Some(current) = txn.current().await? else {
         return make(txn, wish);
     };
+    if let Some(request_id) = wish.attaches_request() {
+        let run = txn.peek(&current.run_id).await?;
+        if run.is_some_and(|wf| wf.has_attached(request_id)) {
+            return Ok(Started::attached(&current, request_id));
+        }
+    }
     let now = txn.moment().now();
     match policy::way(&wish.policies, &current, &wish.key, now, reuse) {
         Way::Make => make(txn, wish),
         Way::Repeat => Ok(Started::existing(&current, true)),
         Way::Existing if wish.signal.is_some() => signal_existing(txn, wish, &current).await,
-        Way::Existing => Ok(Started::existing(&current, false)),
+        Way::Existing => attach(txn, wish, &current).await,
         Way::Replace => {
             end_existing(txn, &wish, &current).await?;
             make(txn, wish)
@@ -166,6 +179,7 @@ fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
         run_id,
         is_new: true,
         is_repeated: false,
+        attached_request_id: None,
         status: WorkflowExecutionStatus::Running,
     };
     txn.insert(
@@ -191,6 +205,28 @@ async fn signal_existing(
     Ok(Started::existing(current, false))
 }
 
+/// Uses the run that is open, and attaches to it what the caller wants attached.
+async fn attach(txn: &mut Txn, wish: Wish, current: &CurrentRecord) -> Result<Started, Fault> {
+    let request = &wish.start.request;
+    let Some(options) = &request.on_conflict_options else {
+        return Ok(Started::existing(current, false));
+    };
+    let request_id = match options.attach_request_id {
+        true => request.request_id.clone(),
+        false => String::new(),
+    };
+    let links = match options.attach_links {
+        true => request.links.clone(),
+        false => Vec::new(),
+    };
+    let started = match request_id.is_empty() {
+        true => Started::existing(current, false),
+        false => Started::attached(current, &request_id),
+    };
+    change::within(txn, &current.run_id, Request::Attach { request_id, links }).await?;
+    Ok(started)
+}
+
 async fn end_existing(txn: &mut Txn, wish: &Wish, current: &CurrentRecord) -> Result<(), Fault> {
     let reason = match wish.policies.is_old_terminate {
         true => "TerminateIfRunning WorkflowIdReusePolicy Policy",
@@ -201,6 +237,15 @@ async fn end_existing(txn: &mut Txn, wish: &Wish, current: &CurrentRecord) -> Re
 }
 
 impl Wish {
+    /// The request id that is to be attached to an open run, if any.
+    fn attaches_request(&self) -> Option<&str> {
+        let request = &self.start.request;
+        let options = request.on_conflict_options.as_ref();
+        options
+            .filter(|o| o.attach_request_id && !request.request_id.is_empty())
+            .map(|_| request.request_id.as_str())
+    }
+
     fn new(
         engine: &Engine,
         key: RunKey,
@@ -234,8 +279,16 @@ impl Started {
             first_run_id: current.first_run_id.clone(),
             is_new: false,
             is_repeated,
+            attached_request_id: None,
             status,
             task: None,
+        }
+    }
+
+    fn attached(current: &CurrentRecord, request_id: &str) -> Self {
+        Self {
+            attached_request_id: Some(request_id.to_owned()),
+            ..Self::existing(current, false)
         }
     }
 }

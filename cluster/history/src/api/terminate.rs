@@ -1,6 +1,6 @@
 //! TerminateWorkflowExecution, from clients and parent-close policies.
 
-use proto_ids::RunId;
+use proto_ids::{RunId, RunKey};
 use proto_messages::meridian::history::v1::{Empty, TerminateWorkflowExecutionRequest};
 use tonic::Status;
 
@@ -15,6 +15,7 @@ pub async fn terminate(
 ) -> Result<Empty, Status> {
     let public = api::required(request.request)?;
     let key = api::run_key(&request.namespace_id, public.workflow_execution.as_ref())?;
+    let key = api::in_chain(key, &public.first_execution_run_id);
     let only_from_parent = request
         .child_workflow_only
         .then_some(request.external_execution)
@@ -27,7 +28,10 @@ pub async fn terminate(
         first_execution_run_id: RunId::from(public.first_execution_run_id),
         links: public.links,
     };
-    engine.ask(&key, ask).await?;
-    engine.queries.unblock(&key);
+    let ended = engine.ask(&key, ask).await?;
+    engine.queries.unblock(&RunKey {
+        run_id: ended.run_id,
+        ..key
+    });
     Ok(Empty {})
 }

@@ -27,6 +27,7 @@ async fn wait(world: &World, token: Bytes) -> api::GetWorkflowExecutionHistoryRe
     let call = history::GetWorkflowExecutionHistoryRequest {
         namespace_id: NS.into(),
         request: Some(request),
+        ..Default::default()
     };
     world
         .history
@@ -149,6 +150,23 @@ async fn later_attempts_are_told_to_the_worker_and_not_stored() {
         ]
     );
     assert_eq!(world.events("transient", "").await.len(), 4);
+    let call = history::GetWorkflowExecutionHistoryRequest {
+        namespace_id: NS.into(),
+        request: Some(api::GetWorkflowExecutionHistoryRequest {
+            execution: Some(execution("transient", "")),
+            ..Default::default()
+        }),
+        with_transient_events: true,
+    };
+    let page = world.history.get_workflow_execution_history(call).await;
+    let page = page.unwrap();
+    assert!(page.next_page_token.is_empty());
+    let at_hand = [E::WorkflowTaskScheduled, E::WorkflowTaskStarted];
+    assert_eq!(
+        events_of(&page)[4..],
+        at_hand,
+        "who asks like a worker sees them"
+    );
     world.complete(&task, complete_workflow("")).await.unwrap();
     assert_eq!(kinds(&world.events("transient", "").await).len(), 8);
 }

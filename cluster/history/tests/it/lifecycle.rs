@@ -307,6 +307,7 @@ async fn a_deleted_run_is_gone() {
     let call = history::DeleteWorkflowExecutionRequest {
         namespace_id: NS.into(),
         execution: Some(execution("delete", "")),
+        ..Default::default()
     };
     world.history.delete_workflow_execution(call).await.unwrap();
     for _ in 0..500 {

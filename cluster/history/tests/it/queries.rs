@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::world::*;
 
-async fn query(
+pub async fn query(
     world: &World,
     id: &str,
     reject: QueryRejectCondition,

@@ -61,6 +61,12 @@ async fn a_reset_forks_history_ends_the_old_run_and_delivers_signals_again() {
         E::WorkflowTaskScheduled,
     ];
     assert_eq!(kinds(&world.events("reset", &second).await), wanted);
+    let told = world.describe("reset").await.unwrap();
+    let extended = told.workflow_extended_info.unwrap();
+    let events = world.events("reset", &second).await;
+    assert_eq!(extended.original_start_time, events[0].event_time);
+    assert_eq!(extended.last_reset_time, events[3].event_time);
+    assert_ne!(extended.original_start_time, extended.last_reset_time);
     let task = world.poll().await;
     assert_eq!(task.workflow_execution.as_ref().unwrap().run_id, second);
     assert_eq!(in_task(&task).len(), 7);

@@ -371,6 +371,7 @@ impl World {
         let call = history::GetWorkflowExecutionHistoryRequest {
             namespace_id: NS.into(),
             request: Some(request),
+            ..Default::default()
         };
         self.history.get_workflow_execution_history(call).await
     }

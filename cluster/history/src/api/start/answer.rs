@@ -27,12 +27,13 @@ pub async fn started(
     started: Started,
 ) -> Result<public::StartWorkflowExecutionResponse, Status> {
     let is_started = started.is_new || started.is_repeated;
+    let link = link(key, namespace, &started);
     let eager_workflow_task = match started.task {
         Some(view) => Some(view.answer(shard, Vec::new()).await?),
         None => None,
     };
     Ok(public::StartWorkflowExecutionResponse {
-        link: is_started.then(|| link(key, namespace, &started.run_id)),
+        link: Some(link),
         run_id: started.run_id.into(),
         first_execution_run_id: started.first_run_id.into(),
         started: is_started,
@@ -97,17 +98,26 @@ pub fn start_request(
     }
 }
 
-fn link(key: &RunKey, namespace: &str, run_id: &RunId) -> Link {
-    let event = workflow_event::EventReference {
-        event_id: 1,
-        event_type: EventType::WorkflowExecutionStarted as i32,
+/// Where history shows what became of the call: the run's first event, or the event with its request id.
+fn link(key: &RunKey, namespace: &str, started: &Started) -> Link {
+    let reference = match &started.attached_request_id {
+        None => workflow_event::Reference::EventRef(workflow_event::EventReference {
+            event_id: 1,
+            event_type: EventType::WorkflowExecutionStarted as i32,
+        }),
+        Some(request_id) => {
+            workflow_event::Reference::RequestIdRef(workflow_event::RequestIdReference {
+                request_id: request_id.clone(),
+                event_type: EventType::WorkflowExecutionOptionsUpdated as i32,
+            })
+        }
     };
     Link {
         variant: Some(Variant::WorkflowEvent(WorkflowEvent {
             namespace: namespace.to_owned(),
             workflow_id: key.workflow_id.as_str().to_owned(),
-            run_id: run_id.as_str().to_owned(),
-            reference: Some(workflow_event::Reference::EventRef(event)),
+            run_id: started.run_id.as_str().to_owned(),
+            reference: Some(reference),
         })),
     }
 }

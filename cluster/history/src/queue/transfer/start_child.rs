@@ -56,7 +56,8 @@ pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: Ev
     if wanted.child.started_event_id.get() > 0 {
         return release(deps, task, &wanted.child, wanted.child.run_id.as_str()).await;
     }
-    if !wanted.is_open && wanted.child.parent_close_policy != ParentClosePolicy::Abandon {
+    // Whatever its parent-close policy: the parent has closed before the child was there to be closed or left.
+    if !wanted.is_open {
         return Verdict::Done;
     }
     let batch = wanted.child.initiated_batch_id;
