@@ -7,6 +7,7 @@ mod cancel_workflow;
 mod complete_workflow;
 mod continue_as_new;
 mod fail_workflow;
+mod fields;
 mod modify_properties;
 mod record_marker;
 mod request_cancel_activity;
@@ -19,14 +20,11 @@ mod upsert_search_attributes;
 use std::collections::HashSet;
 
 use proto_ids::EventId;
-use proto_messages::{
-    attributes,
-    temporal::api::{
-        command::v1::{Command, command::Attributes as C},
-        common::v1::{Memo, Payload, Payloads, SearchAttributes},
-        enums::v1::{CommandType, WorkflowTaskFailedCause},
-        sdk::v1::{EventGroupMarker, UserMetadata},
-    },
+use proto_messages::temporal::api::{
+    command::v1::{Command, command::Attributes as C},
+    common::v1::Payloads,
+    enums::v1::{CommandType, WorkflowTaskFailedCause},
+    sdk::v1::{EventGroupMarker, UserMetadata},
 };
 
 use crate::{Given, Refusal, Workflow, event::Attributes, request::begin_attempt, turn::Turn};
@@ -70,15 +68,6 @@ const TEXT_MAX: usize = 2_000;
 /// As much of a text as is shown.
 fn shown(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_MAX)]
-}
-
-/// Whether the text is a UUID, as every run id is.
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 /// A cause's name as it stands in messages: `BadStartTimerAttributes`.
@@ -125,103 +114,6 @@ impl<'a> Check<'a> {
             signals_added: 0,
             buffered_taken: 0,
         }
-    }
-
-    /// Refuses an id or name that is too long, or has a NUL character, which PostgreSQL keeps in no text.
-    fn length(&self, cause: WorkflowTaskFailedCause, what: &str, value: &str) -> Result<(), Bad> {
-        if value.len() > self.given.policy.id_length {
-            return Err(Bad::new(cause, format!("{what} exceeds length limit.")));
-        }
-        if value.as_bytes().contains(&0) {
-            return Err(Bad::new(cause, format!("{what} contains a NUL character.")));
-        }
-        Ok(())
-    }
-
-    /// Refuses what is no cron schedule, and one that never fires.
-    fn cron(
-        &self,
-        cause: WorkflowTaskFailedCause,
-        command: &str,
-        schedule: &str,
-    ) -> Result<(), Bad> {
-        if schedule.is_empty() {
-            return Ok(());
-        }
-        crate::cron::validate(schedule, self.given.now)
-            .map_err(|fault| Bad::new(cause, format!("invalid CronSchedule on {command}: {fault}")))
-    }
-
-    /// Refuses search attributes that nobody knows or only the server sets, and ends the run when they are too
-    /// large. `command` is where they stand.
-    fn search_attributes(
-        &self,
-        command: &str,
-        attributes: Option<&SearchAttributes>,
-    ) -> Result<(), Bad> {
-        const BAD: WorkflowTaskFailedCause = WorkflowTaskFailedCause::BadSearchAttributes;
-        let Some(attributes) = attributes else {
-            return Ok(());
-        };
-        let policy = self.given.policy;
-        attributes::check_names(attributes, &policy.namespace)
-            .map_err(|text| Bad::new(BAD, text))?;
-        let count = attributes.indexed_fields.len();
-        if count > policy.search_attributes_limit {
-            let most = policy.search_attributes_limit;
-            let text = format!("number of search attributes {count} exceeds limit {most}");
-            return Err(Bad::new(BAD, text));
-        }
-        let too_large = |(name, value): (&String, &Payload)| {
-            (value.data.len() > policy.search_attribute_size_error)
-                .then(|| format!("search attribute {name} value exceeds size limit."))
-        };
-        let text = attributes.indexed_fields.iter().find_map(too_large);
-        let whole = prost::Message::encoded_len(attributes);
-        match text {
-            None if whole <= policy.search_attributes_size_error => Ok(()),
-            text => Err(Bad {
-                terminate: true,
-                ..Bad::new(
-                    BAD,
-                    text.unwrap_or_else(|| {
-                        format!("{command}. SearchAttributes exceed size limit.")
-                    }),
-                )
-            }),
-        }
-    }
-
-    /// Ends the run when a memo is too large. `command` is where it stands.
-    fn memo(
-        &self,
-        cause: WorkflowTaskFailedCause,
-        command: &str,
-        memo: Option<&Memo>,
-    ) -> Result<(), Bad> {
-        if memo.map_or(0, prost::Message::encoded_len) <= self.given.policy.memo_size_error {
-            return Ok(());
-        }
-        Err(Bad {
-            terminate: true,
-            ..Bad::new(cause, format!("{command}. Memo exceeds size limit."))
-        })
-    }
-
-    /// Refuses a run id that is none. Empty means the current run.
-    fn run_id(
-        &self,
-        cause: WorkflowTaskFailedCause,
-        command: &str,
-        run_id: &str,
-    ) -> Result<(), Bad> {
-        if run_id.is_empty() || is_uuid(run_id) {
-            return Ok(());
-        }
-        Err(Bad::new(
-            cause,
-            format!("Invalid RunId set on {command}. RunId={run_id}"),
-        ))
     }
 
     /// Ends the run when a payload is too large.
