@@ -82,7 +82,7 @@ impl ReplicationClient {
         shard: ShardId,
         request: Request<Streaming<StreamWorkflowReplicationMessagesRequest>>,
     ) -> Result<Response<BoxStream<StreamWorkflowReplicationMessagesResponse>>, Status> {
-        match self.0.admin.find(&shard_key(shard))? {
+        match self.0.admin.find(&self.of_shard(shard.get())?)? {
             Target::Local(service) => service.stream_workflow_replication_messages(request).await,
             Target::Remote(channel) => {
                 let (metadata, extensions, inbound) = request.into_parts();

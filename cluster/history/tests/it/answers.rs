@@ -4,16 +4,20 @@
 use std::time::Duration;
 
 use proto_messages::{
+    Wire,
     meridian::history::v1 as history,
     temporal::api::{
         command::v1::{
-            Command, ContinueAsNewWorkflowExecutionCommandAttributes, command::Attributes,
+            Command, ContinueAsNewWorkflowExecutionCommandAttributes,
+            FailWorkflowExecutionCommandAttributes, command::Attributes,
         },
         common::v1::{
             Link,
             link::{Variant, workflow_event::Reference},
         },
         enums::v1::{CommandType, EventType as E, QueryRejectCondition, WorkflowIdConflictPolicy},
+        failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo},
+        history::v1::{History, history_event::Attributes as Event},
         workflow::v1::OnConflictOptions,
         workflowservice::v1 as api,
     },
@@ -232,4 +236,45 @@ async fn an_operator_removes_this_clusters_copy_and_nothing_else() {
     assert_eq!(gone.code(), Code::NotFound);
     let again = world.history.delete_workflow_execution(delete(true)).await;
     assert_eq!(again.unwrap_err().code(), Code::NotFound);
+}
+
+/// As deep as the frontend lets a failure in.
+#[tokio::test]
+async fn a_deep_failure_is_stored_read_and_carried() {
+    let world = World::new().await;
+    let run = world.start("deep").await;
+    let task = world.poll().await;
+    let details = FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo {
+        details: payloads("why"),
+        ..Default::default()
+    });
+    let link = |cause: Option<Failure>| Failure {
+        message: "broken".into(),
+        cause: cause.map(Box::new),
+        failure_info: Some(details.clone()),
+        ..Default::default()
+    };
+    let deep = (1..64).fold(link(None), |cause, _| link(Some(cause)));
+    let attributes = FailWorkflowExecutionCommandAttributes {
+        failure: Some(deep.clone()),
+    };
+    let failed = vec![command(
+        CommandType::FailWorkflowExecution,
+        Attributes::FailWorkflowExecutionCommandAttributes(attributes),
+    )];
+    world.complete(&task, failed).await.unwrap();
+    let world = world.reopen().await;
+    let events = world.events("deep", &run).await;
+    let Some(Event::WorkflowExecutionFailedEventAttributes(a)) =
+        events.last().and_then(|e| e.attributes.as_ref())
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(a.failure.as_ref(), Some(&deep));
+    let answer = api::GetWorkflowExecutionHistoryResponse {
+        history: Some(History { events }),
+        ..Default::default()
+    };
+    let read = api::GetWorkflowExecutionHistoryResponse::from_wire(answer.to_wire());
+    assert_eq!(read.unwrap(), answer);
 }
