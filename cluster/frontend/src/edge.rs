@@ -7,18 +7,21 @@ use std::{
 };
 
 use cluster_rpc::{
-    deadline,
+    Connection, Gated, deadline,
     status::{self, Masking},
 };
+use cluster_runtime::overload::{Class, InFlight};
 use namespaces::Namespace;
-use proto_messages::temporal::api::enums::v1::NamespaceState;
+use proto_messages::temporal::api::enums::v1::{
+    NamespaceState, ResourceExhaustedCause, ResourceExhaustedScope,
+};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use tracing::Instrument;
 
 use crate::{
     frontend::Host,
     limits,
-    quota::Counts,
+    quota::{Counts, Priority},
     redirect::{Forwarded, Marks},
     refusal, token, versions,
 };
@@ -48,6 +51,19 @@ struct Arrival {
     headers: Arc<MetadataMap>,
     marks: Marks,
     deadline: Option<Instant>,
+    /// A gate has let its class's share in already.
+    is_gated: bool,
+}
+
+impl Arrival {
+    fn new(headers: MetadataMap, is_gated: bool) -> Self {
+        Self {
+            marks: Marks::read(&headers),
+            deadline: deadline::timeout_of(&headers).map(|d| Instant::now() + d),
+            headers: Arc::new(headers),
+            is_gated,
+        }
+    }
 }
 
 impl Call {
@@ -81,19 +97,37 @@ impl Host {
         &self,
         request: Request<R>,
     ) -> Result<Response<R::Answer>, Status> {
-        let (headers, _, message) = request.into_parts();
+        let (headers, extensions, message) = request.into_parts();
         let mut attempt = Held(message);
-        let answered = self.run_attempt(headers, &mut attempt).await?;
-        answered.into_message().map(Response::new)
+        let connection = extensions.get::<Arc<Connection>>();
+        let mut unread = match connection {
+            Some(connection) if reads_much(&attempt) => connection.turn_to_read().await,
+            _ => None,
+        };
+        let is_gated = extensions.get::<Gated>().is_some();
+        let arrival = Arrival::new(headers, is_gated);
+        let answered = self.run_attempt(arrival, &mut attempt).await?;
+        if let Some(connection) = connection
+            && attempt.is_long()
+            && R::NATURE.parks == Parks::Read
+        {
+            let held = connection.hold(answered.bytes());
+            unread = Some(held.ok_or_else(unread_refusal)?);
+        }
+        let mut response = Response::new(answered.into_message()?);
+        if let Some(unread) = unread {
+            response.extensions_mut().insert(unread);
+        }
+        Ok(response)
     }
 
     async fn run_attempt(
         &self,
-        headers: MetadataMap,
+        arrival: Arrival,
         attempt: &mut dyn Attempt,
     ) -> Result<Answered, Status> {
         let running = self.metrics.begin(attempt.operation());
-        let result = self.checked(headers, attempt).await;
+        let result = self.checked(arrival, attempt).await;
         let result = result.map_err(|s| self.for_client(s));
         running.end(&result);
         result
@@ -133,25 +167,36 @@ impl Host {
 
     async fn checked(
         &self,
-        headers: MetadataMap,
+        arrival: Arrival,
         attempt: &mut dyn Attempt,
     ) -> Result<Answered, Status> {
         self.readiness.check()?;
-        versions::check(&headers)?;
-        let arrival = Arrival {
-            marks: Marks::read(&headers),
-            deadline: deadline::timeout_of(&headers).map(|d| Instant::now() + d),
-            headers: Arc::new(headers),
-        };
+        versions::check(&arrival.headers)?;
         let operation = attempt.operation();
         if attempt.nature().parks == Parks::Poll {
             check_poll_deadline(&arrival, operation)?;
         }
+        let _in_flight = self.let_in(&arrival, attempt)?;
         let namespace = self.namespace_of(attempt.locate()).await?;
         let span = tracing::debug_span!("call", operation, namespace = %namespace.name);
         self.drive(&arrival, attempt, namespace)
             .instrument(span)
             .await
+    }
+
+    /// Refuses what an overloaded process cannot do in time. What is returned is held while the call runs.
+    fn let_in(&self, arrival: &Arrival, attempt: &dyn Attempt) -> Result<Option<InFlight>, Status> {
+        let class = priority_of(attempt).class();
+        let left = || left(arrival.deadline);
+        let is_long = attempt.is_long() || attempt.nature().counts == Counts::Long;
+        let admitted = match () {
+            () if is_long => self.overload.admit_long(class).map(|()| None),
+            () if arrival.is_gated && class == Class::Start => {
+                self.overload.place(class, left()).map(Some)
+            }
+            () => self.overload.admit(class, left()).map(Some),
+        };
+        admitted.map_err(status::overloaded)
     }
 
     /// The namespace a request means, by name or by what its token says.
@@ -197,6 +242,31 @@ impl Host {
     }
 }
 
+/// Whether the answer may be large, as a page of a history or a list is.
+fn reads_much(attempt: &dyn Attempt) -> bool {
+    let nature = attempt.nature();
+    let is_page = nature.parks == Parks::Read
+        || nature.counts == Counts::Visibility
+        || nature.priority == Priority::Low;
+    is_page && !attempt.is_long()
+}
+
+fn unread_refusal() -> Status {
+    status::resource_exhausted(
+        ResourceExhaustedCause::ConcurrentLimit,
+        ResourceExhaustedScope::System,
+        "answers that this connection has not read yet hold too much memory",
+    )
+}
+
+/// What a call goes before. A read that waits for something to happen can wait for its turn, too.
+fn priority_of(attempt: &dyn Attempt) -> Priority {
+    match attempt.nature().parks {
+        Parks::Read if attempt.is_long() => Priority::Low,
+        _ => attempt.nature().priority,
+    }
+}
+
 /// A poll without a deadline would be held for ever, and one with a short one ends before it is parked.
 fn check_poll_deadline(arrival: &Arrival, operation: &'static str) -> Result<(), Status> {
     match left(arrival.deadline) {
@@ -207,6 +277,7 @@ fn check_poll_deadline(arrival: &Arrival, operation: &'static str) -> Result<(),
         }
         Some(left) => {
             if left < limits::POLL_DEADLINE_LOW {
+                // Said per poll, by clients that are within their rights: not for an operator.
                 tracing::debug!(operation, ?left, "a poll's deadline is very short");
             }
             Ok(())
@@ -231,6 +302,7 @@ impl Nature {
     pub(crate) const CALL: Self = Self {
         forwarded: Forwarded::All,
         counts: Counts::Call,
+        priority: Priority::Status,
         parks: Parks::No,
         waits_for_handover: true,
         farewell: false,
@@ -240,11 +312,13 @@ impl Nature {
     /// One that clients use to act on workflows.
     pub(crate) const ACT: Self = Self {
         forwarded: Forwarded::Selected,
+        priority: Priority::Event,
         ..Self::CALL
     };
 
     /// One that makes new workflows.
     pub(crate) const START: Self = Self {
+        priority: Priority::Start,
         states: &[NamespaceState::Registered],
         ..Self::ACT
     };
@@ -252,7 +326,14 @@ impl Nature {
     /// A worker's poll.
     pub(crate) const POLL: Self = Self {
         counts: Counts::Long,
+        priority: Priority::Progress,
         parks: Parks::Poll,
+        ..Self::CALL
+    };
+
+    /// A worker's answer to a task.
+    pub(crate) const PROGRESS: Self = Self {
+        priority: Priority::Progress,
         ..Self::CALL
     };
 

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use cluster_membership::Membership;
-use cluster_rpc::{HistoryClient, MatchingClient};
-use cluster_runtime::{Metrics, Settings, SharedClock};
+use cluster_rpc::{Gate, HistoryClient, MatchingClient};
+use cluster_runtime::{Metrics, Overload, Settings, SharedClock};
 use namespaces::{Clusters, Manager, Outbox, Registry};
 use proto_services::temporal::{
     api::{
@@ -17,6 +17,7 @@ use schema_store::{queue::QueueStore, visibility::VisibilityStore};
 
 use crate::{
     admin_service::{Admin, Delegates},
+    gate::StartGate,
     health::Readiness,
     limits::Limits,
     metrics::FrontendMetrics,
@@ -64,6 +65,8 @@ pub struct FrontendDeps {
     pub readiness: Readiness,
     /// What is told about the installation.
     pub about: About,
+    /// Refuses calls when this process has more to do than it can.
+    pub overload: Overload,
     /// Live settings.
     pub settings: Settings,
     /// Time.
@@ -93,6 +96,7 @@ pub(crate) struct Host {
     pub(crate) policy: Policy,
     pub(crate) readiness: Readiness,
     pub(crate) about: About,
+    pub(crate) overload: Overload,
     pub(crate) settings: Settings,
     pub(crate) metrics: FrontendMetrics,
     pub(crate) quota: Quota,
@@ -125,6 +129,7 @@ impl Frontend {
             policy: deps.policy,
             readiness: deps.readiness,
             about: deps.about,
+            overload: deps.overload,
             metrics: FrontendMetrics::new(&deps.metrics),
             quota: Quota::new(deps.settings.clone(), deps.clock.clone()),
             settings: deps.settings,
@@ -149,6 +154,11 @@ impl Frontend {
     /// What peer clusters and debugging tools call.
     pub fn admin_service(&self) -> Arc<impl AdminService + use<>> {
         Arc::new(Admin::new(self.host.clone(), self.delegates.clone()))
+    }
+
+    /// What to ask before a call of the public port is read.
+    pub fn gate(&self) -> Arc<dyn Gate> {
+        Arc::new(StartGate(self.host.overload.clone()))
     }
 
     /// Whether calls may be served.

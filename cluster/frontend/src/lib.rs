@@ -9,6 +9,7 @@ mod admin_service;
 mod attributes;
 mod edge;
 mod frontend;
+mod gate;
 mod health;
 mod limits;
 mod metrics;

@@ -7,7 +7,10 @@ use tonic::Status;
 
 use cluster_core::{Given, Outcome, Refusal, Request, Workflow};
 use cluster_rpc::{HistoryClient, MatchingClient, status as statuses};
-use cluster_runtime::{Metrics, Settings, SharedClock, Tasks};
+use cluster_runtime::{
+    Metrics, Overload, Settings, SharedClock, Tasks,
+    overload::{Class, InFlight},
+};
 use cluster_shard::{Shard, Shards, Updated};
 use namespaces::{Clusters, Namespace, Registry};
 
@@ -33,6 +36,9 @@ pub struct HistoryDeps {
     pub history: HistoryClient,
     /// The time.
     pub clock: SharedClock,
+    /// Refuses new work when this process has more to do than it can; absent where a frontend of the same
+    /// process has asked it already.
+    pub overload: Option<Overload>,
     /// Live settings.
     pub settings: Settings,
     /// Where metrics are registered.
@@ -84,6 +90,15 @@ impl Engine {
             let fault = Fault::NoNamespace(id.as_str().to_owned());
             fault::status(fault, &RunKey::default())
         })
+    }
+
+    /// Refuses new work that an overloaded process cannot do. What is returned is held while the call runs.
+    pub fn admit_start(&self, timeout: Option<Duration>) -> Result<Option<InFlight>, Status> {
+        let Some(overload) = &self.deps.overload else {
+            return Ok(None);
+        };
+        let admitted = overload.admit(Class::Start, timeout);
+        admitted.map(Some).map_err(statuses::overloaded)
     }
 
     /// Whether this cluster may write to the namespace.

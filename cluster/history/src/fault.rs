@@ -39,6 +39,8 @@ pub enum Fault {
     Shard(ShardError),
     /// Too much work on one run.
     Busy(String),
+    /// Too much work for the process.
+    Overloaded(String),
     /// Decided already.
     Status(Status),
 }
@@ -71,6 +73,11 @@ pub fn status(fault: Fault, key: &RunKey) -> Status {
         Fault::Shard(ShardError::Rejected(text)) => statuses::invalid_argument(text),
         Fault::Shard(error) => statuses::unavailable(error.to_string()),
         Fault::Busy(text) => statuses::busy_workflow(text),
+        Fault::Overloaded(text) => statuses::resource_exhausted(
+            ResourceExhaustedCause::SystemOverloaded,
+            ResourceExhaustedScope::System,
+            text,
+        ),
         Fault::Status(status) => status,
     }
 }
@@ -91,7 +98,7 @@ impl From<UpdateError> for Fault {
             },
             UpdateError::Handover(namespace) => Self::Handover(namespace.into()),
             UpdateError::NamespaceNotFound(id) => Self::NoNamespace(id.into()),
-            UpdateError::Busy(text) => Self::Busy(text),
+            UpdateError::Busy(text) => Self::Overloaded(text),
             UpdateError::Shard(error) => Self::Shard(error),
         }
     }
@@ -127,7 +134,7 @@ impl From<TxnError<Fault>> for Fault {
             },
             TxnError::Handover(namespace) => Self::Handover(namespace.into()),
             TxnError::NamespaceNotFound(id) => Self::NoNamespace(id.into()),
-            TxnError::Busy(text) => Self::Busy(text),
+            TxnError::Busy(text) => Self::Overloaded(text),
             TxnError::Shard(error) => Self::Shard(error),
         }
     }

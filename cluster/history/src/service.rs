@@ -48,6 +48,24 @@ macro_rules! serve {
                 self.answered(stringify!($method), $call(&self.engine, request.into_inner()).await)
             })*
 
+            async fn start_workflow_execution(
+                &self,
+                request: Request<StartWorkflowExecutionRequest>,
+            ) -> Result<Response<public::StartWorkflowExecutionResponse>, Status> {
+                let timeout = timeout_of(request.metadata());
+                let call = api::start::start(&self.engine, request.into_inner(), timeout);
+                self.answered("start_workflow_execution", call.await)
+            }
+
+            async fn signal_with_start_workflow_execution(
+                &self,
+                request: Request<SignalWithStartWorkflowExecutionRequest>,
+            ) -> Result<Response<public::SignalWithStartWorkflowExecutionResponse>, Status> {
+                let timeout = timeout_of(request.metadata());
+                let call = api::start::signal_with_start(&self.engine, request.into_inner(), timeout);
+                self.answered("signal_with_start_workflow_execution", call.await)
+            }
+
             async fn get_workflow_execution_history(
                 &self,
                 request: Request<GetWorkflowExecutionHistoryRequest>,
@@ -70,10 +88,6 @@ macro_rules! serve {
 }
 
 serve! {
-    start_workflow_execution(StartWorkflowExecutionRequest) -> public::StartWorkflowExecutionResponse,
-        api::start::start;
-    signal_with_start_workflow_execution(SignalWithStartWorkflowExecutionRequest) -> public::SignalWithStartWorkflowExecutionResponse,
-        api::start::signal_with_start;
     signal_workflow_execution(SignalWorkflowExecutionRequest) -> Empty, api::signal::signal;
     request_cancel_workflow_execution(RequestCancelWorkflowExecutionRequest) -> Empty,
         api::cancel::cancel;

@@ -216,7 +216,7 @@ impl Engine {
         queue: &Arc<Queue>,
         request: AddTaskRequest,
     ) -> Result<AddTaskResponse, Status> {
-        if !queue.has_worker() {
+        if !queue.has_worker() || queue.is_full() {
             return Err(status::sticky_worker_unavailable());
         }
         let waits = queue.offer_volatile(Waiting::new(request, Origin::Volatile));

@@ -5,6 +5,7 @@
 
 mod assigned;
 mod meter;
+mod pollers;
 mod traffic;
 mod window;
 
@@ -25,6 +26,7 @@ use schema_store::task_queue::TaskQueueKey;
 use tokio::sync::oneshot;
 
 pub(crate) use assigned::Assigned;
+use pollers::Pollers;
 use traffic::Traffic;
 pub(crate) use traffic::total;
 use window::Backlog;
@@ -36,14 +38,14 @@ use crate::{
 
 /// Tasks held in memory for a caller at most, before they go to the backlog.
 const HELD_LIMIT: usize = 1_024;
+/// Sticky tasks kept in memory at most; more go to the worker's normal queue, which has a durable part.
+const VOLATILE_LIMIT: usize = 2_000;
 /// Backlog tasks kept in memory at most.
 pub(crate) const WINDOW: usize = 1_000;
 /// A queue whose last poller was longer ago than this holds nothing back for one.
 const POLLER_RECENT: Duration = Duration::from_secs(5);
 /// A sticky queue without a poller for this long is taken to have lost its worker.
 const STICKY_POLLER_RECENT: Duration = Duration::from_secs(10);
-/// Pollers are remembered for describe this long.
-const POLLER_HISTORY: Duration = Duration::from_secs(300);
 
 /// A parked poll.
 #[derive(Debug)]
@@ -79,10 +81,12 @@ struct State {
     matcher: Matcher<Poller, Waiting>,
     held: usize,
     last_poll: Timestamp,
-    history: HashMap<String, (Timestamp, f64)>,
+    seen: Pollers,
     backlog: Backlog,
     traffic: Traffic,
     closed: bool,
+    /// When the next pair is tried, while a rate makes both sides wait.
+    pumps_at: Option<Timestamp>,
 }
 
 /// Task ids a range may give before the queue has to be acquired anew.
@@ -105,7 +109,7 @@ impl Queue {
                 matcher: Matcher::default(),
                 held: 0,
                 last_poll: Timestamp::ZERO,
-                history: HashMap::new(),
+                seen: Pollers::default(),
                 backlog: Backlog {
                     range,
                     next_id: first,
@@ -117,6 +121,7 @@ impl Queue {
                 },
                 traffic: Traffic::default(),
                 closed: false,
+                pumps_at: None,
             }),
             reading: AtomicBool::new(false),
         }
@@ -143,7 +148,7 @@ impl Queue {
         state.last_poll = now;
         if !identity.is_empty() {
             let per_second = limit.unwrap_or(100_000.0);
-            state.history.insert(identity.to_owned(), (now, per_second));
+            state.seen.note(identity, now, per_second);
         }
         if limit.is_some() {
             state.matcher.limit(limit);
@@ -176,7 +181,7 @@ impl Queue {
     pub(crate) fn forget_pollers(&self) {
         let mut state = self.state.lock();
         state.last_poll = Timestamp::ZERO;
-        state.history.clear();
+        state.seen.clear();
     }
 
     /// Whether a worker polled lately (or is parked).
@@ -213,6 +218,11 @@ impl Queue {
         Some(task)
     }
 
+    /// Whether no more sticky tasks fit.
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.lock().matcher.tasks() >= VOLATILE_LIMIT
+    }
+
     /// Offers a sticky task. Returns whether it still waits for a poller.
     pub(crate) fn offer_volatile(self: &Arc<Self>, task: Waiting) -> bool {
         let now = self.now();
@@ -238,8 +248,11 @@ impl Queue {
             match state.matcher.step(now, Waiting::is_query) {
                 Step::Idle => return,
                 Step::Wait(until) => {
-                    if !state.matcher.is_stopped() {
-                        self.pump_at(until.since(now));
+                    // One timer does for all who wait.
+                    let is_due = state.pumps_at.is_some_and(|at| at <= until);
+                    if !state.matcher.is_stopped() && !is_due {
+                        state.pumps_at = Some(until);
+                        self.pump_at(until, now);
                     }
                     return;
                 }
@@ -272,7 +285,8 @@ impl Queue {
     }
 
     /// Pumps again after a pause that the rate demands.
-    fn pump_at(self: &Arc<Self>, pause: Duration) {
+    fn pump_at(self: &Arc<Self>, until: Timestamp, now: Timestamp) {
+        let pause = until.since(now);
         let queue = Arc::downgrade(self);
         // A timer of the runtime, not a task of its own kind: it holds nothing and ends by itself.
         tokio::spawn(async move {
@@ -280,6 +294,9 @@ impl Queue {
             if let Some(queue) = queue.upgrade() {
                 let now = queue.now();
                 let mut state = queue.state.lock();
+                if state.pumps_at == Some(until) {
+                    state.pumps_at = None;
+                }
                 queue.pump(&mut state, now);
             }
         });
@@ -402,22 +419,7 @@ impl Queue {
     /// Who polls, for describe.
     pub(crate) fn pollers(&self) -> Vec<PollerInfo> {
         let now = self.now();
-        let mut state = self.state.lock();
-        state
-            .history
-            .retain(|_, (at, _)| now.since(*at) < POLLER_HISTORY);
-        let mut infos: Vec<_> = state
-            .history
-            .iter()
-            .map(|(identity, (at, rate))| PollerInfo {
-                last_access_time: Some(proto_messages::time::to_proto(*at)),
-                identity: identity.clone(),
-                rate_per_second: *rate,
-                ..Default::default()
-            })
-            .collect();
-        infos.sort_by(|a, b| a.identity.cmp(&b.identity));
-        infos
+        self.state.lock().seen.infos(now)
     }
 
     /// Size, age and rates by priority, for describe. `unread` tasks are in the store alone.
@@ -480,3 +482,6 @@ impl State {
         self.backlog.open.len() as i64 + self.held as i64 + self.unread()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,15 @@ pub const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// How long the caller waited at most when it sent the request; `None` when it set no deadline or one
 /// that cannot be read.
 pub fn timeout_of(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    read(metadata.get(GRPC_TIMEOUT)?.to_str().ok()?)
+}
+
+/// The same of a call's raw headers.
+pub(crate) fn timeout_in(headers: &http::HeaderMap) -> Option<Duration> {
+    read(headers.get(GRPC_TIMEOUT)?.to_str().ok()?)
+}
+
+fn read(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     // The protocol allows eight digits.
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {

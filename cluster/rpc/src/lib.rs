@@ -15,4 +15,6 @@ pub use channel::{ChannelOptions, Channels, INTERNAL_MESSAGE_BYTES_MAX, Security
 pub use history::HistoryClient;
 pub use matching::MatchingClient;
 pub use replication::ReplicationClient;
-pub use serve::{Listener, PUBLIC_MESSAGE_BYTES_MAX, ServeOptions};
+pub use serve::{
+    Connection, Gate, Gated, Listener, PUBLIC_MESSAGE_BYTES_MAX, ServeOptions, Unread,
+};

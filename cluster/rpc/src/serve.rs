@@ -1,79 +1,178 @@
-//! Listeners. Each has an accept loop of its own: a handshake that is slow or fails concerns nobody
-//! else, and uses the certificates of the moment. Stopping is polite: the port closes, every connection
-//! gets GOAWAY, calls that have begun end.
+//! Listeners. Each has an accept loop of its own, and each connection a task of its own: a handshake that is
+//! slow or fails concerns nobody else, and uses the certificates of the moment. Stopping is polite: the port
+//! closes, every connection gets GOAWAY, calls that have begun end.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use certs::{Peer, ServerTls};
-use cluster_runtime::{CancellationToken, TaskKind, Tasks};
-use parking_lot::Mutex;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
+use cluster_runtime::{
+    AnyKey, CancellationToken, Key, Metrics, Sampled, Settings, TaskKind, Tasks,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
-use tonic::{
-    Request,
-    service::Routes,
-    transport::{Server, server::Connected},
-};
+use prometheus::{IntCounterVec, IntGauge};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::{Request, Status, service::Routes};
 
+mod connection;
 mod edge;
 
-use edge::EdgeLayer;
+use connection::Served;
+pub use connection::{Connection, Unread};
 
 /// The largest message accepted from a client.
 pub const PUBLIC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A handshake that takes longer is ended.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between two lines about failed handshakes of one listener.
-const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed, for instance because no file handle was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections accepted and not yet taken up.
-const ACCEPTED_MAX: usize = 64;
+
+static IDLE: Key<Duration> = Key::new(
+    "frontend.keepAliveMaxConnectionIdle",
+    Duration::from_secs(120),
+    "A connection without a call for this long is asked to go.",
+);
+static AGE: Key<Duration> = Key::new(
+    "frontend.keepAliveMaxConnectionAge",
+    Duration::from_secs(300),
+    "A connection of this age is asked to go, which spreads load anew.",
+);
+static AGE_GRACE: Key<Duration> = Key::new(
+    "frontend.keepAliveMaxConnectionAgeGrace",
+    // A full poll fits in.
+    Duration::from_secs(70),
+    "How long calls may still take on a connection that was asked to go.",
+);
+static PING_EVERY: Key<Duration> = Key::new(
+    "frontend.keepAliveTime",
+    Duration::from_secs(60),
+    "A connection on which nothing is heard for this long is pinged.",
+);
+static PING_TIMEOUT: Key<Duration> = Key::new(
+    "frontend.keepAliveTimeout",
+    Duration::from_secs(10),
+    "A ping unanswered for this long ends the connection.",
+);
+static CONNECTIONS: Key<i64> = Key::new(
+    "frontend.maxConnections",
+    4_096,
+    "Connections of one listener; further ones are closed at once.",
+);
+static STREAMS: Key<i64> = Key::new(
+    "frontend.maxConcurrentStreams",
+    2_000,
+    "Calls at once on one connection; clients hold further ones back.",
+);
+
+/// The settings of listeners.
+pub static SETTINGS: &[&dyn AnyKey] = &[
+    &IDLE,
+    &AGE,
+    &AGE_GRACE,
+    &PING_EVERY,
+    &PING_TIMEOUT,
+    &CONNECTIONS,
+    &STREAMS,
+];
 
 /// How connections are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeOptions {
-    /// A silent connection is pinged this often.
+    /// A handshake, or a client that says nothing after it, is given this long.
+    pub handshake_timeout: Duration,
+    /// A connection on which nothing is heard for this long is pinged.
     pub ping_every: Duration,
     /// A ping unanswered for this long ends the connection.
     pub ping_timeout: Duration,
+    /// A connection without a call for this long is asked to go.
+    pub idle_max: Option<Duration>,
     /// After this long a connection is asked to go, which spreads load anew.
     pub age_max: Option<Duration>,
     /// How long calls may still take on a connection that was asked to go.
     pub age_grace: Duration,
     /// HTTP/2 windows for streams and connections; `None` for the defaults of HTTP/2.
     pub window_bytes: Option<u32>,
+    /// Connections of the listener at once.
+    pub connections_max: usize,
+    /// Calls at once on one connection.
+    pub streams_max: u32,
+    /// Bytes of unfinished requests of one connection.
+    pub receiving_bytes_max: usize,
+    /// Reads of one connection that run or whose answers the client has not taken yet.
+    pub reads_max: usize,
+    /// Bytes of answers of one connection that were waited for and not taken by the client yet.
+    pub unread_bytes_max: usize,
+    /// Bytes of the headers of one call.
+    pub header_bytes_max: u32,
 }
 
+/// Refuses calls before anything of them is read, by their paths. What it lets in carries [`Gated`] among its
+/// extensions.
+pub trait Gate: Send + Sync + 'static {
+    /// Whether the call may come in.
+    fn admit(&self, path: &str) -> Result<(), Status>;
+}
+
+/// The mark of a call that a [`Gate`] has let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Gated;
+
 /// A port that is open and not yet served.
-#[derive(Debug)]
 pub struct Listener {
     tcp: TcpListener,
     at: SocketAddr,
     tls: Option<ServerTls>,
     options: ServeOptions,
+    metrics: Metrics,
+    gate: Option<Arc<dyn Gate>>,
+}
+
+/// What is counted of a listener.
+#[derive(Clone)]
+struct Watched {
+    open: IntGauge,
+    ended: IntCounterVec,
+    listener: &'static str,
 }
 
 impl ServeOptions {
     /// For SDKs, tools and other clusters.
     pub const fn public() -> Self {
         Self {
+            handshake_timeout: Duration::from_secs(5),
             ping_every: Duration::from_secs(60),
             ping_timeout: Duration::from_secs(10),
-            age_max: Some(Duration::from_secs(5 * 60)),
-            // A full poll fits in.
+            idle_max: Some(Duration::from_secs(120)),
+            age_max: Some(Duration::from_secs(300)),
             age_grace: Duration::from_secs(70),
             window_bytes: Some(1024 * 1024),
+            connections_max: 4_096,
+            streams_max: 2_000,
+            receiving_bytes_max: 8 * PUBLIC_MESSAGE_BYTES_MAX,
+            reads_max: 32,
+            unread_bytes_max: 64 * 1024 * 1024,
+            header_bytes_max: 16 * 1024,
+        }
+    }
+
+    /// The same as the settings have it at this moment.
+    pub fn public_of(settings: &Settings) -> Self {
+        let some = |key| Some(settings.get(key)).filter(|d: &Duration| !d.is_zero());
+        let count = |key| usize::try_from(settings.get(key)).unwrap_or(0);
+        Self {
+            ping_every: settings.get(&PING_EVERY),
+            ping_timeout: settings.get(&PING_TIMEOUT),
+            idle_max: some(&IDLE),
+            age_max: some(&AGE),
+            age_grace: settings.get(&AGE_GRACE),
+            connections_max: count(&CONNECTIONS),
+            streams_max: u32::try_from(count(&STREAMS)).unwrap_or(u32::MAX),
+            ..Self::public()
         }
     }
 
@@ -82,8 +181,14 @@ impl ServeOptions {
         Self {
             ping_every: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(5),
+            idle_max: None,
             age_max: None,
             window_bytes: Some(4 * 1024 * 1024),
+            // What comes from there was let in by a frontend.
+            streams_max: 100_000,
+            receiving_bytes_max: 256 * 1024 * 1024,
+            reads_max: 4_096,
+            unread_bytes_max: 1024 * 1024 * 1024,
             ..Self::public()
         }
     }
@@ -124,7 +229,24 @@ impl Listener {
             at,
             tls,
             options,
+            metrics: Metrics::default(),
+            gate: None,
         })
+    }
+
+    /// Counts its connections there.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        Self {
+            metrics: metrics.clone(),
+            ..self
+        }
+    }
+
+    /// Asks there first.
+    #[must_use]
+    pub fn gated(self, gate: Option<Arc<dyn Gate>>) -> Self {
+        Self { gate, ..self }
     }
 
     /// The address that was bound.
@@ -132,43 +254,47 @@ impl Listener {
         self.at
     }
 
-    /// Serves until the group is told to stop. Whatever breaks is reported by [`Tasks::failed`].
+    /// Serves until the group is told to stop.
     pub fn serve(self, tasks: &Tasks, name: &'static str, routes: Routes) {
         let token = tasks.token(TaskKind::Server);
-        match self.tls.clone() {
-            None => {
-                let (to, connections) = mpsc::channel(ACCEPTED_MAX);
-                let connections = ReceiverStream::new(connections).map(io::Result::Ok);
-                self.run(tasks, name, routes, connections, token.clone());
-                tasks.spawn(TaskKind::Server, format!("accept {name}"), async move {
-                    // Sending fails only when serving has ended.
-                    while let Some((stream, _)) = self.accept(&token).await
-                        && to.send(stream).await.is_ok()
-                    {}
+        let watched = Watched::new(&self.metrics, name);
+        let served = Arc::new(Served {
+            routes: routes.prepare(),
+            tls: self.tls.clone(),
+            gate: self.gate.clone(),
+            options: self.options,
+            refusals: Sampled::default(),
+            watched: watched.clone(),
+            token: token.clone(),
+        });
+        tracing::info!(address = %self.at, listener = name, tls = self.tls.is_some(), "listening");
+        let group = tasks.clone();
+        tasks.spawn(TaskKind::Server, format!("accept {name}"), async move {
+            let open = Arc::new(AtomicUsize::new(0));
+            let full = Sampled::default();
+            while let Some((stream, peer)) = self.accept(&token).await {
+                let Some(place) = Place::take(&open, self.options.connections_max, &watched) else {
+                    watched.ended("too_many");
+                    full.say(|unsaid| {
+                        tracing::warn!(%peer, listener = name, unsaid, limit = self.options.connections_max,
+                            "a connection was refused: there are too many (frontend.maxConnections)");
+                    });
+                    continue;
+                };
+                let served = served.clone();
+                // Told to stop by the token of servers, and waited for as what it is: calls under way.
+                group.spawn(TaskKind::Request, "connection", async move {
+                    let how = served.connection(stream, peer).await;
+                    served.watched.ended(how);
+                    drop(place);
                 });
             }
-            Some(tls) => {
-                let (to, connections) = mpsc::channel(ACCEPTED_MAX);
-                let connections = ReceiverStream::new(connections).map(io::Result::Ok);
-                self.run(tasks, name, routes, connections, token.clone());
-                let group = tasks.clone();
-                let refusals = Arc::new(Refusals::new(name));
-                tasks.spawn(TaskKind::Server, format!("accept {name}"), async move {
-                    while let Some((stream, peer)) = self.accept(&token).await {
-                        let (tls, to, refusals) = (tls.clone(), to.clone(), refusals.clone());
-                        group.spawn(TaskKind::Background, "handshake", async move {
-                            if let Some(stream) = shake_hands(stream, peer, &tls, &refusals).await {
-                                let _ = to.send(stream).await;
-                            }
-                        });
-                    }
-                });
-            }
-        }
+        });
     }
 
     /// The next connection; `None` when told to stop.
     async fn accept(&self, token: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+        let failures = Sampled::default();
         loop {
             let accepted = token.run_until_cancelled(self.tcp.accept()).await?;
             match accepted
@@ -176,95 +302,69 @@ impl Listener {
             {
                 Ok(accepted) => return Some(accepted),
                 Err(error) => {
-                    tracing::warn!(address = %self.at, %error, "a connection could not be accepted");
+                    failures.say(|unsaid| {
+                        tracing::warn!(address = %self.at, %error, unsaid, "a connection could not be accepted");
+                    });
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
+}
 
-    fn run<IO>(
-        &self,
-        tasks: &Tasks,
-        name: &'static str,
-        routes: Routes,
-        connections: impl Stream<Item = io::Result<IO>> + Send + 'static,
-        token: CancellationToken,
-    ) where
-        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Connected + Unpin + Send + 'static,
-        IO::ConnectInfo: Clone + Send + Sync + 'static,
-    {
-        let mut server = Server::builder()
-            .http2_keepalive_interval(Some(self.options.ping_every))
-            .http2_keepalive_timeout(Some(self.options.ping_timeout))
-            .initial_stream_window_size(self.options.window_bytes)
-            .initial_connection_window_size(self.options.window_bytes);
-        if let Some(age) = self.options.age_max {
-            server = server
-                .max_connection_age(age)
-                .max_connection_age_grace(self.options.age_grace);
-        }
-        let serving = server
-            .layer(EdgeLayer)
-            .add_routes(routes.prepare())
-            .serve_with_incoming_shutdown(connections, token.cancelled_owned());
-        let group = tasks.clone();
-        tasks.spawn(TaskKind::Server, format!("serve {name}"), async move {
-            if let Err(error) = serving.await {
-                group.fail(TaskKind::Server, name, error);
-            }
-        });
-        tracing::info!(address = %self.at, listener = name, tls = self.tls.is_some(), "listening");
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listener({})", self.at)
     }
 }
 
-/// Says why handshakes of a listener fail, at most once a second: a peer whose certificate has expired comes
-/// again and again.
-struct Refusals {
-    listener: &'static str,
-    said: Mutex<(Option<Instant>, u64)>,
-}
-
-impl Refusals {
-    fn new(listener: &'static str) -> Self {
+impl Watched {
+    fn new(metrics: &Metrics, listener: &'static str) -> Self {
+        let open = metrics.gauges(
+            "meridian_connections",
+            "Open connections by listener.",
+            &["listener"],
+        );
         Self {
+            open: open.with_label_values(&[listener]),
+            ended: metrics.counters(
+                "meridian_connections_ended_total",
+                "Connections that ended, by listener and reason.",
+                &["listener", "reason"],
+            ),
             listener,
-            said: Mutex::default(),
         }
     }
 
-    fn say(&self, peer: SocketAddr, reason: &dyn std::fmt::Display) {
-        let mut said = self.said.lock();
-        if said.0.is_some_and(|at| at.elapsed() < SAY_EVERY) {
-            said.1 += 1;
-            return;
-        }
-        let unsaid = std::mem::take(&mut said.1);
-        said.0 = Some(Instant::now());
-        tracing::warn!(%peer, listener = self.listener, %reason, unsaid, "TLS handshake failed");
+    fn ended(&self, reason: &str) {
+        self.ended.with_label_values(&[self.listener, reason]).inc();
     }
 }
 
-async fn shake_hands(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: &ServerTls,
-    refusals: &Refusals,
-) -> Option<TlsStream<TcpStream>> {
-    let Some(config) = tls.config() else {
-        refusals.say(peer, &"no valid certificate has been loaded yet");
-        return None;
-    };
-    let acceptor = TlsAcceptor::from(Arc::clone(&config));
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
-            refusals.say(peer, &error);
-            None
+/// A connection's place among those of its listener.
+struct Place {
+    open: Arc<AtomicUsize>,
+    gauge: IntGauge,
+}
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>, limit: usize, watched: &Watched) -> Option<Self> {
+        // Only the accept loop takes places.
+        if open.load(Ordering::Acquire) >= limit {
+            return None;
         }
-        Err(_) => {
-            refusals.say(peer, &"timed out");
-            None
-        }
+        open.fetch_add(1, Ordering::AcqRel);
+        watched.open.inc();
+        Some(Self {
+            open: open.clone(),
+            gauge: watched.open.clone(),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.gauge.dec();
     }
 }

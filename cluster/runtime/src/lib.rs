@@ -3,14 +3,18 @@
 
 pub mod clock;
 pub mod gate;
+pub mod overload;
 pub mod rate;
 pub mod retry;
+pub mod sampled;
 pub mod settings;
 pub mod task;
 pub mod telemetry;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use gate::{Gate, GateClosed, GateGuard};
+pub use overload::Overload;
+pub use sampled::Sampled;
 pub use settings::{AnyKey, Key, Settings};
 pub use task::{TaskKind, Tasks};
 pub use telemetry::Metrics;

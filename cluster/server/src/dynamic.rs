@@ -37,6 +37,8 @@ struct Read {
 /// Every setting that some part of the server obeys.
 pub fn known_settings() -> Vec<&'static dyn AnyKey> {
     let lists = [
+        cluster_runtime::overload::SETTINGS,
+        cluster_rpc::serve::SETTINGS,
         namespaces::SETTINGS,
         cluster_shard::SETTINGS,
         cluster_history::SETTINGS,

@@ -87,7 +87,7 @@ impl Node {
             None => None,
         };
         let ground = ground::Ground::lay(config, roles, settings, metrics.clone(), tasks).await?;
-        let listeners = serve::Listeners::bind(config, roles, &ground.certificates).await?;
+        let listeners = serve::Listeners::bind(config, roles, &ground).await?;
         let membership = ground.join(config, roles, &listeners, tasks).await?;
         let running = roles::run(config, roles, &ground, &membership, tasks).await?;
         let addresses = listeners.addresses();

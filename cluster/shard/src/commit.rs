@@ -8,7 +8,10 @@ use proto_ids::{RunKey, ShardId, TaskId, Timestamp};
 use schema_store::execution::{
     BranchRecord, CurrentWrite, Expected, HistoryNode, ItemWrite, RowWrite,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use crate::{error::ShardError, load::Entry, notify::RunProgress, queue::Homed, shard::Shard};
 
@@ -46,6 +49,8 @@ pub(crate) struct Write {
     pub(crate) runs: Vec<RunWrite>,
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) bytes: usize,
+    /// When it was handed to the lane.
+    pub(crate) since: Instant,
 }
 
 /// What a transaction does to one run.

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use cluster_membership::Membership;
-use cluster_runtime::{Metrics, Settings, SharedClock, Tasks};
+use cluster_runtime::{Metrics, Overload, Settings, SharedClock, Tasks};
 use hashbrown::HashSet;
 use namespaces::{Clusters, Namespace, Registry};
 use parking_lot::RwLock;
@@ -39,6 +39,8 @@ pub struct ShardsDeps {
     pub clock: SharedClock,
     /// The group all tasks are spawned in.
     pub tasks: Tasks,
+    /// Is told how long commits wait.
+    pub overload: Overload,
     /// Live settings.
     pub settings: Settings,
     /// Metrics.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use cluster_core::{Delta, Task, Workflow};
+use cluster_runtime::Sampled;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use proto_ids::{NamespaceId, RunId, RunKey, WorkflowId};
@@ -115,6 +116,9 @@ const CLOSED_KEPT: usize = 512;
 
 /// A lock held for longer than this is worth a line in the log: nothing but the store is awaited under it.
 const LONG_HOLD: Duration = Duration::from_secs(2);
+
+/// On a machine that is too slow every hold is long.
+static LONG_HOLDS: Sampled = Sampled::new();
 
 impl Slot {
     fn bytes(&self) -> usize {
@@ -390,8 +394,10 @@ impl Drop for Locked {
     fn drop(&mut self) {
         let held = self.since.elapsed();
         if held > LONG_HOLD {
-            tracing::warn!(shard = %self.shard.id(), namespace = %self.entry.key.namespace_id,
-                workflow_id = %self.entry.key.workflow_id, ?held, "a workflow was locked for long");
+            LONG_HOLDS.say(|unsaid| {
+                tracing::warn!(shard = %self.shard.id(), namespace = %self.entry.key.namespace_id,
+                    workflow_id = %self.entry.key.workflow_id, ?held, unsaid, "a workflow was locked for long");
+            });
         }
         let bytes = match self.shard.is_lost() {
             true => 0,

@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cluster_membership::Role;
 use cluster_rpc::status;
 use namespaces::Namespace;
 use proto_ids::ClusterName;
@@ -13,7 +14,7 @@ use proto_messages::temporal::api::errordetails::v1::{
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
-use super::{Answered, Arrival, Attempt, Call, Nature, Parks, check_state, left};
+use super::{Answered, Arrival, Attempt, Call, Nature, Parks, check_state, left, priority_of};
 use crate::{frontend::Host, quota::Counts, redirect};
 
 /// Kept back from the caller's deadline, so that a refusal still reaches it.
@@ -139,9 +140,13 @@ impl Host {
             true => (nature.parks, Counts::Long),
             false => (Parks::No, nature.counts),
         };
-        let admitted = self
-            .quota
-            .admit(&call.namespace, attempt.operation(), counts);
+        let admitted = self.quota.admit(
+            &call.namespace,
+            attempt.operation(),
+            counts,
+            priority_of(attempt),
+            &|| self.membership.ring(Role::Frontend).len(),
+        );
         let _place = match admitted {
             Ok(place) => place,
             Err(refused) => return Ended::Answered(Err(refused)),

@@ -7,7 +7,12 @@ use prost::{Message, Name};
 use proto_messages::temporal::api::enums::v1::NamespaceState;
 use tonic::{Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
-use crate::{edge::Call, frontend::Host, quota::Counts, redirect::Forwarded};
+use crate::{
+    edge::Call,
+    frontend::Host,
+    quota::{Counts, Priority},
+    redirect::Forwarded,
+};
 
 /// A request of the public API that is about a namespace.
 pub(crate) trait Rpc: Message + Name + Clone + Default + 'static {
@@ -86,20 +91,25 @@ pub(crate) trait Attempt: Send + Sync {
 /// An answer on its way back along the path.
 pub(crate) struct Answered {
     message: Box<dyn Any + Send>,
-    is_empty: bool,
+    bytes: usize,
 }
 
 impl Answered {
     fn of<A: Message + 'static>(message: A) -> Self {
         Self {
-            is_empty: message.encoded_len() == 0,
+            bytes: message.encoded_len(),
             message: Box::new(message),
         }
     }
 
     /// Whether it says nothing, as the end of a poll without a task.
     pub(crate) fn is_empty(&self) -> bool {
-        self.is_empty
+        self.bytes == 0
+    }
+
+    /// Its size on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The message, which is of the type that the RPC answers with.
@@ -174,6 +184,8 @@ pub(crate) struct Nature {
     pub(crate) forwarded: Forwarded,
     /// Which limits count it.
     pub(crate) counts: Counts,
+    /// What it goes before when not all can be served.
+    pub(crate) priority: Priority,
     /// Whether it may wait for long.
     pub(crate) parks: Parks,
     /// Whether it waits while the namespace is handed over.

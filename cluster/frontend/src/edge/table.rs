@@ -6,7 +6,10 @@ use proto_services::temporal::api::workflowservice::v1::workflow_service_client:
 use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Channel};
 
 use super::{Locate, Nature, Parks, Rpc};
-use crate::redirect::Forwarded;
+use crate::{
+    quota::{Counts, Priority},
+    redirect::Forwarded,
+};
 
 fn client(channel: Channel) -> WorkflowServiceClient {
     WorkflowServiceClient::new(channel)
@@ -38,15 +41,31 @@ macro_rules! rpcs {
     (@by_query $r:ident) => { Locate::Query { name: &$r.namespace, task_token: &$r.task_token } };
 }
 
+/// Needed for replay; one that waits for new events can wait for its turn, too.
 const HISTORY: Nature = Nature {
+    priority: Priority::Event,
     parks: Parks::Read,
     ..Nature::CALL
 };
 
 /// A worker stops where its polls are parked, and its stopping must not fail.
 const FAREWELL: Nature = Nature {
+    priority: Priority::Low,
     waits_for_handover: false,
     farewell: true,
+    ..Nature::CALL
+};
+
+/// Waits for a worker.
+const QUERY: Nature = Nature {
+    counts: Counts::Long,
+    priority: Priority::Status,
+    ..Nature::ACT
+};
+
+/// What can wait.
+const LOW: Nature = Nature {
+    priority: Priority::Low,
     ..Nature::CALL
 };
 
@@ -64,23 +83,23 @@ rpcs! {
     terminate_workflow_execution(TerminateWorkflowExecutionRequest) -> TerminateWorkflowExecutionResponse, Nature::ACT, by_name;
     delete_workflow_execution(DeleteWorkflowExecutionRequest) -> DeleteWorkflowExecutionResponse, Nature::ACT, by_name;
     reset_workflow_execution(ResetWorkflowExecutionRequest) -> ResetWorkflowExecutionResponse, Nature::ACT, by_name;
-    query_workflow(QueryWorkflowRequest) -> QueryWorkflowResponse, Nature::ACT, by_name;
+    query_workflow(QueryWorkflowRequest) -> QueryWorkflowResponse, QUERY, by_name;
     describe_workflow_execution(DescribeWorkflowExecutionRequest) -> DescribeWorkflowExecutionResponse, Nature::CALL, by_name;
     get_workflow_execution_history(GetWorkflowExecutionHistoryRequest) -> GetWorkflowExecutionHistoryResponse, HISTORY, by_name;
-    get_workflow_execution_history_reverse(GetWorkflowExecutionHistoryReverseRequest) -> GetWorkflowExecutionHistoryReverseResponse, Nature::CALL, by_name;
+    get_workflow_execution_history_reverse(GetWorkflowExecutionHistoryReverseRequest) -> GetWorkflowExecutionHistoryReverseResponse, LOW, by_name;
 
     poll_workflow_task_queue(PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse, Nature::POLL, by_name;
-    respond_workflow_task_completed(RespondWorkflowTaskCompletedRequest) -> RespondWorkflowTaskCompletedResponse, Nature::CALL, by_task;
+    respond_workflow_task_completed(RespondWorkflowTaskCompletedRequest) -> RespondWorkflowTaskCompletedResponse, Nature::PROGRESS, by_task;
     respond_workflow_task_failed(RespondWorkflowTaskFailedRequest) -> RespondWorkflowTaskFailedResponse, Nature::CALL, by_task;
-    respond_query_task_completed(RespondQueryTaskCompletedRequest) -> RespondQueryTaskCompletedResponse, Nature::CALL, by_query;
-    reset_sticky_task_queue(ResetStickyTaskQueueRequest) -> ResetStickyTaskQueueResponse, Nature::CALL, by_name;
+    respond_query_task_completed(RespondQueryTaskCompletedRequest) -> RespondQueryTaskCompletedResponse, Nature::PROGRESS, by_query;
+    reset_sticky_task_queue(ResetStickyTaskQueueRequest) -> ResetStickyTaskQueueResponse, LOW, by_name;
     shutdown_worker(ShutdownWorkerRequest) -> ShutdownWorkerResponse, FAREWELL, by_name;
 
     poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse, Nature::POLL, by_name;
-    record_activity_task_heartbeat(RecordActivityTaskHeartbeatRequest) -> RecordActivityTaskHeartbeatResponse, Nature::CALL, by_task;
-    record_activity_task_heartbeat_by_id(RecordActivityTaskHeartbeatByIdRequest) -> RecordActivityTaskHeartbeatByIdResponse, Nature::CALL, by_name;
-    respond_activity_task_completed(RespondActivityTaskCompletedRequest) -> RespondActivityTaskCompletedResponse, Nature::CALL, by_task;
-    respond_activity_task_completed_by_id(RespondActivityTaskCompletedByIdRequest) -> RespondActivityTaskCompletedByIdResponse, Nature::CALL, by_name;
+    record_activity_task_heartbeat(RecordActivityTaskHeartbeatRequest) -> RecordActivityTaskHeartbeatResponse, Nature::PROGRESS, by_task;
+    record_activity_task_heartbeat_by_id(RecordActivityTaskHeartbeatByIdRequest) -> RecordActivityTaskHeartbeatByIdResponse, Nature::PROGRESS, by_name;
+    respond_activity_task_completed(RespondActivityTaskCompletedRequest) -> RespondActivityTaskCompletedResponse, Nature::PROGRESS, by_task;
+    respond_activity_task_completed_by_id(RespondActivityTaskCompletedByIdRequest) -> RespondActivityTaskCompletedByIdResponse, Nature::PROGRESS, by_name;
     respond_activity_task_failed(RespondActivityTaskFailedRequest) -> RespondActivityTaskFailedResponse, Nature::CALL, by_task;
     respond_activity_task_failed_by_id(RespondActivityTaskFailedByIdRequest) -> RespondActivityTaskFailedByIdResponse, Nature::CALL, by_name;
     respond_activity_task_canceled(RespondActivityTaskCanceledRequest) -> RespondActivityTaskCanceledResponse, Nature::CALL, by_task;

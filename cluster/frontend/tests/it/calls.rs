@@ -2,10 +2,13 @@
 
 use cluster_frontend::Policy;
 use cluster_rpc::status;
+use cluster_runtime::Settings;
 use proto_messages::temporal::{
     api::{
+        enums::v1::ResourceExhaustedCause,
         errordetails::v1::{
             NamespaceAlreadyExistsFailure, NamespaceInvalidStateFailure, NamespaceNotFoundFailure,
+            ResourceExhaustedFailure,
         },
         operatorservice::v1 as operator,
         workflowservice::v1 as api,
@@ -14,7 +17,7 @@ use proto_messages::temporal::{
 };
 use tonic::Code;
 
-use crate::cluster::{pair, poll_request, start, start_request, within};
+use crate::cluster::{pair, poll_request, start, start_request, start_with, within};
 
 #[tokio::test]
 async fn what_every_sdk_asks_first() {
@@ -286,4 +289,51 @@ async fn namespaces_and_clusters_are_told() {
     assert!(refused.message().starts_with("invalid query"), "{refused}");
     west.stop().await;
     east.stop().await;
+}
+
+#[tokio::test]
+async fn with_too_much_in_flight_starts_are_refused_and_polls_and_completions_go_on() {
+    let settings = Settings::of([("system.maxInFlightRequests", 1)]);
+    let west = start_with("west", 1, Policy::All, settings).await;
+    let mut client = west.workflows();
+    let request = api::RegisterNamespaceRequest {
+        namespace: "orders".into(),
+        workflow_execution_retention_period: Some(prost_types::Duration {
+            seconds: 86_400,
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    client.register_namespace(request).await.unwrap();
+    // Half of one place is none.
+    let refused = client
+        .start_workflow_execution(start_request("a"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let failure: ResourceExhaustedFailure = status::decode_detail(&refused).unwrap();
+    assert_eq!(failure.cause(), ResourceExhaustedCause::ConcurrentLimit);
+    let completed = api::RespondActivityTaskCompletedByIdRequest {
+        namespace: "orders".into(),
+        ..Default::default()
+    };
+    let answered = client
+        .respond_activity_task_completed_by_id(completed)
+        .await;
+    let answered = answered.map_or_else(|status| status.code(), |_| Code::Ok);
+    assert_ne!(answered, Code::ResourceExhausted);
+    let mut poll = tokio::spawn({
+        let mut client = client.clone();
+        async move {
+            client
+                .poll_workflow_task_queue(within(poll_request(), 60_000))
+                .await
+        }
+    });
+    tokio::select! {
+        ended = &mut poll => panic!("a poll was not parked: {ended:?}"),
+        () = west.matching.wait_until_parked() => {}
+    }
+    poll.abort();
+    west.stop().await;
 }

@@ -10,7 +10,7 @@ use cluster_rpc::{
     ChannelOptions, Channels, HistoryClient, Listener, MatchingClient, PUBLIC_MESSAGE_BYTES_MAX,
     ReplicationClient, Security, ServeOptions, tuned,
 };
-use cluster_runtime::{Metrics, Settings, SystemClock, Tasks};
+use cluster_runtime::{Metrics, Overload, Settings, SystemClock, Tasks};
 use namespaces::{
     Clusters, Manager, ManagerOptions, Registry,
     rules::{OwnCluster, ReplicationChange, Update},
@@ -61,12 +61,21 @@ pub struct Cluster {
 }
 
 pub async fn start(name: &'static str, initial: i64, policy: Policy) -> Cluster {
+    start_with(name, initial, policy, Settings::new()).await
+}
+
+pub async fn start_with(
+    name: &'static str,
+    initial: i64,
+    policy: Policy,
+    settings: Settings,
+) -> Cluster {
     let listener = Listener::bind(([127, 0, 0, 1], 0).into(), None, ServeOptions::public())
         .await
         .unwrap();
     let address = listener.address().to_string();
     let store = schema_store::memory::MemoryStore::new().store();
-    let (tasks, settings, metrics) = (Tasks::new(name), Settings::new(), Metrics::new());
+    let (tasks, metrics) = (Tasks::new(name), Metrics::new());
     let own = OwnCluster {
         name: name.into(),
         initial_failover_version: initial,
@@ -126,6 +135,7 @@ pub async fn start(name: &'static str, initial: i64, policy: Policy) -> Cluster 
         },
         policy,
         readiness: readiness.clone(),
+        overload: Overload::new(settings.clone(), &metrics),
         about: About {
             persistence_store: "memory".into(),
             visibility_store: "memory".into(),

@@ -61,8 +61,14 @@ struct Started {
 pub async fn start(
     engine: &Engine,
     request: internal::StartWorkflowExecutionRequest,
+    timeout: Option<Duration>,
 ) -> Result<public::StartWorkflowExecutionResponse, Status> {
     let ask = api::required(request.request)?;
+    // A child's start is part of work that has begun.
+    let _in_flight = match request.parent {
+        None => engine.admit_start(timeout)?,
+        Some(_) => None,
+    };
     let key = key(&request.namespace_id, &ask.workflow_id)?;
     let namespace = ask.namespace.clone();
     let backoff = request
@@ -86,8 +92,10 @@ pub async fn start(
 pub async fn signal_with_start(
     engine: &Engine,
     request: internal::SignalWithStartWorkflowExecutionRequest,
+    timeout: Option<Duration>,
 ) -> Result<public::SignalWithStartWorkflowExecutionResponse, Status> {
     let mut ask = api::required(request.request)?;
+    let _in_flight = engine.admit_start(timeout)?;
     let key = key(&request.namespace_id, &ask.workflow_id)?;
     let signal = Signal {
         name: std::mem::take(&mut ask.signal_name),

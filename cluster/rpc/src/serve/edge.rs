@@ -13,24 +13,18 @@ use std::{
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Response};
 use tonic::{Code, Status, body::Body};
-use tower::{Layer, Service};
+use tower::Service;
 
 const TOO_LARGE: &str = "Error, decoded message length too large: found ";
 const TOO_LARGE_UNPACKED: &str = "Error decompressing: size limit, of ";
 
-/// Wraps services in [`Edge`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct EdgeLayer;
-
-/// The wrapped service.
+/// A service behind the edge.
 #[derive(Clone, Debug)]
 pub(super) struct Edge<S>(S);
 
-impl<S> Layer<S> for EdgeLayer {
-    type Service = Edge<S>;
-
-    fn layer(&self, inner: S) -> Edge<S> {
-        Edge(inner)
+impl<S> Edge<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self(inner)
     }
 }
 

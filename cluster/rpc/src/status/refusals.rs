@@ -1,5 +1,6 @@
 //! What a client can be refused with.
 
+use cluster_runtime::overload::Refused;
 use proto_messages::temporal::api::{
     common::v1::WorkflowExecution,
     enums::v1::{NamespaceState, ResourceExhaustedCause, ResourceExhaustedScope},
@@ -242,6 +243,25 @@ pub fn resource_exhausted(
         }
     }
     status
+}
+
+/// The status of a call that an overloaded process refuses.
+pub fn overloaded(why: Refused) -> Status {
+    let (cause, text) = match why {
+        Refused::Overloaded => (
+            ResourceExhaustedCause::SystemOverloaded,
+            "the server is overloaded; try again later",
+        ),
+        Refused::InFlight => (
+            ResourceExhaustedCause::ConcurrentLimit,
+            "too many calls are in flight on this host (system.maxInFlightRequests); try again later",
+        ),
+        Refused::Deadline => (
+            ResourceExhaustedCause::SystemOverloaded,
+            "the server is overloaded: the call would wait longer than its deadline",
+        ),
+    };
+    resource_exhausted(cause, ResourceExhaustedScope::System, text)
 }
 
 /// The run is locked by too much work at once.

@@ -1,3 +1,4 @@
+use cluster_runtime::overload::Refused;
 use proto_messages::temporal::api::{
     enums::v1::{NamespaceState, ResourceExhaustedCause, ResourceExhaustedScope},
     errordetails::v1 as detail,
@@ -69,4 +70,22 @@ fn clients_see_neither_the_inside_nor_shards() {
     assert_eq!(long.message().len(), 800);
     assert!(long.details().len() < 1_000);
     assert!(decode_detail::<detail::NotFoundFailure>(&long).is_some());
+}
+
+#[test]
+fn an_overloaded_process_says_so_in_the_first_detail() {
+    for (why, cause) in [
+        (
+            Refused::Overloaded,
+            ResourceExhaustedCause::SystemOverloaded,
+        ),
+        (Refused::Deadline, ResourceExhaustedCause::SystemOverloaded),
+        (Refused::InFlight, ResourceExhaustedCause::ConcurrentLimit),
+    ] {
+        let status = overloaded(why);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let failure: detail::ResourceExhaustedFailure = decode_detail(&status).unwrap();
+        assert_eq!(failure.cause(), cause);
+        assert_eq!(failure.scope(), ResourceExhaustedScope::System);
+    }
 }

@@ -1,4 +1,5 @@
 //! The crate against itself: real listeners and real channels on port 0.
 
+mod limits;
 mod routing;
 mod serving;

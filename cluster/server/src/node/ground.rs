@@ -7,6 +7,7 @@ use cluster_membership::{Join, Member, Membership, Role, StoreContacts};
 use cluster_rpc::Channels;
 use cluster_runtime::{
     clock::{SharedClock, SystemClock},
+    overload::Overload,
     settings::Settings,
     task::{TaskKind, Tasks},
     telemetry::Metrics,
@@ -30,6 +31,7 @@ pub(super) struct Ground {
     pub(super) store_name: &'static str,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
+    pub(super) overload: Overload,
     pub(super) clock: SharedClock,
     pub(super) registry: Registry,
     pub(super) clusters: Clusters,
@@ -72,7 +74,10 @@ impl Ground {
             .ensure_system()
             .await
             .context("create the system namespace")?;
+        let overload = Overload::new(settings.clone(), &metrics);
+        overload.start(tasks);
         Ok(Self {
+            overload,
             store,
             store_name,
             settings,

@@ -1,7 +1,10 @@
 //! The roles: what each builds and mounts. Clients are made first, since the services call one another in a
 //! circle; each learns of the service in this process when that is built.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cluster_frontend::{
     About, Delegates, Frontend, FrontendDeps, Policy, Readiness, RemoteFrontends,
@@ -10,7 +13,7 @@ use cluster_history::{ExecutorDeps, HistoryDeps, HistoryService};
 use cluster_matching::{MatchingDeps, MatchingService};
 use cluster_membership::{Membership, Role};
 use cluster_rpc::{
-    ChannelOptions, Channels, HistoryClient, INTERNAL_MESSAGE_BYTES_MAX, MatchingClient,
+    ChannelOptions, Channels, Gate, HistoryClient, INTERNAL_MESSAGE_BYTES_MAX, MatchingClient,
     ReplicationClient, serve::PUBLIC_MESSAGE_BYTES_MAX, tuned,
 };
 use cluster_runtime::task::Tasks;
@@ -52,6 +55,7 @@ pub(super) struct Running {
     pub(super) routes: BTreeMap<Role, RoutesBuilder>,
     pub(super) readiness: Readiness,
     pub(super) shards: Option<Shards>,
+    pub(super) gate: Option<Arc<dyn Gate>>,
 }
 
 /// Handles on the internal services, wherever they are.
@@ -74,6 +78,7 @@ pub(super) async fn run(
         routes: BTreeMap::new(),
         readiness: Readiness::new(),
         shards: None,
+        gate: None,
     };
     if roles.contains(&Role::Matching) {
         let service = MatchingService::new(MatchingDeps {
@@ -93,7 +98,15 @@ pub(super) async fn run(
         running.routes.insert(Role::Matching, mount);
     }
     if roles.contains(&Role::History) {
-        history(config, ground, membership, &clients, &mut running, tasks);
+        history(
+            config,
+            ground,
+            membership,
+            &clients,
+            &mut running,
+            tasks,
+            roles,
+        );
     }
     if roles.contains(&Role::Worker) {
         worker(ground, &clients, membership, &mut running, tasks);
@@ -131,6 +144,7 @@ fn history(
     clients: &Clients,
     running: &mut Running,
     tasks: &Tasks,
+    roles: &BTreeSet<Role>,
 ) {
     let tasks = tasks.child("history");
     let options = ShardsOptions {
@@ -147,10 +161,12 @@ fn history(
             clusters: ground.clusters.clone(),
             clock: ground.clock.clone(),
             tasks: tasks.clone(),
+            overload: ground.overload.clone(),
             settings: ground.settings.clone(),
             metrics: ground.metrics.clone(),
         },
     );
+    let has_frontend = roles.contains(&Role::Frontend);
     let service = HistoryService::new(HistoryDeps {
         shards: shards.clone(),
         registry: ground.registry.clone(),
@@ -158,6 +174,7 @@ fn history(
         matching: clients.matching.clone(),
         history: clients.history.clone(),
         clock: ground.clock.clone(),
+        overload: (!has_frontend).then(|| ground.overload.clone()),
         settings: ground.settings.clone(),
         metrics: ground.metrics.clone(),
         tasks: tasks.clone(),
@@ -276,10 +293,12 @@ fn frontend(
             persistence_store: ground.store_name.into(),
             visibility_store: ground.store_name.into(),
         },
+        overload: ground.overload.clone(),
         settings: ground.settings.clone(),
         clock: ground.clock.clone(),
         metrics: ground.metrics.clone(),
     });
+    running.gate = Some(frontend.gate());
     let mut mount = RoutesBuilder::default();
     mount.add_service(tuned!(
         WorkflowServiceServer::from_arc(frontend.workflow_service()),

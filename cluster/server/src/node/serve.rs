@@ -14,7 +14,10 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 
 use super::reflection::Reflection;
-use crate::{config::NodeConfig, node::roles::Running, tls::Certificates};
+use crate::{
+    config::NodeConfig,
+    node::{ground::Ground, roles::Running},
+};
 
 /// Open ports that are not served yet.
 pub(super) struct Listeners {
@@ -26,8 +29,10 @@ impl Listeners {
     pub(super) async fn bind(
         config: &NodeConfig,
         roles: &BTreeSet<Role>,
-        certificates: &Certificates,
+        ground: &Ground,
     ) -> anyhow::Result<Self> {
+        let certificates = &ground.certificates;
+        let public = ServeOptions::public_of(&ground.settings);
         let mut open = BTreeMap::new();
         let mut peer = None;
         // Alone, the other roles are called in this process only.
@@ -37,18 +42,16 @@ impl Listeners {
         for role in bound {
             let at = config.roles[role];
             let (tls, options) = match role {
-                Role::Frontend => (certificates.frontend.clone(), ServeOptions::public()),
+                Role::Frontend => (certificates.frontend.clone(), public),
                 _ => (certificates.internode.clone(), ServeOptions::internal()),
             };
             let listener = Listener::bind(at.grpc, tls, options).await;
-            open.insert(
-                *role,
-                listener.with_context(|| taken(&config.cluster.name, *role, at.grpc))?,
-            );
+            let listener = listener.with_context(|| taken(&config.cluster.name, *role, at.grpc))?;
+            open.insert(*role, listener.counted(&ground.metrics));
             if let Some(at) = at.peer.filter(|_| *role == Role::Frontend) {
-                let listener =
-                    Listener::bind(at, certificates.peer.clone(), ServeOptions::public()).await;
-                peer = Some(listener.with_context(|| taken(&config.cluster.name, *role, at))?);
+                let listener = Listener::bind(at, certificates.peer.clone(), public).await;
+                let listener = listener.with_context(|| taken(&config.cluster.name, *role, at))?;
+                peer = Some(listener.counted(&ground.metrics));
             }
         }
         Ok(Self { roles: open, peer })
@@ -68,7 +71,8 @@ impl Listeners {
     pub(super) fn serve(self, running: &Running, tasks: &Tasks) {
         let reflection = Reflection::default();
         for (role, listener) in self.roles {
-            listener.serve(
+            let gate = running.gate.clone().filter(|_| role == Role::Frontend);
+            listener.gated(gate).serve(
                 tasks,
                 role.as_str(),
                 routes(

@@ -54,6 +54,8 @@ pub(crate) struct Driver {
     pub(super) host: Arc<Host>,
     pub(super) seq: i64,
     pauses: retry::Pauses,
+    /// How long the last round took: what a write has to wait even when the lane keeps up.
+    round: Duration,
 }
 
 impl Lane {
@@ -158,6 +160,7 @@ impl Driver {
             host,
             seq: 0,
             pauses: PAUSES.pauses(),
+            round: Duration::ZERO,
         }
     }
 
@@ -186,12 +189,25 @@ impl Driver {
                 }
                 continue;
             }
-            self.commit_all(taken.writes, taken.progress).await;
+            self.round(taken.writes, taken.progress).await;
             if let Some(done) = taken.barrier {
                 let _ = done.send(());
             }
             waiting.set(i64::try_from(self.lane.waiting()).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Commits what was taken, and tells admission control how long it had waited and that it is under way.
+    async fn round(&mut self, writes: Vec<Write>, progress: Vec<Progress>) {
+        let overload = self.host.deps.overload.clone();
+        let begun = Instant::now();
+        let waited = writes
+            .first()
+            .map_or(Duration::ZERO, |w| begun.saturating_duration_since(w.since));
+        overload.commit_begins(waited.saturating_sub(self.round));
+        self.commit_all(writes, progress).await;
+        overload.commit_ended();
+        self.round = begun.elapsed();
     }
 
     /// Brings every write to an end, in order. Parts that fail together are split, so that only those at

@@ -278,6 +278,7 @@ impl Txn {
             shard: shard.clone(),
             runs,
             ticket,
+            since: Instant::now(),
         };
         shard.0.lane.push(Unit::Write(Box::new(write)));
         drop(frozen);

@@ -166,6 +166,7 @@ impl World {
             membership,
             registry: registry.clone(),
             clusters: clusters.clone(),
+            overload: Default::default(),
             clock: SystemClock::shared(),
             tasks: tasks.clone(),
             settings: Settings::new(),

@@ -1,0 +1,73 @@
+use super::*;
+
+fn overload() -> Overload {
+    Overload::new(
+        Settings::of([("system.maxInFlightRequests", 8)]),
+        &Metrics::default(),
+    )
+}
+
+/// Holds the one thread of a test's runtime up, again and again, as too many calls would.
+async fn stall(overload: &Overload, windows: u32) {
+    for _ in 0..windows {
+        overload.commit_begins(Duration::from_millis(300));
+        tokio::time::sleep(WINDOW + LOOK_EVERY).await;
+        overload.commit_ended();
+    }
+}
+
+#[test]
+fn places_in_flight_end_at_the_limit_and_come_back() {
+    let overload = overload();
+    let take = |class| overload.admit(class, None);
+    let starts: Vec<_> = (0..4).map(|_| take(Class::Start).unwrap()).collect();
+    assert_eq!(take(Class::Start).unwrap_err(), Refused::InFlight);
+    let reads: Vec<_> = (0..2).map(|_| take(Class::Read).unwrap()).collect();
+    assert_eq!(take(Class::Read).unwrap_err(), Refused::InFlight);
+    let _event = take(Class::Event).unwrap();
+    assert_eq!(take(Class::Event).unwrap_err(), Refused::InFlight);
+    let _progress = take(Class::Progress).unwrap();
+    assert_eq!(take(Class::Progress).unwrap_err(), Refused::InFlight);
+    drop((starts, reads));
+    take(Class::Start).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standing_delay_refuses_new_work_and_lets_completions_in() {
+    let overload = overload();
+    let tasks = Tasks::new("test");
+    overload.start(&tasks);
+    let admitted = |class| {
+        (0..100)
+            .filter(|_| overload.admit(class, None).is_ok())
+            .count()
+    };
+    assert_eq!(admitted(Class::Start), 100);
+    stall(&overload, 2).await;
+    assert_eq!(admitted(Class::Start), 100, "a stall is no overload");
+    stall(&overload, 10).await;
+    assert!(admitted(Class::Start) < 50);
+    assert_eq!(admitted(Class::Progress), 100);
+    // It is over: all come in again.
+    tokio::time::sleep(40 * WINDOW).await;
+    assert_eq!(admitted(Class::Start), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_caller_will_have_left_is_refused_at_once() {
+    let overload = overload();
+    overload.commit_begins(Duration::ZERO);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let admit = |class, left| {
+        overload
+            .admit(class, Some(Duration::from_secs(left)))
+            .map(drop)
+    };
+    assert_eq!(admit(Class::Event, 2), Err(Refused::Deadline));
+    assert_eq!(admit(Class::Event, 4), Ok(()));
+    // What a worker has done counts even when it does not hear of it.
+    assert_eq!(admit(Class::Progress, 2), Ok(()));
+    assert_eq!(admit(Class::Progress, 0), Err(Refused::Deadline));
+    overload.commit_ended();
+    assert_eq!(admit(Class::Start, 2), Ok(()));
+}
