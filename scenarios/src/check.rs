@@ -17,7 +17,7 @@ use proto_messages::temporal::api::{
 };
 use serde::Serialize;
 
-pub(crate) use acknowledged::Holdings;
+pub(crate) use acknowledged::{Holdings, runs_of_lost};
 pub(crate) use equal::difference as equal_difference;
 pub use limits::{Measured, within};
 pub(crate) use limits::{first_write_after, timer_lateness_ms, trouble_until, write_pause};
@@ -38,20 +38,22 @@ pub struct Histories {
     pub unreadable: BTreeMap<RunKey, String>,
 }
 
-/// A stretch of time in which an acknowledgement was given by a side about to lose its role.
-#[derive(Clone, Debug, Serialize)]
-pub struct Excuse {
-    /// Its beginning.
-    pub from_ms: u64,
-    /// Its end.
-    pub until_ms: u64,
-    /// The cluster whose acknowledgements are meant; any when absent.
-    pub cluster: Option<String>,
-    /// When the side that took them met the others again, if it did. What its losing branches hold of
-    /// signals must then come back to every run that is still open.
-    pub met_again_ms: Option<u64>,
-    /// Why.
-    pub reason: String,
+/// A branch of a run's history that lost a conflict, as a cluster keeps it in its own data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LosingBranch {
+    /// The cluster.
+    pub cluster: String,
+    /// The run.
+    pub run: RunKey,
+    /// All its events, those it shares with the winning branch included.
+    pub events: Vec<HistoryEvent>,
+}
+
+impl std::fmt::Display for LosingBranch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (run, events) = (run_name(&self.run), self.events.len());
+        write!(f, "{run} on {}: {events} events", self.cluster)
+    }
 }
 
 /// Everything a judge may look at.
@@ -67,12 +69,17 @@ pub struct Case {
     pub active: String,
     /// Whether acknowledged writes may be lost.
     pub loss: Loss,
-    /// When and where losses are explained.
-    pub excuses: Vec<Excuse>,
+    /// The losing branches of runs that lack an acknowledged write.
+    pub losing: Vec<LosingBranch>,
+    /// Why losing branches could not be read.
+    pub unread: Vec<String>,
+    /// When the sides of a forced failover had met again. What a losing branch holds of signals, cancellations
+    /// and terminations must then come back to every run that is still open.
+    pub met_again_ms: Option<u64>,
 }
 
 impl Case {
-    fn surviving(&self) -> Option<&Histories> {
+    pub(crate) fn surviving(&self) -> Option<&Histories> {
         self.clusters.iter().find(|c| c.cluster == self.active)
     }
 }
@@ -284,7 +291,9 @@ mod crafted {
             clusters: vec![cluster("west"), cluster("east")],
             active: "east".into(),
             loss: Loss::None,
-            excuses: Vec::new(),
+            losing: Vec::new(),
+            unread: Vec::new(),
+            met_again_ms: None,
         }
     }
 

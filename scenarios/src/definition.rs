@@ -132,6 +132,8 @@ pub struct Workload {
     pub carts: u32,
     /// Signals per second over all carts and clients.
     pub cart_signals_per_second: f64,
+    /// Workflows per second and client that an operator cancels, terminates or resets.
+    pub interventions_per_second: f64,
     /// One order in this many has the same workflow id on every side; 0 for none.
     pub shared_order_every: u32,
     /// The clusters whose frontends clients call first; all when empty.
@@ -152,6 +154,7 @@ impl Default for Workload {
             order_timers: vec![Span::millis(500)],
             carts: 4,
             cart_signals_per_second: 10.0,
+            interventions_per_second: 1.0,
             shared_order_every: 0,
             clients: Vec::new(),
             clients_stay: false,
@@ -201,9 +204,30 @@ impl Drill {
     pub fn shortened(mut self) -> Self {
         self.workload.orders_per_second *= self.short.rate;
         self.workload.cart_signals_per_second *= self.short.rate;
+        self.workload.interventions_per_second *= self.short.rate;
         for step in &mut self.steps {
-            if let Action::Run { length } = &mut step.action {
+            let shorten = |length: &mut Span| {
                 *length = length.scaled(self.short.time).max(Span::millis(500));
+            };
+            match &mut step.action {
+                Action::Run { length } => shorten(length),
+                Action::Overload {
+                    measure, length, ..
+                } => {
+                    shorten(measure);
+                    shorten(length);
+                }
+                Action::StartTimers {
+                    shortest,
+                    longest,
+                    count,
+                    ..
+                } => {
+                    shorten(shortest);
+                    shorten(longest);
+                    *count = (f64::from(*count) * self.short.rate).ceil() as u32;
+                }
+                _ => {}
             }
         }
         self
@@ -233,6 +257,11 @@ impl Drill {
             list.iter().try_for_each(|name| self.known(name))?;
         }
         for step in &self.steps {
+            let needs_server = matches!(step.action, Action::StopStore {} | Action::StartStore {});
+            anyhow::ensure!(
+                self.world.store == Store::Postgres || !needs_server,
+                "a store that can be stopped is a server of its own: store = \"postgres\""
+            );
             for name in step.action.clusters() {
                 self.known(name)
                     .with_context(|| format!("step {:?}", step.describe()))?;
@@ -337,7 +366,9 @@ mod tests {
                 "active-killed",
                 "certificate-rotation",
                 "history-host-killed",
+                "overload",
                 "partition-and-divergence",
+                "store-outage-with-timers",
                 "switchover-interrupted",
                 "switchover-under-load"
             ]

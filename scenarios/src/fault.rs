@@ -21,6 +21,9 @@ use tokio::{
     task::JoinSet,
 };
 
+mod overload;
+mod store;
+
 use crate::{
     definition::{self, Action, Flow, SwitchoverStep, Untrusted},
     oracle::{Op, Oracle},
@@ -108,6 +111,38 @@ impl Hands<'_> {
                 cluster,
                 certificate,
             } => return self.expect_refused(cluster, *certificate).await,
+            Action::Overload {
+                cluster,
+                measure,
+                times,
+                activities,
+                length,
+                goodput_min_percent,
+                memory_max_mb,
+            } => {
+                let plan = overload::Plan {
+                    times: *times,
+                    activities: *activities,
+                    measure: measure.get(),
+                    length: length.get(),
+                    goodput_min_percent: *goodput_min_percent,
+                    memory_max_mb: *memory_max_mb,
+                };
+                let (side, world) = (self.side(cluster)?, self.world.cluster(cluster)?);
+                let clock = self.timeline.clock();
+                return Ok(overload::run(side, world, self.oracle, clock, &plan).await);
+            }
+            Action::StartTimers {
+                cluster,
+                count,
+                shortest,
+                longest,
+            } => {
+                let lengths = store::spread(*count, shortest.get(), longest.get());
+                return store::start_timers(self.side(cluster)?, self.oracle, lengths).await;
+            }
+            Action::StopStore {} => self.world.postgres()?.end().await?,
+            Action::StartStore {} => self.world.postgres()?.begin().await?,
             Action::WaitConverged { within } => return Ok(self.wait_converged(within.get()).await),
             Action::ExpectReplication {
                 from,
@@ -117,6 +152,11 @@ impl Hands<'_> {
             } => return self.expect_replication(from, to, *flow, within.get()).await,
         }
         Ok(Done::Plainly)
+    }
+
+    fn side(&self, name: &str) -> anyhow::Result<&Side> {
+        let found = self.sides.iter().find(|s| s.cluster == name);
+        found.with_context(|| format!("there is no cluster {name:?}"))
     }
 
     async fn switchover(&self, to: &str, max_pause: definition::Span) -> anyhow::Result<Done> {
@@ -350,13 +390,7 @@ impl Hands<'_> {
         flow: Flow,
         within: Duration,
     ) -> anyhow::Result<Done> {
-        let side = |name: &str| {
-            self.sides
-                .iter()
-                .find(|s| s.cluster == name)
-                .with_context(|| format!("there is no cluster {name:?}"))
-        };
-        let (writer, reader) = (side(from)?, side(to)?);
+        let (writer, reader) = (self.side(from)?, self.side(to)?);
         let id = format!("probe-{}", self.timeline.clock().now_ms());
         let input = Script {
             steps: vec![ScriptStep::Signals(1)],

@@ -28,6 +28,21 @@ pub enum Op {
         /// The signal's name.
         name: String,
     },
+    /// A workflow was asked to cancel; reasons are unique in a run of a drill.
+    Cancel {
+        /// The reason given.
+        reason: String,
+    },
+    /// A workflow was terminated; reasons are unique in a run of a drill.
+    Terminate {
+        /// The reason given.
+        reason: String,
+    },
+    /// A workflow was reset.
+    Reset {
+        /// The run that goes on.
+        new_run_id: String,
+    },
     /// A workflow task was answered.
     WorkflowTask {
         /// The task's started event.
@@ -48,6 +63,9 @@ impl Op {
         match self {
             Self::Start => "start",
             Self::Signal { .. } => "signal",
+            Self::Cancel { .. } => "cancel",
+            Self::Terminate { .. } => "terminate",
+            Self::Reset { .. } => "reset",
             Self::WorkflowTask { .. } => "workflow task",
             Self::Activity { .. } => "activity",
         }
@@ -85,6 +103,8 @@ impl Call {
         let detail = match &self.op {
             Op::Start => String::new(),
             Op::Signal { name } => format!(" {name:?}"),
+            Op::Cancel { reason } | Op::Terminate { reason } => format!(" {reason:?}"),
+            Op::Reset { new_run_id } => format!(" to run {new_run_id}"),
             Op::WorkflowTask {
                 started_event_id, ..
             } => format!(" started by event {started_event_id}"),

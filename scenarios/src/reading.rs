@@ -7,14 +7,25 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use proto_messages::temporal::api::{
-    history::v1::HistoryEvent, workflowservice::v1::ListWorkflowExecutionsRequest,
+use prost::Message;
+use proto_messages::temporal::{
+    api::{
+        history::v1::{History, HistoryEvent},
+        workflowservice::v1::ListWorkflowExecutionsRequest,
+    },
+    server::api::adminservice::v1::{
+        DescribeMutableStateRequest, GetWorkflowExecutionRawHistoryV2Request,
+    },
 };
-use scenarios_load::{client::Whose, connect::local};
+use proto_services::temporal::server::api::adminservice::v1::admin_service_client::AdminServiceClient;
+use scenarios_load::{
+    client::{Whose, execution},
+    connect::local,
+};
 use tonic::{Code, Status};
 
 use crate::{
-    check::{Histories, RunKey, equal_difference},
+    check::{Histories, LosingBranch, RunKey, equal_difference},
     oracle::{Call, Op},
     workload::Side,
     world::NAMESPACE,
@@ -22,6 +33,12 @@ use crate::{
 
 /// Histories read at once from a cluster.
 const READ_AT_ONCE: usize = 16;
+
+/// How long one call for a branch may take.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// Largest answer of the admin API that is taken.
+const ADMIN_BYTES_MAX: usize = 64 << 20;
 
 /// Runs that clients were told of; lists may lag behind.
 pub(crate) fn runs_of(calls: &[Call]) -> BTreeSet<RunKey> {
@@ -89,6 +106,93 @@ pub(crate) async fn histories(side: &Side, runs: &BTreeSet<RunKey>) -> Histories
         }
     }
     read
+}
+
+/// Reads the branches of runs that one cluster keeps beside the winning ones, and names those it cannot show.
+pub(crate) async fn losing_branches(
+    side: &Side,
+    runs: &BTreeSet<RunKey>,
+) -> (Vec<LosingBranch>, Vec<String>) {
+    let (mut read, mut unread) = (Vec::new(), Vec::new());
+    for run in runs {
+        match losing_branches_of(side, run).await {
+            Ok(branches) => read.extend(branches),
+            // A run that is not there has no branches there.
+            Err(status) if status.code() == Code::NotFound => {}
+            Err(status) => {
+                unread.push(format!("{} {} on {}: {status}", run.0, run.1, side.cluster))
+            }
+        }
+    }
+    (read, unread)
+}
+
+async fn losing_branches_of(side: &Side, run: &RunKey) -> Result<Vec<LosingBranch>, Status> {
+    let mut admin = AdminServiceClient::new(side.client.connections().channel())
+        .max_decoding_message_size(ADMIN_BYTES_MAX);
+    let execution = Some(execution(&run.0, &run.1));
+    let request = DescribeMutableStateRequest {
+        namespace: NAMESPACE.to_owned(),
+        execution: execution.clone(),
+        ..Default::default()
+    };
+    let described = admin
+        .describe_mutable_state(local(request, READ_WITHIN))
+        .await?;
+    let state = described.into_inner().database_mutable_state;
+    let info = state.and_then(|s| s.execution_info).unwrap_or_default();
+    let histories = info.version_histories.unwrap_or_default();
+    let current = histories.current_version_history_index;
+    let mut branches = Vec::new();
+    for (n, history) in (0..).zip(&histories.histories) {
+        let Some(last) = history.items.last().filter(|_| n != current) else {
+            continue;
+        };
+        let request = GetWorkflowExecutionRawHistoryV2Request {
+            namespace_id: info.namespace_id.clone(),
+            execution: execution.clone(),
+            // The end is exclusive; the branch is the one that it belongs to.
+            end_event_id: last.event_id + 1,
+            end_event_version: last.version,
+            maximum_page_size: 500,
+            ..Default::default()
+        };
+        let events = raw_events(&mut admin, request).await?;
+        if events.last().map(|e| (e.event_id, e.version)) != Some((last.event_id, last.version)) {
+            return Err(Status::data_loss(
+                "the branch does not end where its items say",
+            ));
+        }
+        branches.push(LosingBranch {
+            cluster: side.cluster.clone(),
+            run: run.clone(),
+            events,
+        });
+    }
+    Ok(branches)
+}
+
+/// All events of a branch.
+async fn raw_events(
+    admin: &mut AdminServiceClient,
+    mut request: GetWorkflowExecutionRawHistoryV2Request,
+) -> Result<Vec<HistoryEvent>, Status> {
+    let mut events = Vec::new();
+    loop {
+        let page = admin
+            .get_workflow_execution_raw_history_v2(local(request.clone(), READ_WITHIN))
+            .await?
+            .into_inner();
+        for batch in page.history_batches {
+            let decoded = History::decode(batch.data)
+                .map_err(|e| Status::data_loss(format!("a batch cannot be read: {e}")))?;
+            events.extend(decoded.events);
+        }
+        request.next_page_token = page.next_page_token;
+        if request.next_page_token.is_empty() {
+            return Ok(events);
+        }
+    }
 }
 
 /// The outcome of waiting for equality.

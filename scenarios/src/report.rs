@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::{
-    check::{Case, Excuse, Judgement, Measured},
+    check::{Case, Judgement, Measured},
     definition::Drill,
     oracle::Call,
     timeline::{Entry, LagSample, Timeline},
@@ -66,8 +66,8 @@ pub struct Report {
     pub lag: Vec<LagSample>,
     /// What happened.
     pub timeline: Vec<Entry>,
-    /// When and where losses were explained beforehand.
-    pub excuses: Vec<Excuse>,
+    /// Losing branches that hold acknowledged writes, by cluster and run, with their number of events.
+    pub losing_branches: Vec<String>,
     /// Acknowledged calls by kind.
     pub acknowledged: BTreeMap<String, usize>,
     /// Failed calls by error code.
@@ -115,7 +115,7 @@ impl Report {
             throughput: throughput(&case.calls),
             lag: timeline.lag_samples(),
             timeline: timeline.entries(),
-            excuses: case.excuses.clone(),
+            losing_branches: case.losing.iter().map(ToString::to_string).collect(),
             acknowledged,
             failed,
             ..Self::blank(drill, short, verdict)
@@ -143,7 +143,7 @@ impl Report {
             throughput: Vec::new(),
             lag: Vec::new(),
             timeline: Vec::new(),
-            excuses: Vec::new(),
+            losing_branches: Vec::new(),
             acknowledged: BTreeMap::new(),
             failed: BTreeMap::new(),
             clusters: drill.world.clusters.clone(),
@@ -274,7 +274,9 @@ mod tests {
             clusters: Vec::new(),
             active: "west".into(),
             loss: Loss::None,
-            excuses: Vec::new(),
+            losing: Vec::new(),
+            unread: Vec::new(),
+            met_again_ms: None,
         };
         let timeline = Timeline::new(RunClock::start());
         timeline.mark(Kind::Fault, Some("west"), "kill -9 <all>");

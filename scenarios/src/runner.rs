@@ -13,7 +13,7 @@ use anyhow::Context;
 use scenarios_load::client::Whose;
 
 use crate::{
-    check::{self, Case, Excuse, Judgement, is_open, within},
+    check::{self, Case, Judgement, is_open, within},
     definition::{Action, Drill, Span},
     fault::{Done, Hands},
     oracle::{Op, Oracle},
@@ -166,7 +166,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// What the new active side lacks at this moment, and what that may excuse later.
+    /// What the new active side lacks at this moment.
     async fn before_failover(&mut self, to: &str) -> anyhow::Result<()> {
         let side = self
             .sides
@@ -186,23 +186,6 @@ impl Course<'_> {
         let calls = self.oracle.calls();
         let lacking = measure::lacking(side, &calls, from_ms.saturating_sub(10_000), fault).await;
         self.faults.rpo = Some(lacking);
-        self.faults.excuses.push(Excuse {
-            from_ms,
-            until_ms: fault,
-            cluster: None,
-            met_again_ms: None,
-            reason: format!(
-                "acknowledged less than {rpo} before the fault, perhaps not replicated"
-            ),
-        });
-        // Its end is set when the old side is seen to know.
-        self.faults.excuses.push(Excuse {
-            from_ms: fault,
-            until_ms: u64::MAX,
-            cluster: Some(old.clone()),
-            met_again_ms: None,
-            reason: format!("acknowledged by {old} before it learned that it is no longer active"),
-        });
         Ok(())
     }
 
@@ -240,15 +223,31 @@ impl Course<'_> {
                 .say(&format!("{} runs are still not equal", read.unequal));
         }
         self.faults.converge_ms = first_took.map(millis);
-        self.faults.bound_excuses(&self.timeline.entries());
-        Ok(Case {
+        let mut case = Case {
             begun_unix_ms: self.timeline.clock().begun_unix_ms(),
             calls: self.oracle.calls(),
             clusters: read.clusters,
             active,
             loss: self.drill.limits.loss,
-            excuses: self.faults.excuses.clone(),
-        })
+            losing: Vec::new(),
+            unread: Vec::new(),
+            met_again_ms: self.faults.met_again_ms(&self.timeline.entries()),
+        };
+        self.read_losing_branches(&mut case).await;
+        Ok(case)
+    }
+
+    /// Reads, on every side, the losing branches of runs that lack an acknowledged write.
+    async fn read_losing_branches(&self, case: &mut Case) {
+        let Some(surviving) = case.surviving() else {
+            return;
+        };
+        let runs = check::runs_of_lost(&case.calls, surviving, &case.clusters);
+        for side in &self.sides {
+            let (read, unread) = reading::losing_branches(side, &runs).await;
+            case.losing.extend(read);
+            case.unread.extend(unread);
+        }
     }
 
     /// The active cluster by the newest record any cluster has.

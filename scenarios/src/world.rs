@@ -44,7 +44,7 @@ pub(crate) struct World {
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) links: Vec<Link>,
     pub(crate) certificates: Option<Certificates>,
-    _postgres: Option<Postgres>,
+    postgres: Option<Postgres>,
 }
 
 impl World {
@@ -88,7 +88,7 @@ impl World {
             clusters,
             links,
             certificates,
-            _postgres: postgres,
+            postgres,
         };
         for cluster in &mut world.clusters {
             if drill.world.store == Store::Postgres {
@@ -116,6 +116,12 @@ impl World {
             .iter_mut()
             .find(|c| c.name == name)
             .with_context(|| format!("there is no cluster {name:?}"))
+    }
+
+    /// The database server, where the drill has one.
+    pub(crate) fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
+        let missing = "this step needs a store of its own process: store = \"postgres\"";
+        self.postgres.as_mut().context(missing)
     }
 
     /// Sets all links.

@@ -106,6 +106,7 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
             membership: membership.clone(),
             registry: registry.clone(),
             clusters: clusters.clone(),
+            overload: Default::default(),
             clock: clock.clone(),
             tasks: tasks.clone(),
             settings: Settings::new(),

@@ -11,7 +11,9 @@ use proto_messages::temporal::api::{
     taskqueue::v1::TaskQueue,
     workflowservice::v1::{
         DescribeNamespaceRequest, DescribeNamespaceResponse, GetWorkflowExecutionHistoryRequest,
+        RequestCancelWorkflowExecutionRequest, ResetWorkflowExecutionRequest,
         SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+        TerminateWorkflowExecutionRequest,
     },
 };
 use tonic::{Code, Status};
@@ -146,6 +148,66 @@ impl Client {
             .signal_workflow_execution(timed(request, CALL_TIMEOUT))
             .await?;
         Ok(())
+    }
+
+    /// Asks a workflow's open run to cancel.
+    pub async fn cancel(
+        &self,
+        workflow_id: &str,
+        reason: &str,
+        request_id: &str,
+    ) -> Result<(), Status> {
+        let request = RequestCancelWorkflowExecutionRequest {
+            namespace: self.namespace.clone(),
+            workflow_execution: Some(execution(workflow_id, "")),
+            identity: self.identity.clone(),
+            request_id: request_id.to_owned(),
+            reason: reason.to_owned(),
+            ..Default::default()
+        };
+        let mut api = self.connections.api();
+        api.request_cancel_workflow_execution(timed(request, CALL_TIMEOUT))
+            .await?;
+        Ok(())
+    }
+
+    /// Ends a workflow's open run.
+    pub async fn terminate(&self, workflow_id: &str, reason: &str) -> Result<(), Status> {
+        let request = TerminateWorkflowExecutionRequest {
+            namespace: self.namespace.clone(),
+            workflow_execution: Some(execution(workflow_id, "")),
+            identity: self.identity.clone(),
+            reason: reason.to_owned(),
+            ..Default::default()
+        };
+        let mut api = self.connections.api();
+        api.terminate_workflow_execution(timed(request, CALL_TIMEOUT))
+            .await?;
+        Ok(())
+    }
+
+    /// Lets a workflow go on from the end of a workflow task; the run that does.
+    pub async fn reset(
+        &self,
+        workflow_id: &str,
+        run_id: &str,
+        finish_event_id: i64,
+        request_id: &str,
+    ) -> Result<String, Status> {
+        let request = ResetWorkflowExecutionRequest {
+            namespace: self.namespace.clone(),
+            workflow_execution: Some(execution(workflow_id, run_id)),
+            reason: request_id.to_owned(),
+            workflow_task_finish_event_id: finish_event_id,
+            request_id: request_id.to_owned(),
+            identity: self.identity.clone(),
+            ..Default::default()
+        };
+        let mut api = self.connections.api();
+        let answer = api
+            .reset_workflow_execution(timed(request, CALL_TIMEOUT))
+            .await?;
+        Ok(answer.into_inner().run_id)
     }
 
     /// Waits by long poll until the run is closed; the closing event.

@@ -1,11 +1,11 @@
-//! Timers never fire early, and each fires once.
+//! Timers never fire early, and each fires, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_messages::temporal::api::history::v1::{HistoryEvent, history_event::Attributes};
 use scenarios_load::script::nanos;
 
-use super::{Case, Judgement, RunKey, run_name};
+use super::{Case, Judgement, RunKey, is_open, run_name};
 
 /// A fired timer's distance from its due time, in nanoseconds; negative when early.
 pub(super) struct Fired {
@@ -67,14 +67,37 @@ pub(super) fn judge(case: &Case) -> Judgement {
                     against.push(format!("{}: timer of event {id} fired twice", where_(key)));
                 }
             }
+            for id in missing(events, &seen) {
+                against.push(format!("{}: timer of event {id} never fired", where_(key)));
+            }
         }
     }
     Judgement::of(
-        "timers never fire early, and once",
+        "every timer fires, once and not early",
         against,
         format!("{count} timers fired"),
-        "timers fired early or twice",
+        "timers fired early, twice or never",
     )
+}
+
+/// Timers that an open run still waits for. Drills are read when everything had time to end.
+fn missing(events: &[HistoryEvent], fired: &BTreeSet<i64>) -> Vec<i64> {
+    if !is_open(events) {
+        return Vec::new();
+    }
+    let mut waiting = BTreeSet::new();
+    for event in events {
+        match &event.attributes {
+            Some(Attributes::TimerStartedEventAttributes(_)) => {
+                waiting.insert(event.event_id);
+            }
+            Some(Attributes::TimerCanceledEventAttributes(a)) => {
+                waiting.remove(&a.started_event_id);
+            }
+            _ => {}
+        }
+    }
+    waiting.difference(fired).copied().collect()
 }
 
 #[cfg(test)]
@@ -93,6 +116,7 @@ mod tests {
         assert!(judge(&timer(1, 1)).passed, "on time");
         assert!(!judge(&timer(2, 1)).passed, "a second early");
         assert!(!judge(&timer(1, 2)).passed, "twice");
+        assert!(!judge(&timer(1, 0)).passed, "never");
         assert!(!judge(&case(history(vec![started(), timer_fired(9)]))).passed);
     }
 }

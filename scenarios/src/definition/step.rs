@@ -111,6 +111,39 @@ pub enum Action {
         /// What the client shows.
         certificate: Untrusted,
     },
+    /// Starts many times more workflows than the cluster can do, and checks that it keeps working.
+    Overload {
+        /// Whose frontend is called.
+        cluster: String,
+        /// How long the most it can do is measured first.
+        measure: Span,
+        /// How many times as many starts come then.
+        times: u32,
+        /// Activities of each workflow.
+        activities: u32,
+        /// For how long.
+        #[serde(rename = "for")]
+        length: Span,
+        /// The part of the most that must still be finished meanwhile, in percent.
+        goodput_min_percent: u32,
+        /// Most memory that the cluster's processes may take.
+        memory_max_mb: u64,
+    },
+    /// Starts workflows that wait for timers, one each, their lengths spread evenly.
+    StartTimers {
+        /// Where.
+        cluster: String,
+        /// How many.
+        count: u32,
+        /// The shortest timer.
+        shortest: Span,
+        /// The longest timer.
+        longest: Span,
+    },
+    /// Ends the database server at once, as a crash would.
+    StopStore {},
+    /// Starts the database server again.
+    StartStore {},
     /// Checks whether a fresh write travels from one cluster to another.
     ExpectReplication {
         /// Where it is written.
@@ -203,6 +236,8 @@ impl Action {
             Self::Switchover { to, .. } | Self::Failover { to, .. } => vec![to],
             Self::InterruptSwitchover { to, kill, .. } => vec![kill, to],
             Self::Kill { cluster, .. }
+            | Self::Overload { cluster, .. }
+            | Self::StartTimers { cluster, .. }
             | Self::ExpectActive { cluster, .. }
             | Self::Start { cluster }
             | Self::Freeze { cluster }
@@ -215,6 +250,8 @@ impl Action {
             | Self::Delay { .. }
             | Self::Heal {}
             | Self::Reconnect {}
+            | Self::StopStore {}
+            | Self::StartStore {}
             | Self::WaitConverged { .. } => vec![],
         }
     }
@@ -226,6 +263,7 @@ impl Action {
             Self::Kill { .. }
                 | Self::InterruptSwitchover { .. }
                 | Self::Freeze { .. }
+                | Self::StopStore {}
                 | Self::Partition {}
         )
     }
@@ -266,6 +304,12 @@ impl Action {
             } => {
                 format!("{cluster} refuses a client certificate: {certificate:?}")
             }
+            Self::Overload { cluster, times, .. } => {
+                format!("{times} times the peak of starts on {cluster}")
+            }
+            Self::StartTimers { count, .. } => format!("start {count} timers"),
+            Self::StopStore {} => "the database server ends".to_owned(),
+            Self::StartStore {} => "the database server starts again".to_owned(),
             Self::WaitConverged { .. } => "wait until both sides are equal".to_owned(),
             Self::ExpectReplication { from, to, flow, .. } => format!("{from} to {to}: {flow:?}"),
         }

@@ -104,23 +104,12 @@ fn judgements(html: &mut String, report: &Report) {
         html.push_str("</td></tr>");
     }
     html.push_str("</table>");
-    if !report.excuses.is_empty() {
-        html.push_str("<h2>Where losses are explained</h2><table>");
-        for e in &report.excuses {
-            let until = if e.until_ms == u64::MAX {
-                "the end".to_owned()
-            } else {
-                seconds(e.until_ms)
-            };
-            let _ = write!(
-                html,
-                "<tr><td class=\"n\">{} to {until}</td><td>{}</td><td>{}</td></tr>",
-                seconds(e.from_ms),
-                escape(e.cluster.as_deref().unwrap_or("any cluster")),
-                escape(&e.reason)
-            );
+    if !report.losing_branches.is_empty() {
+        html.push_str("<h2>Losing branches that are kept</h2><ul>");
+        for branch in &report.losing_branches {
+            let _ = write!(html, "<li>{}</li>", escape(branch));
         }
-        html.push_str("</table>");
+        html.push_str("</ul>");
     }
 }
 

@@ -7,8 +7,8 @@ use proto_messages::temporal::api::history::v1::{HistoryEvent, history_event::At
 
 use crate::{
     check::{
-        Case, Excuse, Holdings, Measured, RunKey, first_write_after, timer_lateness_ms,
-        trouble_until, write_pause,
+        Case, Holdings, Measured, RunKey, first_write_after, timer_lateness_ms, trouble_until,
+        write_pause,
     },
     oracle::Call,
     reading,
@@ -32,7 +32,6 @@ pub(super) struct Faults {
     pub(super) load_until_ms: u64,
     pub(super) converge_ms: Option<u64>,
     pub(super) rpo: Option<Lacking>,
-    pub(super) excuses: Vec<Excuse>,
     struck: Vec<u64>,
     mended: Vec<u64>,
     /// Forced failovers: from whom, to whom, and the fault that led to it.
@@ -56,10 +55,10 @@ impl Faults {
         self.forced.push((from, to.to_owned(), fault_ms));
     }
 
-    /// Ends open excuses when their cluster was seen to know the new active one: from then on both sides
-    /// talk to each other again.
-    pub(super) fn bound_excuses(&mut self, entries: &[Entry]) {
-        for (from, to, fault_ms) in &self.forced {
+    /// When every side that lost its role was seen to know the new active one, and both talked to each other
+    /// again.
+    pub(super) fn met_again_ms(&self, entries: &[Entry]) -> Option<u64> {
+        let learned = |(from, to, fault_ms): &(String, String, u64)| {
             let knows = format!("{to} active");
             let learned = entries.iter().find(|e| {
                 e.kind == Kind::Role
@@ -67,15 +66,10 @@ impl Faults {
                     && e.at_ms >= *fault_ms
                     && e.what.starts_with(&knows)
             });
-            let Some(learned) = learned else { continue };
-            for excuse in &mut self.excuses {
-                excuse.met_again_ms.get_or_insert(learned.at_ms);
-                if excuse.until_ms == u64::MAX && excuse.cluster.as_ref() == Some(from) {
-                    // Roles are sampled, and calls already under way end a little later.
-                    excuse.until_ms = learned.at_ms + 2_000;
-                }
-            }
-        }
+            learned.map(|e| e.at_ms)
+        };
+        let learned: Option<Vec<u64>> = self.forced.iter().map(learned).collect();
+        learned?.into_iter().max()
     }
 
     /// All measured values.
@@ -151,16 +145,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excuse_ends_when_the_old_side_knows() {
+    fn the_sides_have_met_when_the_old_one_knows() {
         let mut faults = Faults::default();
-        faults.forced("west".into(), "east", 1_000);
-        faults.excuses.push(Excuse {
-            from_ms: 1_000,
-            until_ms: u64::MAX,
-            cluster: Some("west".into()),
-            met_again_ms: None,
-            reason: String::new(),
-        });
         let role = |at_ms, cluster: &str, what: &str| Entry {
             at_ms,
             until_ms: at_ms,
@@ -173,8 +159,10 @@ mod tests {
             role(3_000, "west", "west active, version 1"),
             role(4_000, "west", "east active, version 2"),
         ];
-        faults.bound_excuses(&entries);
-        assert_eq!(faults.excuses[0].until_ms, 6_000);
-        assert_eq!(faults.excuses[0].met_again_ms, Some(4_000));
+        assert_eq!(faults.met_again_ms(&entries), None);
+        faults.forced("west".into(), "east", 1_000);
+        assert_eq!(faults.met_again_ms(&entries), Some(4_000));
+        faults.forced("east".into(), "west", 5_000);
+        assert_eq!(faults.met_again_ms(&entries), None, "that one never heard");
     }
 }

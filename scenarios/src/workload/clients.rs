@@ -11,12 +11,15 @@ use std::{
 };
 
 use proto_messages::temporal::api::common::v1::Payloads;
-use scenarios_load::script::{Script, Step};
+use scenarios_load::{
+    client::Client,
+    script::{Script, Step},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
+use tonic::{Code, Status};
 
-use super::Side;
+use super::{Side, interventions};
 use crate::{
     definition::Drill,
     oracle::{Op, Oracle, repeatable},
@@ -33,7 +36,7 @@ pub(crate) const FINISH: &str = "finish";
 
 /// All clients of a drill.
 pub(crate) struct Traffic {
-    sides: Vec<Side>,
+    pub(super) sides: Vec<Side>,
     /// Indexes of the sides with clients.
     homes: Vec<usize>,
     stay: bool,
@@ -42,8 +45,9 @@ pub(crate) struct Traffic {
     carts: Vec<String>,
     shared_every: u64,
     order: Payloads,
-    oracle: Oracle,
-    stop: CancellationToken,
+    pub(super) oracle: Oracle,
+    pub(super) stop: CancellationToken,
+    pub(super) interventions_per_second: f64,
 }
 
 impl Traffic {
@@ -78,6 +82,7 @@ impl Traffic {
             .input(128),
             oracle,
             stop: CancellationToken::new(),
+            interventions_per_second: load.interventions_per_second,
         }
     }
 
@@ -111,6 +116,7 @@ impl Traffic {
         for (n, home) in self.homes.iter().enumerate() {
             loops.spawn(self.clone().order_loop(n, *home));
             loops.spawn(self.clone().cart_loop(n, *home));
+            loops.spawn(interventions::run(self.clone(), n, *home));
         }
         loops
     }
@@ -172,7 +178,7 @@ impl Traffic {
 
     /// Starts a workflow, repeating until acknowledged; its run. `None` when it exists already or
     /// patience ended.
-    async fn start(&self, home: usize, id: &str, input: &Payloads) -> Option<String> {
+    pub(super) async fn start(&self, home: usize, id: &str, input: &Payloads) -> Option<String> {
         let request = format!("{id}@{}", self.sides[home].cluster);
         let deadline = Instant::now() + PATIENCE;
         let mut at = home;
@@ -198,19 +204,23 @@ impl Traffic {
 
     /// Signals a workflow, repeating until acknowledged.
     pub(crate) async fn signal(&self, home: usize, id: &str, name: &str) {
-        let request = format!("{id}/{name}");
+        let op = Op::Signal {
+            name: name.to_owned(),
+        };
+        self.repeat(home, id, &op).await;
+    }
+
+    /// Makes a call until it is acknowledged or refused for good.
+    pub(super) async fn repeat(&self, home: usize, id: &str, op: &Op) {
         let deadline = Instant::now() + PATIENCE;
         let mut at = home;
         while Instant::now() < deadline {
             let side = &self.sides[at];
             let begun = Instant::now();
-            let outcome = side.client.signal(id, name, &request).await;
-            let op = Op::Signal {
-                name: name.to_owned(),
-            };
+            let outcome = attempt(&side.client, id, op).await;
             let known = outcome.as_ref().copied();
             self.oracle
-                .record(&side.cluster, op, id, "", begun.elapsed(), known);
+                .record(&side.cluster, op.clone(), id, "", begun.elapsed(), known);
             match outcome {
                 Ok(()) => return,
                 Err(status) if repeatable(&status) => at = self.elsewhere(home, at),
@@ -228,5 +238,17 @@ impl Traffic {
         } else {
             (at + 1) % self.sides.len()
         }
+    }
+}
+
+/// One attempt of a call that may be repeated: what it carries makes the repetition harmless.
+async fn attempt(client: &Client, id: &str, op: &Op) -> Result<(), Status> {
+    match op {
+        Op::Signal { name } => client.signal(id, name, &format!("{id}/{name}")).await,
+        Op::Cancel { reason } => client.cancel(id, reason, reason).await,
+        Op::Terminate { reason } => client.terminate(id, reason).await,
+        Op::Start | Op::Reset { .. } | Op::WorkflowTask { .. } | Op::Activity { .. } => Err(
+            Status::invalid_argument(format!("a {} is not repeated this way", op.name())),
+        ),
     }
 }

@@ -204,6 +204,16 @@ impl Cluster {
         killed
     }
 
+    /// The running processes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.processes.iter().filter_map(Process::pid).collect()
+    }
+
+    /// How many warnings its processes have logged.
+    pub(crate) fn warnings(&self) -> usize {
+        self.processes.iter().map(Process::warnings).sum()
+    }
+
     /// Sends a signal to all processes.
     pub(crate) async fn signal(&self, name: &str) {
         for process in &self.processes {

@@ -15,11 +15,12 @@ use tokio::process::{Child, Command};
 use super::{Skipped, ports::Ports};
 
 /// A running server; dropping it kills it and removes its data.
-pub(super) struct Postgres {
+pub(crate) struct Postgres {
     programs: Programs,
     port: u16,
     dir: PathBuf,
-    _child: Child,
+    log: PathBuf,
+    child: Option<Child>,
 }
 
 /// Where the programs are and whom they run as: PostgreSQL refuses to run as root.
@@ -62,13 +63,31 @@ impl Postgres {
             .await
             .context("run initdb")?;
         succeeded("initdb", &made)?;
-        let log = std::fs::File::create(log_dir.join("postgres.log"))?;
-        let child = programs
+        let mut server = Self {
+            programs,
+            port,
+            dir,
+            log: log_dir.join("postgres.log"),
+            child: None,
+        };
+        server.begin().await?;
+        Ok(server)
+    }
+
+    /// Starts the server on its data.
+    pub(crate) async fn begin(&mut self) -> anyhow::Result<()> {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .with_context(|| format!("open {}", self.log.display()))?;
+        let child = self
+            .programs
             .command("postgres")
             .arg("-D")
-            .arg(&data)
-            .args(["-p", &port.to_string(), "-k"])
-            .arg(&dir)
+            .arg(self.dir.join("data"))
+            .args(["-p", &self.port.to_string(), "-k"])
+            .arg(&self.dir)
             .args([
                 "-c",
                 "listen_addresses=127.0.0.1",
@@ -80,14 +99,19 @@ impl Postgres {
             .kill_on_drop(true)
             .spawn()
             .context("start postgres")?;
-        let server = Self {
-            programs,
-            port,
-            dir,
-            _child: child,
-        };
-        server.wait_ready().await?;
-        Ok(server)
+        self.child = Some(child);
+        self.wait_ready().await
+    }
+
+    /// Ends the server at once, as a crash would; what it promised is on disk.
+    pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
+        let mut child = self.child.take().context("the database server runs")?;
+        super::process::signal(&child, "QUIT").await;
+        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
+        ended
+            .context("end postgres within 30 s")?
+            .context("wait for postgres")?;
+        Ok(())
     }
 
     /// Makes a database; what a configuration file says to reach it.
@@ -136,7 +160,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let _ = self._child.start_kill();
+        if let Some(child) = &mut self.child {
+            let _ = child.start_kill();
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.dir) {
             tracing::debug!(%error, "the database's folder was not removed");
         }

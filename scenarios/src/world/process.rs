@@ -121,6 +121,18 @@ impl Process {
         }
     }
 
+    /// The process, while it runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.as_ref()?.id()
+    }
+
+    /// How many warnings it has logged.
+    pub(super) fn warnings(&self) -> usize {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        text.lines().filter(|l| l.contains("WARN")).count()
+    }
+
     /// The end of its output, for messages about its death.
     pub(super) fn last_words(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
@@ -132,7 +144,7 @@ impl Process {
 }
 
 /// Sends a signal with the shell's own `kill`, which every system has.
-async fn signal(child: &Child, name: &str) {
+pub(super) async fn signal(child: &Child, name: &str) {
     let Some(pid) = child.id() else {
         return;
     };
