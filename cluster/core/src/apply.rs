@@ -99,8 +99,9 @@ impl Workflow {
         }
         self.keep_pending(&mut applied.tasks);
         if self.hot.zombie {
-            // A run that lost to another one is kept, but owes nothing.
-            applied.tasks.clear();
+            // A run that lost to another one is kept, and owes nothing but its record and its removal.
+            let kept = |kind: &TaskKind| matches!(kind, TaskKind::Retention | TaskKind::Visibility);
+            applied.tasks.retain(|task| kept(&task.kind));
         }
         if policy.replicated {
             applied.tasks.push(self.replicate(batch, first.version));
@@ -172,11 +173,15 @@ impl Workflow {
     /// Gives an event its place: what all events do, whatever they mean.
     pub(crate) fn advance(&mut self, event: &HistoryEvent) {
         let id = EventId::new(event.event_id);
+        let version = FailoverVersion::new(event.version);
+        self.hot.last_running_clock = if version > self.last_version() {
+            event.task_id
+        } else {
+            self.hot.last_running_clock.max(event.task_id)
+        };
         self.hot.next_event_id = id.next();
         self.hot.history_size += event.encoded_len() as i64;
-        self.versions
-            .current_mut()
-            .extend_to(id, FailoverVersion::new(event.version));
+        self.versions.current_mut().extend_to(id, version);
     }
 
     /// What one event means. A buffered event has its effect when it arrives, before it has an id.

@@ -12,6 +12,10 @@ pub struct Given<'a> {
     pub now: Timestamp,
     /// The namespace's failover version, stamped on new events. 0 for local namespaces.
     pub version: FailoverVersion,
+    /// The decision's place in the order in which this cluster writes the shard, stamped on new events as
+    /// their task id. It rises from decision to decision whatever the wall clock does, and across owners of
+    /// the shard; the run that continues this one gets the number after it, so two are used up at a time.
+    pub clock: i64,
     /// Limits and namespace configuration.
     pub policy: &'a Policy,
     /// Source of new ids (runs, branches, requests).

@@ -152,6 +152,7 @@ pub(crate) fn start(turn: &mut Turn<'_>, next: Option<Next>) -> Result<(), Refus
     let given = Given {
         seed: derived(turn.given.seed),
         version: turn.version(),
+        clock: turn.given.clock + 1,
         ..*turn.given
     };
     let (workflow, outcome) = Workflow::start(next.start, &given)?;

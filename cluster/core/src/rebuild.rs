@@ -15,9 +15,17 @@ impl Workflow {
     /// Every pending obligation, from state alone: after reset, import, take-over or a lost outbox.
     pub fn rebuild_tasks(&self, policy: &Policy) -> Vec<Task> {
         let version = self.last_version();
+        let retention = Task {
+            version,
+            fire_at: Some(self.hot.close_time.plus(policy.retention)),
+            kind: TaskKind::Retention,
+        };
         if self.hot.zombie {
-            // A run that lost to another one is kept, but owes nothing until it wins.
-            return Vec::new();
+            // A run that lost to another one is kept, but owes nothing until it wins, or has to go.
+            return match self.is_running() {
+                true => Vec::new(),
+                false => vec![retention],
+            };
         }
         let mut tasks = vec![Task {
             version,
@@ -32,9 +40,8 @@ impl Workflow {
             });
         };
         if !self.is_running() {
-            let retention = self.hot.close_time.plus(policy.retention);
             add(version, None, TaskKind::Close);
-            add(version, Some(retention), TaskKind::Retention);
+            add(version, retention.fire_at, TaskKind::Retention);
         }
         for child in self.children.values() {
             let kind = TaskKind::StartChild {

@@ -101,6 +101,9 @@ pub struct StartInfo {
     pub user_metadata: Option<UserMetadata>,
     /// Priority.
     pub priority: Option<Priority>,
+    /// Task id of the first event: where the start stands among the writes of the cluster that made it.
+    /// 0 when that cluster does not tell.
+    pub clock: i64,
     /// What the next run of a retry or cron schedule begins with, though this run changes its own. `None` where
     /// there can be no such next run, and in runs that an earlier release stored.
     pub carried: Option<Carried>,
@@ -130,6 +133,9 @@ pub struct Hot {
     pub history_size: i64,
     /// Transitions so far (durable updates).
     pub state_transition_count: i64,
+    /// Task id of the last event: where it stands among the writes of the cluster that made it. Runs whose
+    /// last events have one version are ordered by it. 0 when that cluster does not tell.
+    pub last_running_clock: i64,
     /// Last change.
     pub last_update_time: Timestamp,
     /// Close time; zero while open.

@@ -80,6 +80,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn write_event(&mut self, mut event: HistoryEvent) -> Result<EventId, Refusal> {
         let id = self.wf.hot.next_event_id;
         event.event_id = id.get();
+        event.task_id = self.given.clock;
         let mut scope = Scope {
             policy: self.given.policy,
             batch_first: self.events.first().map_or(id, |e| EventId::new(e.event_id)),
@@ -141,6 +142,7 @@ impl<'a> Turn<'a> {
             event.event_id = id.get();
             // Events keep the moment they arrived, but a batch has one version.
             event.version = self.version.get();
+            event.task_id = self.given.clock;
             self.place(&mut event, id, &mut started);
             self.wf.advance(&event);
             self.events.push(event);

@@ -5,7 +5,7 @@ use proto_ids::{RunId, RunKey};
 use proto_messages::temporal::api::failure::v1::Failure;
 
 use cluster_core::{Given, Outcome, Refusal, Request, Workflow};
-use cluster_shard::{Shard, Txn, UpdateError, Updated};
+use cluster_shard::{Moment, Shard, Txn, UpdateError, Updated};
 
 use crate::fault::Fault;
 
@@ -50,6 +50,17 @@ pub async fn ask(
 /// Decides one request on a run of a transaction's workflow id, and stages it.
 pub async fn within(txn: &mut Txn, run_id: &RunId, request: Request) -> Result<(), Fault> {
     let moment = txn.moment();
+    within_at(txn, &moment, run_id, request).await
+}
+
+/// [`within`] at a moment of the transaction that was taken before: what happens at a later one counts as
+/// written afterwards.
+pub async fn within_at(
+    txn: &mut Txn,
+    moment: &Moment,
+    run_id: &RunId,
+    request: Request,
+) -> Result<(), Fault> {
     let Some(wf) = txn.run(run_id).await? else {
         return Err(Fault::NoRun);
     };

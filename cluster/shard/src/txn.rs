@@ -28,6 +28,7 @@ mod submit;
 pub struct Moment {
     now: Timestamp,
     version: FailoverVersion,
+    clock: i64,
     policy: Arc<Policy>,
     seed: IdSeed,
 }
@@ -83,6 +84,7 @@ impl Moment {
         Given {
             now: self.now,
             version: self.version,
+            clock: self.clock,
             policy: &self.policy,
             seed: self.seed,
         }
@@ -149,6 +151,7 @@ impl Txn {
         Moment {
             now: self.locked.shard.0.host.now(),
             version: self.namespace.failover_version,
+            clock: self.locked.shard.0.lease.tick(),
             policy: self.policy.clone(),
             seed: IdSeed(rand::random()),
         }

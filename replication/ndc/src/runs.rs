@@ -1,10 +1,14 @@
 //! Which run of a workflow id is current when two clusters started or continued different ones. At most
 //! one run of a workflow id is open and not a zombie; a zombie is kept and readable but never executed.
+//!
+//! Runs are ordered by the version of their last event. A version belongs to one cluster, and that cluster
+//! numbers what it writes (the task ids of events), so runs of one version are ordered by those numbers: the
+//! wall clocks of its hosts have no say.
 
 use proto_ids::{FailoverVersion, RunId, Timestamp};
 
 /// What arbitration looks at in a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunFacts {
     /// The run.
     pub run_id: RunId,
@@ -12,7 +16,20 @@ pub struct RunFacts {
     pub open: bool,
     /// Version of its last event.
     pub last_version: FailoverVersion,
-    /// When it started, as its first event tells: the same in every cluster.
+    /// Task id of its last event; 0 when the cluster that wrote it does not tell.
+    pub last_clock: i64,
+    /// Version of its first event.
+    pub first_version: FailoverVersion,
+    /// Task id of its first event; 0 when the cluster that wrote it does not tell.
+    pub first_clock: i64,
+    /// Run that it continues; empty for none.
+    pub continues: RunId,
+    /// Run that its history was first written under: another one's after a reset.
+    pub original: RunId,
+    /// Run that a reset put in its place; empty for none.
+    pub replaced_by: RunId,
+    /// When it started, as its first event tells. Looked at only for runs of a cluster that does not number
+    /// its events, which nothing else could order.
     pub started: Timestamp,
 }
 
@@ -41,11 +58,37 @@ pub enum Suppress {
 }
 
 impl RunFacts {
-    /// Whether this run wins over another one of the same workflow id: the higher last version, then, within
-    /// one cluster's line of runs, the later start. The run id makes the order total, equal everywhere.
+    /// Whether this run wins over another one of the same workflow id: the higher last version, then what was
+    /// written later. The run id makes the order total, equal everywhere.
     pub fn wins_over(&self, other: &Self) -> bool {
-        (self.last_version, self.started, self.run_id.as_str())
-            > (other.last_version, other.started, other.run_id.as_str())
+        let unnumbered = self.last_clock == 0 && other.last_clock == 0;
+        let started = |run: &Self| match unnumbered {
+            true => run.started,
+            false => Timestamp::ZERO,
+        };
+        (
+            self.last_version,
+            self.last_clock,
+            started(self),
+            self.run_id.as_str(),
+        ) > (
+            other.last_version,
+            other.last_clock,
+            started(other),
+            other.run_id.as_str(),
+        )
+    }
+
+    /// Whether this run came before `current` in one line of history, rather than beside it: its end was
+    /// known to whoever began that one, so nothing of it is lost.
+    pub fn precedes(&self, current: &Self) -> bool {
+        let is_written_before = self.last_version == current.first_version
+            && self.last_clock != 0
+            && self.last_clock < current.first_clock;
+        is_written_before
+            || current.continues == self.run_id
+            || current.original == self.run_id
+            || current.run_id == self.replaced_by
     }
 }
 
@@ -75,12 +118,16 @@ pub fn arbitrate(
 mod tests {
     use super::*;
 
-    fn run(id: &str, open: bool, version: i64, started: i64) -> RunFacts {
+    fn run(id: &str, open: bool, version: i64, clock: i64) -> RunFacts {
         RunFacts {
             run_id: id.into(),
             open,
             last_version: version.into(),
-            started: Timestamp::from_millis(started),
+            last_clock: clock,
+            first_version: version.into(),
+            first_clock: clock,
+            original: id.into(),
+            ..RunFacts::default()
         }
     }
 
@@ -123,5 +170,48 @@ mod tests {
                 "{target:?} against {current:?}"
             );
         }
+    }
+
+    #[test]
+    fn wall_clocks_do_not_order_runs_that_are_numbered() {
+        let at = |run: RunFacts, millis| RunFacts {
+            started: Timestamp::from_millis(millis),
+            ..run
+        };
+        let (first, second) = (
+            at(run("b", false, 1, 5), 9_000),
+            at(run("a", true, 1, 6), 1_000),
+        );
+        assert!(second.wins_over(&first) && !first.wins_over(&second));
+        // A peer that numbers nothing leaves only this.
+        let (first, second) = (at(run("b", false, 1, 0), 1), at(run("a", true, 1, 0), 2));
+        assert!(second.wins_over(&first) && !first.wins_over(&second));
+    }
+
+    #[test]
+    fn a_run_that_ended_before_another_began_did_not_lose_to_it() {
+        let first = run("first", false, 1, 5);
+        assert!(first.precedes(&run("next", true, 1, 6)));
+        // Begun by another cluster, which may not have known of it.
+        assert!(!first.precedes(&run("other", true, 2, 6)));
+        // Begun before it: on another branch than the one this run followed.
+        assert!(!run("late", true, 1, 7).precedes(&run("other", true, 1, 6)));
+        let continued = RunFacts {
+            continues: "first".into(),
+            ..run("next", true, 2, 1)
+        };
+        assert!(first.precedes(&continued));
+        let reset = RunFacts {
+            original: "first".into(),
+            ..run("again", true, 2, 1)
+        };
+        assert!(first.precedes(&reset));
+        let replaced = RunFacts {
+            replaced_by: "once more".into(),
+            ..reset.clone()
+        };
+        assert!(replaced.precedes(&run("once more", true, 11, 1)));
+        // A reset on the side that lost.
+        assert!(!reset.precedes(&run("first", true, 11, 1)));
     }
 }

@@ -7,24 +7,23 @@ use proto_ids::{FailoverVersion, RunId};
 use proto_messages::temporal::api::common::v1::{Payload, Payloads};
 use replication_ndc::{Arbitration, RunFacts, Suppress, reapply::SERVER_IDENTITY, runs};
 
-use super::absorb::{Fault, keep_tasks, loaded};
+use super::{
+    Here,
+    absorb::{Fault, keep_tasks, loaded},
+};
 
 /// Why a run that lost its place was terminated, as Temporal words it.
 const VERSION_CONFLICT: &str = "Terminate Workflow Due To Version Conflict.";
 
 /// Lets the run take the current place, keep it, or stand beside it.
-pub(super) async fn settle(
-    txn: &mut Txn,
-    run_id: &RunId,
-    is_local: &impl Fn(FailoverVersion) -> bool,
-) -> Result<(), Fault> {
+pub(super) async fn settle(txn: &mut Txn, run_id: &RunId, here: &Here) -> Result<(), Fault> {
     let current_id = txn.current().await?.map(|record| record.run_id);
     let target = facts(loaded(txn, run_id).await?);
     let current = match &current_id {
         Some(id) => txn.peek(id).await?.map(facts),
         None => None,
     };
-    match runs::arbitrate(&target, current.as_ref(), is_local) {
+    match runs::arbitrate(&target, current.as_ref(), |version| here.wrote(version)) {
         Arbitration::Current => take_place(txn, run_id).await,
         Arbitration::Takes(suppress) => {
             if let Some(loser) = &current_id {
@@ -36,11 +35,19 @@ pub(super) async fn settle(
     }
 }
 
-fn facts(run: &Workflow) -> RunFacts {
+/// What places a run among the others of its workflow id.
+pub(super) fn facts(run: &Workflow) -> RunFacts {
+    let first = run.versions.current().items.first();
     RunFacts {
         run_id: run.key.run_id.clone(),
         open: run.is_running(),
         last_version: run.last_version(),
+        last_clock: run.hot.last_running_clock,
+        first_version: first.map(|item| item.version).unwrap_or_default(),
+        first_clock: run.start.clock,
+        continues: run.start.continued_run_id.clone(),
+        original: run.start.original_run_id.clone(),
+        replaced_by: run.hot.reset_run_id.clone(),
         started: run.start.start_time,
     }
 }

@@ -129,6 +129,7 @@ fn execution_info(run: &Workflow) -> WorkflowExecutionInfo {
         default_workflow_task_timeout: lasting(start.task_timeout),
         start_time: at(start.start_time),
         last_update_time: at(hot.last_update_time),
+        last_running_clock: hot.last_running_clock,
         execution_time: at(start.execution_time),
         workflow_execution_expiration_time: at(start.execution_expiration),
         close_time: at(hot.close_time),

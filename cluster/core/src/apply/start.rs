@@ -79,6 +79,7 @@ impl Workflow {
                 memo: a.memo.clone(),
                 search_attributes: a.search_attributes.clone(),
             }),
+            clock: event.task_id,
         };
         self.hot.status = WorkflowExecutionStatus::Running;
         self.hot.workflow_task_attempt = 1;

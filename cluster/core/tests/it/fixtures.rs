@@ -47,7 +47,12 @@ fn recorded_histories_apply_cleanly() {
             continue;
         }
         count += 1;
-        let result = read(&path, &descriptor).and_then(|all| all.into_iter().try_for_each(apply));
+        let result = read(&path, &descriptor).and_then(|all| {
+            all.into_iter().try_for_each(|history| {
+                apply(batches(history.events.clone()))
+                    .and_then(|()| apply(one_by_one(history.events)))
+            })
+        });
         if let Err(reason) = result {
             failed.push(format!("{name}: {reason}"));
         }
@@ -125,24 +130,38 @@ fn upper_snake(text: &str) -> String {
     out
 }
 
-/// Applies the history, one batch per workflow task started and per completion, as a server writes it.
-fn apply(history: History) -> Result<(), String> {
+/// Applies the history, and takes its task ids over as the order in which it was written.
+fn apply(batches: Vec<EventBatch>) -> Result<(), String> {
     let policy = Policy {
         replicated: true,
         ..Policy::default()
     };
     let mut workflow = Workflow::empty(RunKey::new("ns", "wf", "run"), BranchToken::default());
-    let count = history.events.len() as i64;
-    for batch in batches(history.events) {
-        workflow.apply(&batch, &policy).map_err(|e| e.to_string())?;
+    let events = || batches.iter().flat_map(|batch| &batch.events);
+    let count = events().count() as i64;
+    let clock = events().map(|event| event.task_id).max();
+    for batch in &batches {
+        workflow.apply(batch, &policy).map_err(|e| e.to_string())?;
     }
     if workflow.hot.next_event_id.get() != count + 1 {
         return Err(format!("ends at {}", workflow.hot.next_event_id));
+    }
+    if Some(workflow.hot.last_running_clock) != clock {
+        return Err(format!("clock {}", workflow.hot.last_running_clock));
     }
     workflow.rebuild_tasks(&policy);
     Ok(())
 }
 
+/// As a cluster gets them that fetches a gap in the smallest steps.
+fn one_by_one(events: Vec<HistoryEvent>) -> Vec<EventBatch> {
+    let alone = |event| EventBatch {
+        events: vec![event],
+    };
+    events.into_iter().map(alone).collect()
+}
+
+/// One batch per workflow task started and per completion, as a server writes it.
 fn batches(events: Vec<HistoryEvent>) -> Vec<EventBatch> {
     let mut batches: Vec<EventBatch> = Vec::new();
     for event in events {

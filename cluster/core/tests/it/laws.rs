@@ -483,6 +483,7 @@ fn reset_everywhere(run: &Run) {
         let given = Given {
             now: run.now,
             version: FailoverVersion::new(run.version),
+            clock: 0,
             policy: &run.policy,
             seed: IdSeed([9; 16]),
         };

@@ -113,6 +113,7 @@ impl Run {
         let given = Given {
             now: T0,
             version: FailoverVersion::new(1),
+            clock: 0,
             policy: &policy,
             seed: seed(0),
         };
@@ -190,6 +191,7 @@ impl Run {
         let given = Given {
             now: self.now,
             version: FailoverVersion::new(self.version),
+            clock: 2 * i64::from(self.seed) + 2,
             policy: &policy,
             seed: seed(self.seed),
         };

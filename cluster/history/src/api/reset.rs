@@ -19,7 +19,7 @@ use cluster_core::{
     request::{Reset, Signal},
 };
 use cluster_rpc::status;
-use cluster_shard::{CurrentChange, Shard, Txn, TxnError};
+use cluster_shard::{CurrentChange, Moment, Shard, Txn, TxnError};
 
 use crate::{
     api,
@@ -172,11 +172,13 @@ async fn decide(
             return Err(Stop::Stale);
         }
     }
+    // The current run ends before the new one begins; other clusters order the two by that.
+    let ending = txn.moment();
     let new = make(txn, found.base.clone(), found, ask).await?;
     let new_run_id = new.workflow.key.run_id.clone();
     let mut ended = None;
     if let Some(current) = current
-        && end(txn, &current.run_id, ask).await?
+        && end(txn, &ending, &current.run_id, ask).await?
     {
         ended = Some(current.run_id);
     }
@@ -220,6 +222,7 @@ async fn make(
 /// Ends the current run if it is open.
 async fn end(
     txn: &mut Txn,
+    ending: &Moment,
     run_id: &RunId,
     ask: &public::ResetWorkflowExecutionRequest,
 ) -> Result<bool, Stop> {
@@ -233,7 +236,7 @@ async fn end(
             first_execution_run_id: RunId::default(),
             links: Vec::new(),
         };
-        change::within(txn, run_id, request)
+        change::within_at(txn, ending, run_id, request)
             .await
             .map_err(Stop::Fault)?;
     }

@@ -45,6 +45,7 @@ pub(crate) fn encode_hot(w: &Workflow) -> Bytes {
         sdk_version: h.sdk_version.clone(),
         workflow_task_heartbeat_since: h.workflow_task_heartbeat_since.nanos(),
         close_attempted: h.close_attempted,
+        last_running_clock: h.last_running_clock,
         versions: Some(versions(&w.versions)),
     };
     Bytes::from(stored.encode_to_vec())
@@ -83,6 +84,7 @@ pub(super) fn decode(data: &[u8]) -> Result<(Hot, VersionHistories), RecordError
         sdk_version: h.sdk_version,
         workflow_task_heartbeat_since: Timestamp::from_nanos(h.workflow_task_heartbeat_since),
         close_attempted: h.close_attempted,
+        last_running_clock: h.last_running_clock,
         ..Hot::default()
     };
     Ok((hot, versions))

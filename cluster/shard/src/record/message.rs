@@ -64,6 +64,8 @@ pub(crate) struct Start {
     pub(crate) user_metadata: Option<UserMetadata>,
     #[prost(message, optional, tag = "25")]
     pub(crate) priority: Option<Priority>,
+    #[prost(int64, tag = "27")]
+    pub(crate) clock: i64,
     #[prost(message, optional, tag = "26")]
     pub(crate) carried: Option<Carried>,
 }
@@ -136,6 +138,8 @@ pub(crate) struct Hot {
     pub(crate) versions: Option<Versions>,
     #[prost(bool, tag = "28")]
     pub(crate) close_attempted: bool,
+    #[prost(int64, tag = "29")]
+    pub(crate) last_running_clock: i64,
 }
 
 /// A scheduled or started workflow task.

@@ -47,6 +47,7 @@ pub(crate) fn encode_start(w: &Workflow) -> Bytes {
             memo: c.memo.clone(),
             search_attributes: c.search_attributes.clone(),
         }),
+        clock: s.clock,
     };
     Bytes::from(stored.encode_to_vec())
 }
@@ -83,6 +84,7 @@ pub(super) fn decode(data: &[u8]) -> Result<StartInfo, RecordError> {
             memo: c.memo,
             search_attributes: c.search_attributes,
         }),
+        clock: s.clock,
         ..StartInfo::default()
     })
 }

@@ -147,6 +147,7 @@ fn start(v: &mut Values) -> StartInfo {
         priority: Some(v.priority()),
         // Not in version 1.
         carried: None,
+        clock: v.n(),
     }
 }
 
@@ -202,6 +203,7 @@ fn hot(v: &mut Values) -> Hot {
         workflow_task_heartbeat_since: v.at(),
         // Rows of version 1 do not have it.
         close_attempted: false,
+        last_running_clock: v.n(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Drawings of branches as scripts, and the law that the order of arrival does not matter.
 
 mod arrival;
+mod crowd;
 mod migration;
 mod script;
