@@ -32,6 +32,7 @@ mod again;
 mod backfill;
 mod pointer;
 mod rebuild;
+mod reopen;
 pub(crate) mod status;
 
 pub(crate) use activity::TRANSIENT_EVENT;
@@ -175,12 +176,14 @@ impl Applier {
             batches,
             new_run,
             base: _,
+            notes,
         } = history;
         let mut work = Work {
             key: key.clone(),
             items,
             batches,
             new_run,
+            notes,
         };
         for _ in 0..ROUNDS_MAX {
             match self.round(at, &mut work, progress).await? {
@@ -204,6 +207,15 @@ impl Applier {
         ))
     }
 
+    fn here(&self) -> Here {
+        let own = self.0.clusters.current();
+        Here {
+            name: own.name.clone(),
+            initial_version: own.initial_failover_version,
+            increment: own.failover_version_increment.max(1),
+        }
+    }
+
     /// One transaction; what is settled leaves the work.
     async fn round(
         &self,
@@ -211,15 +223,13 @@ impl Applier {
         work: &mut Work,
         progress: &mut Progress,
     ) -> Result<Round, Status> {
-        let increment = self.0.clusters.current().failover_version_increment.max(1);
-        let own = self.0.clusters.current().initial_failover_version;
-        let is_local = move |v: FailoverVersion| v.get() != 0 && (v.get() - own) % increment == 0;
+        let here = self.here();
         let done = at
             .shard
             .replicate(
                 &work.key.namespace_id,
                 &work.key.workflow_id,
-                async |txn: &mut Txn| absorb::absorb(txn, work, is_local).await,
+                async |txn: &mut Txn| absorb::absorb(txn, work, &here).await,
             )
             .await;
         let absorbed = match done {
@@ -377,6 +387,20 @@ pub(crate) struct Place {
     source: ClusterName,
     namespace: Arc<Namespace>,
     shard: Shard,
+}
+
+/// This cluster, as the rules look at it.
+pub(crate) struct Here {
+    name: ClusterName,
+    initial_version: i64,
+    increment: i64,
+}
+
+impl Here {
+    /// Whether a version is one of this cluster's own.
+    fn wrote(&self, version: FailoverVersion) -> bool {
+        version.get() != 0 && (version.get() - self.initial_version) % self.increment == 0
+    }
 }
 
 /// How a transaction ended.

@@ -27,10 +27,12 @@ mod sync;
 mod turn;
 
 pub use given::{Given, IdSeed, Policy};
+pub use limits::{RESETTER, SERVER};
 pub use outcome::{
     Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply,
 };
 pub use request::{Request, Reset, Start};
 pub use state::Workflow;
+pub use sync::RunNotes;
 pub use task::{Task, TaskKind};
 pub use version::{BranchToken, VersionHistories, VersionHistory, VersionItem};

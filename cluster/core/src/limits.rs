@@ -9,7 +9,10 @@ use smallvec::SmallVec;
 use crate::{Policy, Refusal, Workflow};
 
 /// The identity of decisions nobody asked for.
-pub(crate) const SERVER: &str = "history-service";
+pub const SERVER: &str = "history-service";
+
+/// The identity under which a reset ends the run that it replaces.
+pub const RESETTER: &str = "history-resetter";
 
 const COUNT: &str = "Workflow history count exceeds limit.";
 const SIZE: &str = "Workflow history size exceeds limit.";

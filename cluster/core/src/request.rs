@@ -34,6 +34,7 @@ use proto_messages::temporal::api::{
 pub(crate) use activity::begin_attempt;
 pub(crate) use attach::kept_as;
 pub(crate) use reapply::deliver_again;
+pub use reapply::is_reappliable;
 pub(crate) use start::Timeouts;
 
 use crate::task::Timeout;
@@ -288,7 +289,7 @@ pub enum Request {
         /// Delivered, or why not.
         result: Result<(), CancelExternalWorkflowExecutionFailedCause>,
     },
-    /// Deliver again what a losing branch held (signals); events as they stood there. Deduplicated by
+    /// Deliver again what a losing branch held and outlives it; events as they stood there. Deduplicated by
     /// (run, event id, version).
     Reapply {
         /// The run they come from.

@@ -69,6 +69,13 @@ pub fn lowest_common_ancestor(a: &[VersionItem], b: &[VersionItem]) -> Option<Ve
     None
 }
 
+/// The events of `loser` that `winner` does not share, end exclusive; none when it shares them all.
+pub fn losing_range(loser: &[VersionItem], winner: &[VersionItem]) -> Option<(EventId, EventId)> {
+    let last = loser.last()?;
+    let shared = lowest_common_ancestor(loser, winner).unwrap_or_default();
+    (last.event_id > shared.event_id).then(|| (shared.event_id.next(), last.event_id.next()))
+}
+
 /// The items up to and including an event of the branch.
 pub fn up_to(items: &[VersionItem], event_id: EventId) -> Vec<VersionItem> {
     let mut kept = Vec::with_capacity(items.len());
@@ -145,6 +152,19 @@ mod tests {
             let found = lowest_common_ancestor(&a, &b);
             assert_eq!(found, lowest_common_ancestor(&b, &a));
             assert_eq!(found.map(|i| (i.event_id.get(), i.version.get())), shared);
+        }
+    }
+
+    #[test]
+    fn what_a_branch_holds_alone_is_lost_with_it() {
+        for (loser, winner, lost) in [
+            (&[(5, 1), (8, 2)][..], &[(5, 1), (7, 3)][..], Some((6, 9))),
+            (&[(6, 1)], &[(4, 1), (7, 3)], Some((5, 7))),
+            (&[(4, 1)], &[(4, 1), (7, 3)], None),
+            (&[(4, 1)], &[(4, 2)], Some((1, 5))),
+        ] {
+            let found = losing_range(&items(loser), &items(winner));
+            assert_eq!(found.map(|(from, to)| (from.get(), to.get())), lost);
         }
     }
 

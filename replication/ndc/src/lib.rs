@@ -21,6 +21,6 @@ pub mod verdict;
 pub use activity::Admission;
 pub use branch::Broken;
 pub use election::elect;
-pub use reapply::Reappliable;
+pub use reapply::{Reappliable, Source};
 pub use runs::{Arbitration, RunFacts, Suppress};
 pub use verdict::{Absent, Incoming, Missing, Plan, Refused, Role, Target, Verdict};

@@ -1,17 +1,17 @@
-//! What of a losing branch, or of a run that lost its place, is delivered again to the winner. Signals and
-//! cancel requests come from outside and were acknowledged to somebody; everything else on a losing branch
-//! is work that the winner does in its own way.
+//! What of a losing branch, or of a run that lost its place, is delivered again to the winner: the events of
+//! it that [`is_reappliable`] names, unless they were delivered before or are not lost at all.
 
-use std::collections::BTreeSet;
+use proto_ids::{EventId, RunId};
+use proto_messages::temporal::api::history::v1::HistoryEvent;
 
-use proto_ids::RunId;
-use proto_messages::temporal::api::{
-    enums::v1::EventType,
-    history::v1::{HistoryEvent, history_event::Attributes},
-};
+use cluster_core::{VersionHistories, VersionItem};
 
-/// The identity under which the server itself acts; its requests are consequences, not wishes.
-pub const SERVER_IDENTITY: &str = "history-service";
+use crate::{branch, runs::RunFacts};
+
+pub use cluster_core::request::is_reappliable;
+
+/// The identity under which the server itself acts.
+pub const SERVER_IDENTITY: &str = cluster_core::SERVER;
 
 /// Events to deliver again, with the run they come from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,18 +22,42 @@ pub struct Reappliable {
     pub events: Vec<HistoryEvent>,
 }
 
+/// What is known here about the run that events come from.
+#[derive(Clone, Debug)]
+pub struct Source<'a> {
+    /// Its place among the runs of the workflow id.
+    pub facts: RunFacts,
+    /// Its branches.
+    pub versions: &'a VersionHistories,
+    /// It lost to the current run.
+    pub is_zombie: bool,
+}
+
+impl Source<'_> {
+    /// Whether an event of this run is lost to the workflow id whose current run is `current`: no run that
+    /// counts has it in its history.
+    pub fn lost(&self, event: &HistoryEvent, current: &RunFacts) -> bool {
+        let item = VersionItem {
+            event_id: EventId::new(event.event_id),
+            version: event.version.into(),
+        };
+        let is_kept = branch::contains(&self.versions.current().items, item);
+        !is_kept || (self.is_zombie && !self.facts.precedes(current))
+    }
+}
+
 impl Reappliable {
-    /// Picks from `events` of `run_id`, leaving out what `seen` says was delivered before. The key is the
-    /// run, the event id and the version: an event that is sent twice, or found on two ways, counts once.
+    /// Picks from `events` of `run_id`, leaving out what was `delivered` before. The key is the run, the event
+    /// id and the version: an event that is sent twice, or found on two ways, counts once.
     pub fn pick<'a>(
         run_id: &RunId,
         events: impl IntoIterator<Item = &'a HistoryEvent>,
-        seen: &BTreeSet<(RunId, i64, i64)>,
+        delivered: impl Fn(&(RunId, i64, i64)) -> bool,
     ) -> Self {
         let events = events
             .into_iter()
             .filter(|event| is_reappliable(event))
-            .filter(|event| !seen.contains(&(run_id.clone(), event.event_id, event.version)))
+            .filter(|event| !delivered(&key(run_id, event)))
             .cloned()
             .collect();
         Self {
@@ -46,24 +70,27 @@ impl Reappliable {
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
+
+    /// What marks the events as delivered.
+    pub fn keys(&self) -> impl Iterator<Item = (RunId, i64, i64)> + '_ {
+        self.events.iter().map(|event| key(&self.run_id, event))
+    }
 }
 
-/// Whether an event is one of those that survive the loss of their branch.
-pub fn is_reappliable(event: &HistoryEvent) -> bool {
-    match (event.event_type(), &event.attributes) {
-        (EventType::WorkflowExecutionSignaled, Some(_)) => true,
-        (
-            EventType::WorkflowExecutionCancelRequested,
-            Some(Attributes::WorkflowExecutionCancelRequestedEventAttributes(cancel)),
-        ) => cancel.identity != SERVER_IDENTITY,
-        _ => false,
-    }
+fn key(run_id: &RunId, event: &HistoryEvent) -> (RunId, i64, i64) {
+    (run_id.clone(), event.event_id, event.version)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto_messages::temporal::api::history::v1 as history;
+    use std::collections::BTreeSet;
+
+    use cluster_core::VersionHistory;
+    use proto_messages::temporal::api::{
+        enums::v1::EventType,
+        history::v1::{self as history, history_event::Attributes},
+    };
 
     fn event(
         id: i64,
@@ -76,47 +103,99 @@ mod tests {
             version,
             event_type: kind as i32,
             attributes,
-            ..HistoryEvent::default()
+            ..Default::default()
         }
     }
 
+    fn signal(id: i64) -> HistoryEvent {
+        let attributes = Attributes::WorkflowExecutionSignaledEventAttributes(Default::default());
+        event(
+            id,
+            1,
+            EventType::WorkflowExecutionSignaled,
+            Some(attributes),
+        )
+    }
+
+    fn terminated(id: i64, identity: &str) -> HistoryEvent {
+        let attributes = Attributes::WorkflowExecutionTerminatedEventAttributes(
+            history::WorkflowExecutionTerminatedEventAttributes {
+                identity: identity.to_owned(),
+                ..Default::default()
+            },
+        );
+        event(
+            id,
+            1,
+            EventType::WorkflowExecutionTerminated,
+            Some(attributes),
+        )
+    }
+
     #[test]
-    fn picks_signals_once_and_leaves_work_behind() {
-        let signal = Some(Attributes::WorkflowExecutionSignaledEventAttributes(
-            history::WorkflowExecutionSignaledEventAttributes::default(),
-        ));
-        let cancel = |identity: &str| {
-            Some(Attributes::WorkflowExecutionCancelRequestedEventAttributes(
-                history::WorkflowExecutionCancelRequestedEventAttributes {
-                    identity: identity.to_owned(),
-                    ..Default::default()
-                },
-            ))
-        };
+    fn what_came_from_outside_is_delivered_once_again() {
+        let cancel =
+            Attributes::WorkflowExecutionCancelRequestedEventAttributes(Default::default());
         let events = [
-            event(6, 1, EventType::WorkflowExecutionSignaled, signal.clone()),
+            signal(6),
             event(7, 1, EventType::TimerFired, None),
-            event(8, 1, EventType::WorkflowExecutionSignaled, signal),
+            signal(8),
             event(
                 9,
                 1,
                 EventType::WorkflowExecutionCancelRequested,
-                cancel("somebody"),
+                Some(cancel),
             ),
-            event(
-                10,
-                1,
-                EventType::WorkflowExecutionCancelRequested,
-                cancel(SERVER_IDENTITY),
-            ),
+            terminated(10, "somebody"),
+            terminated(11, SERVER_IDENTITY),
+            terminated(12, cluster_core::RESETTER),
         ];
         let run = RunId::new("run");
         let seen = BTreeSet::from([(run.clone(), 6, 1)]);
         let ids = |seen: &BTreeSet<_>| {
-            let picked = Reappliable::pick(&run, &events, seen);
+            let picked = Reappliable::pick(&run, &events, |key| seen.contains(key));
             picked.events.iter().map(|e| e.event_id).collect::<Vec<_>>()
         };
-        assert_eq!(ids(&BTreeSet::new()), [6, 8, 9]);
-        assert_eq!(ids(&seen), [8, 9]);
+        assert_eq!(ids(&BTreeSet::new()), [6, 8, 9, 10]);
+        assert_eq!(ids(&seen), [8, 9, 10]);
+    }
+
+    #[test]
+    fn an_event_is_lost_when_no_run_that_counts_has_it() {
+        let items = |list: &[(i64, i64)]| VersionHistory {
+            items: list
+                .iter()
+                .map(|&(e, v)| VersionItem {
+                    event_id: e.into(),
+                    version: v.into(),
+                })
+                .collect(),
+            ..Default::default()
+        };
+        let versions = VersionHistories {
+            current: 1,
+            histories: vec![items(&[(9, 1)]), items(&[(5, 1), (8, 2)])],
+        };
+        let facts = |id: &str, version: i64| RunFacts {
+            run_id: id.into(),
+            last_version: version.into(),
+            first_version: version.into(),
+            original: id.into(),
+            ..RunFacts::default()
+        };
+        let source = |is_zombie| Source {
+            facts: facts("run", 1),
+            versions: &versions,
+            is_zombie,
+        };
+        // On the branch that lost, on the one that won, and of a run that lost as a whole.
+        assert!(source(false).lost(&signal(7), &facts("run", 1)));
+        assert!(!source(false).lost(&signal(4), &facts("run", 1)));
+        assert!(source(true).lost(&signal(4), &facts("other", 2)));
+        let continues = RunFacts {
+            continues: "run".into(),
+            ..facts("other", 2)
+        };
+        assert!(!source(true).lost(&signal(4), &continues));
     }
 }

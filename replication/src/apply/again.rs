@@ -1,21 +1,30 @@
 //! Delivers again what a losing branch or run had accepted. Only the active cluster can, since only it may
 //! write. It gets the losing events from the cluster that wrote them, like everybody, and delivers them to
-//! itself; when it wrote them itself, whoever gets them from it hands them back. What was delivered before
-//! is known by its run, id and version, so trying twice does no harm, and a task counts as done only after
-//! this.
+//! itself; when it wrote them itself, whoever gets them from it hands them back.
+//!
+//! What was delivered is marked, by run, event id and version, in the run that lost it and in the one that got
+//! it, in the transaction that delivers: a batch that comes twice does no harm, even after the run that got
+//! its events has ended and another one follows under its id. The marks travel with the run that got them. A
+//! task counts as done only after this.
 
-use cluster_core::{Refusal, Request};
-use cluster_shard::{Shard, UpdateError};
+use std::collections::BTreeMap;
+
+use cluster_core::{Durability, Outcome, Refusal, Request, RunNotes};
+use cluster_shard::{Shard, Txn};
 use prost::Message;
 use proto_ids::{ClusterName, RunId, RunKey};
 use proto_messages::temporal::{
     api::{common::v1::WorkflowExecution, history::v1::HistoryEvent},
     server::api::adminservice::v1::ReapplyEventsRequest,
 };
-use replication_ndc::Reappliable;
+use replication_ndc::{Reappliable, Source};
 use tonic::{Code, Status};
 
-use super::{Applier, Place, status};
+use super::{
+    Applier, Here, Place,
+    absorb::{Fault, loaded},
+    pointer, reopen, status,
+};
 use crate::{remotes::request, wire};
 
 /// Bytes of events in one call, below what a peer of Temporal Server takes in one message.
@@ -41,55 +50,46 @@ impl Applier {
             return self.deliver_here(&at.shard, key, lost).await;
         }
         if namespace.active_cluster == at.source {
-            return self.hand_back(&at.source, key, lost).await;
+            return self.hand_back(&at.source, &at.shard, key, lost).await;
         }
         Ok(())
     }
 
-    async fn deliver_here(
+    /// Delivers events of a run to the current run of its workflow id; this cluster is the active one.
+    pub(crate) async fn deliver_here(
         &self,
         shard: &Shard,
         key: &RunKey,
         lost: &[HistoryEvent],
     ) -> Result<(), Status> {
-        let current = shard.current(&key.namespace_id, &key.workflow_id).await;
-        let Some(current) = current.map_err(status::shard)? else {
-            return Ok(());
-        };
-        let target = RunKey {
-            run_id: current.run_id,
-            ..key.clone()
-        };
-        let picked = shard
-            .read(&target, |run| {
-                Reappliable::pick(&key.run_id, lost, &run.hot.reapplied)
-            })
+        let here = self.here();
+        shard
+            .transact(
+                &key.namespace_id,
+                &key.workflow_id,
+                async |txn: &mut Txn| deliver(txn, &key.run_id, lost, &here).await,
+            )
             .await
-            .map_err(status::read)?;
-        if picked.is_empty() {
-            return Ok(());
-        }
-        let events = picked.events.len();
-        self.reapply(shard, &target, key.run_id.clone(), picked.events)
-            .await?;
-        tracing::info!(
-            run = %target,
-            from_run = %key.run_id,
-            events,
-            "events of a losing branch are delivered again"
-        );
-        Ok(())
+            .map_err(|error| status::txn(error, key))
     }
 
     /// Gives losing events to the active cluster that wrote them.
     async fn hand_back(
         &self,
         active: &ClusterName,
+        shard: &Shard,
         key: &RunKey,
         lost: &[HistoryEvent],
     ) -> Result<(), Status> {
+        let delivered = shard.read(key, |run| run.hot.reapplied.clone()).await;
+        let picked = Reappliable::pick(&key.run_id, lost, |mark| {
+            delivered.as_ref().is_ok_and(|marks| marks.contains(mark))
+        });
+        if picked.is_empty() {
+            return Ok(());
+        }
         let mut admin = self.deps().remotes.admin(active)?;
-        let mut rest = lost;
+        let mut rest = &picked.events[..];
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(fitting(rest));
             rest = later;
@@ -111,43 +111,133 @@ impl Applier {
         tracing::info!(
             remote_cluster = %active,
             run = %key,
-            events = lost.len(),
+            events = picked.events.len(),
             "events of a losing branch are handed back to the active cluster"
         );
         Ok(())
     }
+}
 
-    /// Asks a run to take events of another branch.
-    pub(crate) async fn reapply(
-        &self,
-        shard: &Shard,
-        target: &RunKey,
-        run_id: RunId,
-        events: Vec<HistoryEvent>,
-    ) -> Result<(), Status> {
-        let ids: Vec<i64> = events.iter().map(|event| event.event_id).collect();
-        let request = Request::Reapply {
-            run_id: run_id.clone(),
-            events,
-        };
-        let done = shard
-            .update(target, |run, given| Ok((run.handle(request, given)?, ())))
-            .await;
-        match done {
-            Ok(_) => Ok(()),
-            Err(UpdateError::Refused(Refusal::Closed(_)) | UpdateError::NotFound) => {
-                // The winner has ended without them. They stay readable on the losing branch.
-                tracing::warn!(
-                    run = %target,
-                    from_run = %run_id,
-                    events = ?ids,
-                    "events of a losing branch came after the current run had closed"
-                );
-                Ok(())
+/// Delivers those of the events that are lost, and were not delivered before.
+pub(super) async fn deliver(
+    txn: &mut Txn,
+    source: &RunId,
+    events: &[HistoryEvent],
+    here: &Here,
+) -> Result<(), Fault> {
+    let Some((target, picked)) = pick(txn, source, events, here).await? else {
+        return Ok(());
+    };
+    if give(txn, &target, &picked).await? && *source != target {
+        mark(txn, picked.keys()).await?;
+    }
+    Ok(())
+}
+
+/// The current run, and what it has to be given.
+async fn pick(
+    txn: &mut Txn,
+    source: &RunId,
+    events: &[HistoryEvent],
+    here: &Here,
+) -> Result<Option<(RunId, Reappliable)>, Fault> {
+    let Some(current) = txn.current().await? else {
+        return Ok(None);
+    };
+    let Some(target) = txn.peek(&current.run_id).await? else {
+        return Ok(None);
+    };
+    let (facts, marks) = (pointer::facts(target), target.hot.reapplied.clone());
+    let picked = match txn.peek(source).await? {
+        Some(run) => {
+            let from = Source {
+                facts: pointer::facts(run),
+                versions: &run.versions,
+                is_zombie: run.hot.zombie,
+            };
+            let lost = events.iter().filter(|event| from.lost(event, &facts));
+            Reappliable::pick(source, lost, |key| {
+                marks.contains(key) || run.hot.reapplied.contains(key)
+            })
+        }
+        // A run that this cluster wrote and deleted since had them in its history.
+        None => {
+            let lost = events
+                .iter()
+                .filter(|event| !here.wrote(event.version.into()));
+            Reappliable::pick(source, lost, |key| marks.contains(key))
+        }
+    };
+    Ok((!picked.is_empty()).then_some((current.run_id, picked)))
+}
+
+/// Gives events to the current run. Returns whether they are settled by that.
+async fn give(txn: &mut Txn, target: &RunId, picked: &Reappliable) -> Result<bool, Fault> {
+    let ids: Vec<i64> = picked.events.iter().map(|event| event.event_id).collect();
+    let request = Request::Reapply {
+        run_id: picked.run_id.clone(),
+        events: picked.events.clone(),
+    };
+    let moment = txn.moment();
+    let run = loaded(txn, target).await?;
+    let key = run.key.clone();
+    match run.handle(request, &moment.given()) {
+        Ok(outcome) => {
+            txn.put(target, outcome)?;
+            tracing::info!(run = %key, from_run = %picked.run_id, events = ?ids,
+                "events of a losing branch are delivered again");
+            Ok(true)
+        }
+        // The winner has ended without them.
+        Err(Refusal::Closed(_)) => match reopen::reopen(txn, target, picked).await? {
+            Some(new_run) => {
+                tracing::info!(run = %key, from_run = %picked.run_id, events = ?ids, %new_run,
+                    "the current run is reset, so that it gets events it had not seen");
+                Ok(true)
             }
-            Err(error) => Err(status::update(error)),
+            // They stay readable on the losing branch.
+            None => {
+                tracing::warn!(run = %key, from_run = %picked.run_id, events = ?ids,
+                    "events of a losing branch came after the current run had closed");
+                Ok(false)
+            }
+        },
+        Err(refusal) => {
+            if matches!(refusal, Refusal::Corrupt(_)) {
+                txn.spoil();
+            }
+            Err(Fault::Blocked(format!(
+                "events of a losing branch cannot be delivered again: {refusal:?}"
+            )))
         }
     }
+}
+
+/// Marks events as delivered in the runs that lost them, as far as those are here.
+pub(super) async fn mark(
+    txn: &mut Txn,
+    keys: impl IntoIterator<Item = (RunId, i64, i64)>,
+) -> Result<(), Fault> {
+    let mut by_run: BTreeMap<RunId, RunNotes> = BTreeMap::new();
+    for key in keys {
+        let notes = by_run.entry(key.0.clone()).or_default();
+        notes.reapplied.insert(key);
+    }
+    for (run_id, notes) in by_run {
+        let Some(run) = txn.run(&run_id).await? else {
+            continue;
+        };
+        let Some(delta) = run.sync_run(notes) else {
+            continue;
+        };
+        let outcome = Outcome {
+            delta,
+            durability: Durability::Durable,
+            ..Outcome::default()
+        };
+        txn.put(&run_id, outcome)?;
+    }
+    Ok(())
 }
 
 /// How many events fit into one call; at least one.

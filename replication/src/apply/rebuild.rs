@@ -4,7 +4,10 @@
 use cluster_core::{EventBatch, Workflow, version::BranchToken};
 use cluster_shard::{ReadError, ShardError, Txn};
 use proto_ids::{EventId, RunId, RunKey};
-use replication_ndc::{Plan, Target, verdict::fork_token};
+use proto_messages::temporal::api::history::v1::HistoryEvent;
+use replication_ndc::{
+    Plan, Target, branch::losing_range, reapply::is_reappliable, verdict::fork_token,
+};
 
 use super::absorb::{Fault, keep_tasks, loaded};
 use crate::wire;
@@ -12,13 +15,14 @@ use crate::wire;
 /// Batches read at once.
 const PAGE: usize = 1_000;
 
-/// Makes the plan's branch current and applies the batch to it.
+/// Makes the plan's branch current and applies the batch to it. Returns the events that the run loses by it
+/// and that are delivered again.
 pub(super) async fn switch(
     txn: &mut Txn,
     run_id: &RunId,
     plan: &Plan,
     batch: EventBatch,
-) -> Result<(), Fault> {
+) -> Result<Vec<HistoryEvent>, Fault> {
     let moment = txn.moment();
     let given = moment.given();
     let before = loaded(txn, run_id).await?.clone();
@@ -36,14 +40,30 @@ pub(super) async fn switch(
         "another branch of a run's history wins"
     );
 
+    let loser = before.versions.current();
+    let lost = match losing_range(&loser.items, &versions.histories[index].items) {
+        Some((from, until)) => {
+            let batches = read(txn, &before.key, &loser.branch, from, until).await?;
+            let events = batches.into_iter().flat_map(|batch| batch.events);
+            events.filter(is_reappliable).collect()
+        }
+        None => Vec::new(),
+    };
+
     let mut run = Workflow::empty(before.key.clone(), branch.clone());
-    for old in read(txn, &before.key, &branch, plan.from).await? {
+    for old in read(txn, &before.key, &branch, EventId::new(1), plan.from).await? {
         run.apply(&old, given.policy)?;
     }
     run.versions = versions;
     run.apply(&batch, given.policy)?;
     run.hot.zombie = before.hot.zombie;
     run.hot.reapplied = before.hot.reapplied;
+    run.hot.reset_run_id = before.hot.reset_run_id;
+    if let (Some(known), Some(id)) = (&mut run.hot.cancel_request, before.hot.cancel_request)
+        && known.is_empty()
+    {
+        *known = id;
+    }
     run.hot.state_transition_count = run
         .hot
         .state_transition_count
@@ -59,18 +79,19 @@ pub(super) async fn switch(
         txn.new_branch(run_id, &branch)?;
     }
     txn.write_branch_events(run_id, &branch, vec![batch])?;
-    Ok(())
+    Ok(lost)
 }
 
-/// The events of a branch below `until`, cut there.
-async fn read(
+/// The events of a branch from `first` on and below `until`, cut there.
+pub(super) async fn read(
     txn: &Txn,
     key: &RunKey,
     branch: &BranchToken,
+    first: EventId,
     until: EventId,
 ) -> Result<Vec<EventBatch>, Fault> {
     let mut batches = Vec::new();
-    let mut from = EventId::new(1);
+    let mut from = first;
     while from < until {
         let page = match txn
             .shard()
@@ -90,11 +111,13 @@ async fn read(
         for node in page {
             let corrupt = |e: wire::Malformed| ShardError::Corrupt(e.to_string());
             let events = wire::events_from_blob(&wire::blob(node.data)).map_err(corrupt)?;
-            let below = events
+            let within: Vec<_> = events
                 .into_iter()
-                .filter(|e| e.event_id < until.get())
+                .filter(|e| (first.get()..until.get()).contains(&e.event_id))
                 .collect();
-            batches.push(wire::batch(below).map_err(corrupt)?);
+            if !within.is_empty() {
+                batches.push(wire::batch(within).map_err(corrupt)?);
+            }
         }
     }
     Ok(batches)

@@ -14,7 +14,6 @@ use proto_messages::temporal::server::api::{
     enums::v1::TaskType,
     persistence::v1::ReplicationTaskInfo,
 };
-use replication_ndc::Reappliable;
 use tonic::Status;
 
 use super::{ReplicationHost, run_key};
@@ -137,22 +136,7 @@ impl ReplicationHost {
         let events = wire::events_from_blob(&request.events.unwrap_or_default())
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         let shard = self.shard_of(&lost).await?;
-        let current = RunKey {
-            run_id: RunId::default(),
-            ..lost.clone()
-        };
-        let picked = shard
-            .read(&current, |run| {
-                Reappliable::pick(&lost.run_id, &events, &run.hot.reapplied)
-            })
-            .await
-            .map_err(status::read)?;
-        if picked.is_empty() {
-            return Ok(());
-        }
-        self.applier
-            .reapply(&shard, &current, picked.run_id, picked.events)
-            .await
+        self.applier.deliver_here(&shard, &lost, &events).await
     }
 
     /// Adds tasks to a run, if it exists.

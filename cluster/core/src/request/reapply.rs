@@ -1,4 +1,5 @@
-//! Signals and cancel requests that a losing branch of history held are delivered again here.
+//! What a losing branch of history held and outlives it is delivered again here: signals, cancel requests,
+//! and terminations that the server did not decide on by itself.
 
 use proto_ids::RunId;
 use proto_messages::temporal::api::history::v1::{
@@ -6,7 +7,28 @@ use proto_messages::temporal::api::history::v1::{
 };
 
 use super::terminate;
-use crate::{Refusal, Reply, event::Attributes, limits::SERVER, turn::Turn};
+use crate::{
+    Refusal, Reply,
+    event::Attributes,
+    limits::{RESETTER, SERVER},
+    turn::Turn,
+};
+
+/// Whether an event survives the loss of its branch: it came from outside and was acknowledged to somebody.
+/// Everything else on a losing branch is work that the winner does in its own way; so is the end of a run
+/// that the server or a reset terminated.
+pub fn is_reappliable(event: &HistoryEvent) -> bool {
+    match &event.attributes {
+        Some(
+            Attributes::WorkflowExecutionSignaledEventAttributes(_)
+            | Attributes::WorkflowExecutionCancelRequestedEventAttributes(_),
+        ) => true,
+        Some(Attributes::WorkflowExecutionTerminatedEventAttributes(a)) => {
+            a.identity != SERVER && a.identity != RESETTER
+        }
+        _ => false,
+    }
+}
 
 pub(super) fn reapply(
     turn: &mut Turn<'_>,
@@ -14,17 +36,23 @@ pub(super) fn reapply(
     events: Vec<HistoryEvent>,
 ) -> Result<(), Refusal> {
     let mut applied = false;
-    for mut event in events {
+    for event in events {
         if !turn.wf.is_running() {
             break;
         }
         let key = (run_id.clone(), event.event_id, event.version);
-        if turn.wf.hot.reapplied.contains(&key) {
+        if !is_reappliable(&event) || turn.wf.hot.reapplied.contains(&key) {
             continue;
         }
-        let delivered = match event.attributes.take() {
+        applied |= match event.attributes {
             Some(Attributes::WorkflowExecutionTerminatedEventAttributes(a)) => {
-                terminate_again(turn, a)?
+                let WorkflowExecutionTerminatedEventAttributes {
+                    reason,
+                    details,
+                    identity,
+                } = a;
+                terminate::terminate_linked(turn, reason, details, identity, event.links)?;
+                true
             }
             attributes => deliver_again(
                 turn,
@@ -34,11 +62,10 @@ pub(super) fn reapply(
                 },
             )?,
         };
-        if delivered {
-            turn.wf.hot.reapplied.insert(key);
-            turn.change();
-            applied = true;
-        }
+        // What is here already (a signal by its request id, a request to cancel) is settled as well: it must
+        // not reach a later run instead.
+        turn.wf.hot.reapplied.insert(key);
+        turn.change();
     }
     if !applied {
         turn.reply = Reply::Duplicate;
@@ -47,40 +74,25 @@ pub(super) fn reapply(
     turn.schedule()
 }
 
-/// A termination somebody asked for holds on this branch as well; one by the server itself does not.
-fn terminate_again(
-    turn: &mut Turn<'_>,
-    a: WorkflowExecutionTerminatedEventAttributes,
-) -> Result<bool, Refusal> {
-    if a.identity == SERVER {
-        return Ok(false);
-    }
-    terminate::terminate(turn, a.reason, a.details, a.identity)?;
-    Ok(true)
-}
-
 /// Records an event of another branch as if it arrived now. Returns whether it is one that can be.
 pub(crate) fn deliver_again(turn: &mut Turn<'_>, event: HistoryEvent) -> Result<bool, Refusal> {
-    match event.attributes {
-        Some(attributes @ Attributes::WorkflowExecutionSignaledEventAttributes(_)) => {
-            if let Attributes::WorkflowExecutionSignaledEventAttributes(a) = &attributes
-                && !a.request_id.is_empty()
-                && turn.wf.signal_request_ids.contains(&a.request_id)
-            {
+    let attributes = match event.attributes {
+        Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) => {
+            if !a.request_id.is_empty() && turn.wf.signal_request_ids.contains(&a.request_id) {
                 return Ok(false);
             }
-            let mut again = turn.event(attributes);
-            again.links = event.links;
-            again.user_metadata = event.user_metadata;
-            turn.record_event(again)?;
-            Ok(true)
+            Attributes::WorkflowExecutionSignaledEventAttributes(a)
         }
-        Some(attributes @ Attributes::WorkflowExecutionCancelRequestedEventAttributes(_))
+        Some(a @ Attributes::WorkflowExecutionCancelRequestedEventAttributes(_))
             if turn.wf.hot.cancel_request.is_none() =>
         {
-            turn.record(attributes)?;
-            Ok(true)
+            a
         }
-        _ => Ok(false),
-    }
+        _ => return Ok(false),
+    };
+    let mut again = turn.event(attributes);
+    again.links = event.links;
+    again.user_metadata = event.user_metadata;
+    turn.record_event(again)?;
+    Ok(true)
 }
