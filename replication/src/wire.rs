@@ -20,10 +20,12 @@ use proto_messages::temporal::{
 };
 
 mod arrival;
+mod run;
 pub mod state;
 
 pub(crate) use arrival::current_items;
 pub use arrival::{Arrival, HistoryArrival, Kind, NewRun, run_key};
+pub use run::{notes_from_wire, notes_to_wire};
 
 /// A message that cannot be what its sender meant. The task goes to the dead letters at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

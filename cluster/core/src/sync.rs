@@ -1,15 +1,57 @@
-//! An activity's state outside history, as another cluster tells it.
+//! State outside history, as another cluster tells it: of an activity, and of the run itself.
 
-use proto_ids::EventId;
+use std::collections::BTreeSet;
+
+use proto_ids::{EventId, RunId};
 
 use crate::{
     Policy, Workflow,
-    outcome::{Applied, ItemKey},
-    state::{Activity, Armed},
+    outcome::{Applied, Delta, ItemKey},
+    state::Activity,
     task::{Task, TaskKind},
 };
 
+/// What of a run no event tells. Each part is as good on one branch of the run as on another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunNotes {
+    /// Request id of the call that started it; empty when unknown.
+    pub create_request_id: String,
+    /// Request id of the call that asked to cancel it; empty for none, or unknown.
+    pub cancel_request_id: String,
+    /// The run that a reset put in its place; empty for none.
+    pub reset_run_id: RunId,
+    /// Events of losing branches and runs that it was given: (run, event id, version).
+    pub reapplied: BTreeSet<(RunId, i64, i64)>,
+}
+
 impl Workflow {
+    /// Takes over what no event tells of the run; what is known here already stays. `None` when nothing
+    /// changed.
+    pub fn sync_run(&mut self, notes: RunNotes) -> Option<Delta> {
+        let mut delta = Delta::default();
+        let mut changed = false;
+        if self.start.request_id.is_empty() && !notes.create_request_id.is_empty() {
+            self.start.request_id = notes.create_request_id;
+            delta.start = true;
+        }
+        // Only where the request itself is part of the history.
+        if let Some(known) = &mut self.hot.cancel_request
+            && known.is_empty()
+            && !notes.cancel_request_id.is_empty()
+        {
+            *known = notes.cancel_request_id;
+            changed = true;
+        }
+        if !notes.reset_run_id.is_empty() && notes.reset_run_id != self.hot.reset_run_id {
+            self.hot.reset_run_id = notes.reset_run_id;
+            changed = true;
+        }
+        let before = self.hot.reapplied.len();
+        self.hot.reapplied.extend(notes.reapplied);
+        changed |= self.hot.reapplied.len() != before;
+        (changed || delta.start).then_some(delta)
+    }
+
     /// Takes over what happened to an activity elsewhere. `None` when it is older than what is known here,
     /// or the activity is gone: nothing changed.
     pub fn sync_activity(&mut self, incoming: Activity, _policy: &Policy) -> Option<Applied> {
@@ -22,6 +64,11 @@ impl Workflow {
             return None;
         }
         let retried = incoming.attempt > local.attempt && !incoming.is_started();
+        // What is armed for the attempt stays armed: a standby keeps each timeout until the attempt ends, and
+        // would keep one more for every heartbeat.
+        if (incoming.version, incoming.attempt) != (local.version, local.attempt) {
+            local.disarm_attempt();
+        }
         local.version = incoming.version;
         local.attempt = incoming.attempt;
         local.attempt_scheduled_time = incoming.attempt_scheduled_time;
@@ -36,7 +83,6 @@ impl Workflow {
         local.last_failure = incoming.last_failure;
         local.last_worker_identity = incoming.last_worker_identity;
         local.last_attempt_complete_time = incoming.last_attempt_complete_time;
-        local.armed = Armed::default();
         let mut applied = Applied::default();
         applied.delta.items.insert(ItemKey::Activity(id));
         let (version, attempt) = (local.version, local.attempt);

@@ -3,7 +3,7 @@
 //! back from the store, so everything before it has to be there first.
 
 use cluster_core::{
-    Corrupt, Durability, EventBatch, Outcome, Request, VersionItem, Workflow,
+    Corrupt, Durability, EventBatch, Outcome, Request, RunNotes, VersionItem, Workflow,
     state::WorkflowTask,
     task::{Category, Task, TaskKind},
     version::BranchToken,
@@ -11,14 +11,15 @@ use cluster_core::{
 use cluster_shard::{CurrentChange, Moment, ShardError, Txn};
 use proto_ids::{EventId, RunId, RunKey};
 use proto_messages::temporal::api::{
-    enums::v1::WorkflowTaskFailedCause, history::v1::HistoryEvent,
+    enums::v1::WorkflowTaskFailedCause,
+    history::v1::{HistoryEvent, history_event::Attributes},
 };
 use replication_ndc::{
     Absent, Broken, Incoming, Missing, Plan, Refused, Role, Target, Verdict, reapply,
     verdict::fork_token,
 };
 
-use super::{pointer, rebuild};
+use super::{Here, again, pointer, rebuild};
 use crate::wire::{self, NewRun};
 
 /// Batches of one branch of one run, on their way into the state.
@@ -31,6 +32,8 @@ pub(super) struct Work {
     pub batches: Vec<EventBatch>,
     /// Run that the last batch continues as.
     pub new_run: Option<NewRun>,
+    /// What no event tells of the run.
+    pub notes: RunNotes,
 }
 
 /// What a transaction did.
@@ -82,31 +85,32 @@ impl Work {
 }
 
 /// Takes the batches in, as far as one transaction can.
-pub(super) async fn absorb(
-    txn: &mut Txn,
-    work: &Work,
-    is_local: impl Fn(proto_ids::FailoverVersion) -> bool,
-) -> Result<Absorbed, Fault> {
+pub(super) async fn absorb(txn: &mut Txn, work: &Work, here: &Here) -> Result<Absorbed, Fault> {
     let mut absorbed = Absorbed::default();
     for batch in &work.batches {
-        let settled = take_batch(txn, work, batch, &mut absorbed).await?;
+        let settled = take_batch(txn, work, batch, here, &mut absorbed).await?;
         if !settled {
             break;
         }
         absorbed.batches += 1;
     }
+    if absorbed.batches > 0 {
+        take_notes(txn, &work.key.run_id, work.notes.clone()).await?;
+        note_reset(txn, work, absorbed.batches).await?;
+    }
     if absorbed.events > 0 {
-        pointer::settle(txn, &work.key.run_id, &is_local).await?;
+        pointer::settle(txn, &work.key.run_id, here).await?;
     }
     let run_id = &work.key.run_id;
     if txn.peek(run_id).await?.is_some_and(|run| run.hot.zombie) {
         let events = work.batches[..absorbed.batches]
             .iter()
             .flat_map(|b| &b.events);
-        absorbed.lost = events
-            .filter(|e| reapply::is_reappliable(e))
-            .cloned()
-            .collect();
+        for event in events.filter(|e| reapply::is_reappliable(e)) {
+            if !absorbed.lost.contains(event) {
+                absorbed.lost.push(event.clone());
+            }
+        }
     }
     if let Some(new_run) = &work.new_run
         && absorbed.batches == work.batches.len()
@@ -118,9 +122,51 @@ pub(super) async fn absorb(
         };
         absorbed.events += new_run.batch.events.len();
         create(txn, key, new_run.batch.clone())?;
-        pointer::settle(txn, &new_run.run_id, &is_local).await?;
+        take_notes(txn, &new_run.run_id, new_run.notes.clone()).await?;
+        pointer::settle(txn, &new_run.run_id, here).await?;
     }
     Ok(absorbed)
+}
+
+/// Takes over what no event tells of a run.
+async fn take_notes(txn: &mut Txn, run_id: &RunId, notes: RunNotes) -> Result<(), Fault> {
+    let given: Vec<_> = notes.reapplied.iter().cloned().collect();
+    if notes == RunNotes::default() {
+        return Ok(());
+    }
+    if let Some(delta) = loaded(txn, run_id).await?.sync_run(notes) {
+        let outcome = Outcome {
+            delta,
+            durability: Durability::Durable,
+            ..Outcome::default()
+        };
+        txn.put(run_id, outcome)?;
+        // The runs that lost these events know it too: the run they were given to may end.
+        again::mark(txn, given).await?;
+    }
+    Ok(())
+}
+
+/// A run that a reset made names the run it was made of: that one says since when it goes on elsewhere.
+async fn note_reset(txn: &mut Txn, work: &Work, batches: usize) -> Result<(), Fault> {
+    let events = work.batches[..batches].iter().flat_map(|b| &b.events);
+    let base = events.rev().find_map(|event| match &event.attributes {
+        Some(Attributes::WorkflowTaskFailedEventAttributes(a))
+            if a.new_run_id == work.key.run_id.as_str() && a.base_run_id != a.new_run_id =>
+        {
+            Some(RunId::new(&a.base_run_id))
+        }
+        _ => None,
+    });
+    let Some(base) = base else { return Ok(()) };
+    if txn.peek(&base).await?.is_some() {
+        let notes = RunNotes {
+            reset_run_id: work.key.run_id.clone(),
+            ..RunNotes::default()
+        };
+        take_notes(txn, &base, notes).await?;
+    }
+    Ok(())
 }
 
 /// Takes one batch in; false when it has to wait for another transaction.
@@ -128,6 +174,7 @@ async fn take_batch(
     txn: &mut Txn,
     work: &Work,
     batch: &EventBatch,
+    here: &Here,
     absorbed: &mut Absorbed,
 ) -> Result<bool, Fault> {
     let run_id = &work.key.run_id;
@@ -173,11 +220,34 @@ async fn take_batch(
             if absorbed.events > 0 {
                 return Ok(false);
             }
-            rebuild::switch(txn, run_id, &plan, batch).await?;
+            let lost = rebuild::switch(txn, run_id, &plan, batch).await?;
+            // A standby tells the active cluster what it loses, which may not have it from the stream.
+            match txn.namespace().is_active_in(&here.name) {
+                true => deliver_own(txn, run_id, &lost, here).await?,
+                false => absorbed.lost.extend(lost),
+            }
         }
     }
     absorbed.events += written;
     Ok(true)
+}
+
+/// Delivers again what the active cluster had on the branch that lost. Nobody else would: what is taken from it
+/// now it has sent to everybody before, as its history.
+async fn deliver_own(
+    txn: &mut Txn,
+    run_id: &RunId,
+    lost: &[HistoryEvent],
+    here: &Here,
+) -> Result<(), Fault> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    if txn.namespace().handover {
+        let text = "writes are held back, and events of a losing branch have to be delivered again";
+        return Err(Fault::Blocked(text.to_owned()));
+    }
+    again::deliver(txn, run_id, lost, here).await
 }
 
 /// Whether the current branch holds the batch.

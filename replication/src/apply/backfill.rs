@@ -110,6 +110,11 @@ fn work_of(
         items,
         batches,
         new_run: None,
+        notes: page
+            .run_state
+            .as_ref()
+            .map(wire::notes_from_wire)
+            .unwrap_or_default(),
     }))
 }
 

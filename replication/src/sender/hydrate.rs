@@ -6,6 +6,7 @@ use cluster_core::{
 use cluster_shard::{HistoryBatch, QueuedTask, ReadError, Shard};
 use proto_ids::{EventId, RunId, RunKey};
 use proto_messages::{
+    meridian::replication::v1::RunState,
     temporal::server::api::{
         enums::v1::{ReplicationTaskType, TaskPriority, TaskType},
         persistence::v1::ReplicationTaskInfo,
@@ -103,8 +104,8 @@ async fn history(
     next: EventId,
     new_run: Option<&RunId>,
 ) -> Result<Made, SourceError> {
-    let versions = present(shard.read(&row.run, |run| run.versions.clone()).await)?;
-    let Some(versions) = versions else {
+    let look = |run: &Workflow| (run.versions.clone(), wire::notes_to_wire(run));
+    let Some((versions, run_state)) = present(shard.read(&row.run, look).await)? else {
         return Ok(None);
     };
     let last = VersionItem {
@@ -134,9 +135,9 @@ async fn history(
             reason: format!("events {first}..{next} are not all there"),
         });
     }
-    let new_run_events = match new_run {
-        Some(run_id) => first_batch(shard, &row.run, run_id).await?,
-        None => None,
+    let (new_run_events, new_run_state) = match new_run {
+        Some(run_id) => first_batch(shard, &row.run, run_id).await?.unzip(),
+        None => (None, None),
     };
     let mut blobs: Vec<_> = page
         .batches
@@ -157,6 +158,8 @@ async fn history(
         new_run_events: new_run_events.map(|batch| wire::blob(batch.data)),
         base_execution_info: None,
         events_batches: blobs,
+        run_state,
+        new_run_state: new_run_state.flatten(),
     };
     Ok(Some((
         ReplicationTaskType::HistoryV2Task,
@@ -164,19 +167,23 @@ async fn history(
     )))
 }
 
-/// The first batch of the run that continues another one.
+/// The first batch of the run that continues another one, and what no event tells of it.
 async fn first_batch(
     shard: &Shard,
     key: &RunKey,
     run_id: &RunId,
-) -> Result<Option<HistoryBatch>, SourceError> {
+) -> Result<Option<(HistoryBatch, Option<RunState>)>, SourceError> {
     let key = RunKey {
         run_id: run_id.clone(),
         ..key.clone()
     };
     let (first, second) = (EventId::new(1), EventId::new(2));
     let page = present(shard.history(&key, None, first, second, 1).await)?;
-    Ok(page.and_then(|page| page.batches.into_iter().next()))
+    let Some(batch) = page.and_then(|page| page.batches.into_iter().next()) else {
+        return Ok(None);
+    };
+    let told = present(shard.read(&key, wire::notes_to_wire).await)?;
+    Ok(Some((batch, told.flatten())))
 }
 
 /// The branch that holds an event.

@@ -7,7 +7,7 @@ use prost::Message;
 use proto_ids::{EventId, RunKey};
 use proto_messages::{
     meridian::history::v1::HistoryToken,
-    meridian::replication::v1::HistoryDigest,
+    meridian::replication::v1::{HistoryDigest, RunState},
     temporal::{
         api::common::v1::{DataBlob, WorkflowExecution},
         server::api::{
@@ -24,7 +24,7 @@ use tonic::Status;
 use super::{ReplicationHost, run_key};
 use crate::{
     apply::status,
-    digest::Digest,
+    digest::{self, Digest},
     range::{Bounds, Range},
     wire,
 };
@@ -40,6 +40,7 @@ struct Page {
     node_ids: Vec<i64>,
     history: VersionHistory,
     token: Vec<u8>,
+    run_state: Option<RunState>,
 }
 
 impl ReplicationHost {
@@ -61,6 +62,7 @@ impl ReplicationHost {
             history_batches: page.batches,
             version_history: Some(page.history),
             history_node_ids: page.node_ids,
+            run_state: page.run_state,
         })
     }
 
@@ -103,8 +105,8 @@ impl ReplicationHost {
             return Err(Status::invalid_argument("Invalid PageSize."));
         }
         let shard = self.shard_of(key).await?;
-        let versions = shard
-            .read(key, |run| run.versions.clone())
+        let (versions, run_state) = shard
+            .read(key, |run| (run.versions.clone(), wire::notes_to_wire(run)))
             .await
             .map_err(status::read)?;
         let range = resolve(&versions).map_err(|e| Status::invalid_argument(e.to_string()))?;
@@ -142,6 +144,7 @@ impl ReplicationHost {
             node_ids,
             history: wire::history_to_wire(history),
             token,
+            run_state,
         })
     }
 
@@ -160,10 +163,11 @@ impl ReplicationHost {
                     items,
                     run.hot.status,
                     run.versions.current().branch.clone(),
+                    wire::state::to_wire(run),
                 )
             })
             .await;
-        let (key, items, run_status, branch) = match read {
+        let (key, items, run_status, branch, state) = match read {
             Ok(found) => found,
             Err(cluster_shard::ReadError::NotFound) => {
                 return Ok(HistoryDigest {
@@ -191,17 +195,22 @@ impl ReplicationHost {
                 events.iter().for_each(|event| digest.add(event));
             }
         }
+        let digests = digest.finish();
         Ok(HistoryDigest {
             execution: Some(WorkflowExecution {
                 workflow_id: key.workflow_id.to_string(),
                 run_id: key.run_id.to_string(),
             }),
             found: true,
-            digest: digest.finish().to_vec().into(),
+            digest: digests.unordered.to_vec().into(),
             // What could be read; a shorter history than its items say is a difference, too.
             next_event_id: from.get(),
             items: wire::items_to_wire(&items),
             status: run_status as i32,
+            digest_version: digest::VERSION,
+            history_digest: digests.ordered.to_vec().into(),
+            buffered_events: i32::try_from(state.buffered_events.len()).unwrap_or(i32::MAX),
+            state_digest: digest::of_state(state).to_vec().into(),
         })
     }
 }

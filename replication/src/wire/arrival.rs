@@ -2,12 +2,15 @@
 //! the events and activities they carry: events alone bring a run to the same place, and what an event does
 //! not tell (attempts, heartbeats) is in the activities.
 
-use cluster_core::{EventBatch, VersionItem};
+use cluster_core::{EventBatch, RunNotes, VersionItem};
 use proto_ids::{EventId, RunId, RunKey, TaskId};
+use proto_messages::meridian::replication::v1::RunState;
 use proto_messages::temporal::server::api::{
     enums::v1::ReplicationTaskType,
     history::v1::VersionHistories,
-    persistence::v1::{ActivityInfo, WorkflowExecutionInfo, WorkflowMutableState},
+    persistence::v1::{
+        ActivityInfo, WorkflowExecutionInfo, WorkflowExecutionState, WorkflowMutableState,
+    },
     replication::v1::{
         HistoryTaskAttributes, NewRunInfo, ReplicationTask, SyncActivityTaskAttributes,
         SyncVersionedTransitionTaskAttributes, replication_task::Attributes,
@@ -15,7 +18,7 @@ use proto_messages::temporal::server::api::{
     },
 };
 
-use super::{Malformed, batch_from_blob, batches_from_blobs, items_from_wire};
+use super::{Malformed, batch_from_blob, batches_from_blobs, items_from_wire, notes_from_wire};
 
 /// A task from another cluster.
 #[derive(Clone, Debug)]
@@ -68,6 +71,8 @@ pub struct HistoryArrival {
     pub new_run: Option<NewRun>,
     /// Run that this one was reset from, and the last event they share.
     pub base: Option<(RunId, VersionItem)>,
+    /// What no event tells of the run.
+    pub notes: RunNotes,
 }
 
 /// First batch of a run that comes with the end of another one.
@@ -77,6 +82,8 @@ pub struct NewRun {
     pub run_id: RunId,
     /// Its first batch.
     pub batch: EventBatch,
+    /// What no event tells of it.
+    pub notes: RunNotes,
 }
 
 impl Arrival {
@@ -107,6 +114,7 @@ impl Arrival {
                 batches: at_least_one(batches_from_blobs(&a.event_batches)?)?,
                 new_run: new_run(a.new_run_info.as_ref())?,
                 base: None,
+                notes: RunNotes::default(),
             }),
             (
                 Ok(ReplicationTaskType::VerifyVersionedTransitionTask),
@@ -154,6 +162,7 @@ impl HistoryArrival {
                     id => RunId::new(id),
                 },
                 batch: batch_from_blob(events)?,
+                notes: notes(a.new_run_state.as_ref()),
             }),
             _ => None,
         };
@@ -169,6 +178,7 @@ impl HistoryArrival {
             batches,
             new_run,
             base,
+            notes: notes(a.run_state.as_ref()),
         })
     }
 
@@ -200,8 +210,25 @@ fn new_run(info: Option<&NewRunInfo>) -> Result<Option<NewRun>, Malformed> {
         }) if !events.data.is_empty() => Ok(Some(NewRun {
             run_id: RunId::new(run_id),
             batch: batch_from_blob(events)?,
+            notes: RunNotes::default(),
         })),
         _ => Ok(None),
+    }
+}
+
+fn notes(told: Option<&RunState>) -> RunNotes {
+    told.map(notes_from_wire).unwrap_or_default()
+}
+
+/// What a peer's state tells of the run itself.
+fn notes_of(info: &WorkflowExecutionInfo, state: Option<&WorkflowExecutionState>) -> RunNotes {
+    RunNotes {
+        create_request_id: state
+            .map(|state| state.create_request_id.clone())
+            .unwrap_or_default(),
+        cancel_request_id: info.cancel_request_id.clone(),
+        reset_run_id: RunId::new(&info.reset_run_id),
+        ..RunNotes::default()
     }
 }
 
@@ -210,17 +237,19 @@ fn state(a: &SyncVersionedTransitionTaskAttributes) -> Result<Kind, Malformed> {
         .versioned_transition_artifact
         .as_ref()
         .ok_or_else(|| absent("transition artifact"))?;
-    let (info, activities) = match artifact.state_attributes.as_ref() {
+    let (info, run, activities) = match artifact.state_attributes.as_ref() {
         Some(StateAttributes::SyncWorkflowStateMutationAttributes(mutation)) => {
             let state = mutation
                 .state_mutation
                 .as_ref()
                 .ok_or_else(|| absent("mutation"))?;
-            (state.execution_info.as_ref(), &state.updated_activity_infos)
+            let (info, run) = (&state.execution_info, &state.execution_state);
+            (info.as_ref(), run.as_ref(), &state.updated_activity_infos)
         }
         Some(StateAttributes::SyncWorkflowStateSnapshotAttributes(snapshot)) => {
             let state = snapshot.state.as_ref().ok_or_else(|| absent("snapshot"))?;
-            (state.execution_info.as_ref(), &state.activity_infos)
+            let (info, run) = (&state.execution_info, &state.execution_state);
+            (info.as_ref(), run.as_ref(), &state.activity_infos)
         }
         None => return Err(absent("state")),
     };
@@ -244,6 +273,7 @@ fn state(a: &SyncVersionedTransitionTaskAttributes) -> Result<Kind, Malformed> {
             batches,
             new_run,
             base: None,
+            notes: notes_of(info, run),
         })
     };
     Ok(Kind::State { events, activities })

@@ -16,6 +16,7 @@ use proto_messages::{
 };
 
 use futures::FutureExt;
+use replication::digest::same;
 
 use crate::world::{Cluster, NAMESPACE, World, key, outline, until};
 
@@ -47,7 +48,10 @@ async fn equal(world: &World, workflow: &str, run: &str) {
             digest(&world.west, workflow, run).await,
             digest(&world.east, workflow, run).await,
         );
-        west.found && west == east
+        let is_open = west.buffered_events > 0 || east.buffered_events > 0;
+        let is_same = same(&west, &east)
+            || is_open && west.items == east.items && west.history_digest == east.history_digest;
+        west.found && is_same
     });
     if std::panic::AssertUnwindSafe(waiting)
         .catch_unwind()

@@ -1,13 +1,22 @@
 //! Two clusters in one process, each with shards on a store in memory, its services on a port of its own,
 //! and pullers that can be stopped and started like a network.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use cluster_core::{Request, Start, Task, TaskKind, Workflow, request::Signal};
 use cluster_membership::{Member, Membership, Role};
 use cluster_rpc::{ChannelOptions, Channels, ReplicationClient, Security};
-use cluster_runtime::{Metrics, Settings, SystemClock, Tasks};
-use cluster_shard::{CurrentChange, ReadError, Shard, Shards, ShardsDeps, ShardsOptions, Txn};
+use cluster_runtime::{Clock, Metrics, Settings, SharedClock, SystemClock, Tasks};
+use cluster_shard::{
+    CurrentChange, CurrentRecord, ReadError, Shard, Shards, ShardsDeps, ShardsOptions, Txn,
+};
 use namespaces::{ClusterInfo, Clusters, Manager, ManagerOptions, Namespace, Registry};
 use prost::Message;
 use proto_ids::{NamespaceId, RunId, RunKey};
@@ -44,6 +53,17 @@ pub struct Cluster {
     remotes: Remotes,
     membership: Membership,
     tasks: Tasks,
+    clock: Arc<Skewed>,
+}
+
+/// A wall clock that can be set wrong.
+#[derive(Default)]
+struct Skewed(AtomicI64);
+
+impl Clock for Skewed {
+    fn now_nanos(&self) -> i64 {
+        SystemClock.now_nanos() + self.0.load(Ordering::SeqCst)
+    }
 }
 
 pub struct World {
@@ -84,7 +104,9 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
     let at = listener.local_addr().unwrap();
     let tasks = Tasks::new(own.name.to_string());
     let store = MemoryStore::new().store();
-    let clock = SystemClock::shared();
+    let clock = Arc::new(Skewed::default());
+    let own_clock = clock.clone();
+    let clock: SharedClock = clock;
     let membership = Membership::alone(Member {
         id: own.name.to_string(),
         gossip: at,
@@ -152,6 +174,7 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
         remotes,
         membership,
         tasks,
+        clock: own_clock,
     }
 }
 
@@ -201,6 +224,11 @@ impl Cluster {
         })
         .await;
         Pulling(tasks)
+    }
+
+    /// Sets the clock wrong by so many milliseconds.
+    pub fn skew(&self, millis: i64) {
+        self.clock.0.store(millis * 1_000_000, Ordering::SeqCst);
     }
 
     pub async fn shard(&self, workflow: &str) -> Shard {
@@ -367,12 +395,17 @@ impl Cluster {
     }
 
     pub async fn current(&self, workflow: &str) -> Option<String> {
+        let current = self.record(workflow).await;
+        current.map(|record| record.run_id.to_string())
+    }
+
+    /// The current pointer.
+    pub async fn record(&self, workflow: &str) -> Option<CurrentRecord> {
         let shard = self.shard(workflow).await;
-        let current = shard
+        shard
             .current(&NAMESPACE.into(), &workflow.into())
             .await
-            .unwrap();
-        current.map(|record| record.run_id.to_string())
+            .unwrap()
     }
 
     /// Events of a run's current branch.

@@ -1,0 +1,48 @@
+//! What of a run no event tells, beside its events: request ids, what a reset put in its place, and which
+//! lost events it was given.
+
+use std::collections::BTreeMap;
+
+use cluster_core::{RunNotes, Workflow};
+use proto_ids::RunId;
+use proto_messages::meridian::replication::v1::{ReappliedEvents, RunState};
+
+/// As it travels; none when there is nothing to tell.
+pub fn notes_to_wire(run: &Workflow) -> Option<RunState> {
+    let mut reapplied: BTreeMap<_, Vec<i64>> = BTreeMap::new();
+    for (run_id, event_id, version) in &run.hot.reapplied {
+        reapplied
+            .entry((run_id.as_str(), *version))
+            .or_default()
+            .push(*event_id);
+    }
+    let told = RunState {
+        create_request_id: run.start.request_id.clone(),
+        cancel_request_id: run.hot.cancel_request.clone().unwrap_or_default(),
+        reset_run_id: run.hot.reset_run_id.to_string(),
+        reapplied: reapplied
+            .into_iter()
+            .map(|((run_id, version), event_ids)| ReappliedEvents {
+                run_id: run_id.to_owned(),
+                version,
+                event_ids,
+            })
+            .collect(),
+    };
+    (told != RunState::default()).then_some(told)
+}
+
+/// As it came.
+pub fn notes_from_wire(told: &RunState) -> RunNotes {
+    let keys = told.reapplied.iter().flat_map(|events| {
+        let run_id = RunId::new(&events.run_id);
+        let key = move |id: &i64| (run_id.clone(), *id, events.version);
+        events.event_ids.iter().map(key)
+    });
+    RunNotes {
+        create_request_id: told.create_request_id.clone(),
+        cancel_request_id: told.cancel_request_id.clone(),
+        reset_run_id: RunId::new(&told.reset_run_id),
+        reapplied: keys.collect(),
+    }
+}
