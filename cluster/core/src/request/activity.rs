@@ -1,5 +1,7 @@
 //! Activities: attempts, heartbeats, results.
 
+use std::time::Duration;
+
 use proto_ids::{EventId, Timestamp};
 use proto_messages::temporal::api::{
     common::v1::Payloads,
@@ -80,12 +82,13 @@ pub(super) fn start(
             Err(Refusal::AlreadyStarted)
         };
     }
-    // An only attempt must not run twice, so nobody may run it before "started" is safe.
-    let once = activity
+    // Where attempts are counted none may run twice, so nobody may run one before "started" is safe. Of an
+    // activity that is tried again for ever, one that a crash repeats is one attempt more.
+    let is_counted = activity
         .retry_policy
         .as_ref()
-        .is_none_or(|p| p.maximum_attempts == 1);
-    turn.durability = if once {
+        .is_none_or(|p| p.maximum_attempts > 0);
+    turn.durability = if is_counted {
         Durability::Durable
     } else {
         Durability::Behind
@@ -160,7 +163,9 @@ pub(super) fn heartbeat(
         return Err(Refusal::ActivityNotFound);
     };
     activity.version = version;
-    activity.last_heartbeat_time = now;
+    // Other clusters tell the later of two heartbeats by it, so it rises when the clock was set back, too.
+    let after_last = activity.last_heartbeat_time.plus(Duration::from_nanos(1));
+    activity.last_heartbeat_time = now.max(after_last);
     activity.heartbeat_details = details;
     if activity.identity.is_empty() {
         activity.identity = identity;

@@ -7,3 +7,4 @@ mod others;
 mod refused;
 mod script;
 mod sequences;
+mod standby;

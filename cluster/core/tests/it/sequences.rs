@@ -737,6 +737,7 @@ fn a_local_run_stays_local_until_its_task_ends() {
     let given = Given {
         now: T0,
         version: FailoverVersion::new(0),
+        clock: 0,
         policy: &run.policy.clone(),
         seed: IdSeed::default(),
     };
@@ -787,6 +788,7 @@ fn reset_goes_back_and_delivers_signals_again() {
     let given = Given {
         now: run.now,
         version: FailoverVersion::new(1),
+        clock: 0,
         policy: &run.policy,
         seed: IdSeed([7; 16]),
     };
@@ -822,6 +824,7 @@ fn only_what_nobody_was_promised_is_written_behind() {
     let given = Given {
         now: T0,
         version: FailoverVersion::new(1),
+        clock: 0,
         policy: &policy,
         seed: IdSeed::default(),
     };
@@ -837,14 +840,21 @@ fn only_what_nobody_was_promised_is_written_behind() {
     };
     assert_eq!(ask(&mut wf, poll.clone()), Durability::Behind);
     assert_eq!(ask(&mut wf, poll), Durability::None);
-    let mut once = activity("once");
-    once.retry_policy = Some(RetryPolicy {
-        maximum_attempts: 1,
-        ..Default::default()
-    });
+    let counted = |id: &str, maximum_attempts| {
+        let mut counted = activity(id);
+        counted.retry_policy = Some(RetryPolicy {
+            maximum_attempts,
+            ..Default::default()
+        });
+        schedule(counted)
+    };
     let mut run = run;
     run.wf = wf.clone();
-    let request = run.completion(vec![schedule(activity("many")), schedule(once)]);
+    let request = run.completion(vec![
+        counted("many", 0),
+        counted("once", 1),
+        counted("thrice", 3),
+    ]);
     assert_eq!(ask(&mut wf, request), Durability::Durable);
     let take = |n| Request::StartActivity {
         scheduled_event_id: id(n),
@@ -854,4 +864,5 @@ fn only_what_nobody_was_promised_is_written_behind() {
     };
     assert_eq!(ask(&mut wf, take(5)), Durability::Behind);
     assert_eq!(ask(&mut wf, take(6)), Durability::Durable);
+    assert_eq!(ask(&mut wf, take(7)), Durability::Durable);
 }

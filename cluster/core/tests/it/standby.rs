@@ -1,0 +1,92 @@
+//! What a standby takes over of an activity in flight, and what it arms for it.
+
+use std::collections::BTreeMap;
+
+use cluster_core::{Request, TaskKind, Workflow, request::ActivityRef, state::Activity};
+use proto_ids::{EventId, Timestamp};
+use proto_messages::temporal::api::enums::v1::EventType;
+
+use crate::script::*;
+
+/// A run with an activity that heartbeats.
+fn with_activity() -> (Run, EventId) {
+    let mut run = Run::new();
+    run.poll().complete(vec![schedule(activity("a"))]);
+    let scheduled = run
+        .events()
+        .find(|e| e.event_type() == EventType::ActivityTaskScheduled)
+        .map(|e| EventId::new(e.event_id));
+    (run, scheduled.expect("it is scheduled"))
+}
+
+/// Timers armed by a state that came, by what they are for.
+fn armed(wf: &mut Workflow, state: Activity, run: &Run) -> BTreeMap<String, usize> {
+    let mut armed = BTreeMap::new();
+    let applied = wf.sync_activity(state, &run.policy).expect("it is newer");
+    for task in applied.tasks {
+        if let TaskKind::ActivityTimeout { timeout, .. } = task.kind {
+            *armed.entry(format!("{timeout:?}")).or_default() += 1;
+        }
+    }
+    armed
+}
+
+#[test]
+fn heartbeats_that_come_over_arm_no_more_timers_than_one_attempt_has() {
+    let (run, scheduled) = with_activity();
+    let mut wf = run.wf.clone();
+    let mut state = wf.activities[&scheduled].clone();
+    let mut all: BTreeMap<String, usize> = BTreeMap::new();
+    let mut add = |armed: BTreeMap<String, usize>| {
+        for (timeout, count) in armed {
+            *all.entry(timeout).or_default() += count;
+        }
+    };
+    state.started_time = run.now;
+    add(armed(&mut wf, state.clone(), &run));
+    for second in 1..1_000 {
+        let later = std::time::Duration::from_secs(second);
+        state.last_heartbeat_time = run.now.plus(later);
+        add(armed(&mut wf, state.clone(), &run));
+    }
+    assert!(all.values().all(|count| *count == 1), "{all:?}");
+    assert_eq!(all.get("Heartbeat"), Some(&1));
+
+    // The next attempt has timers of its own.
+    state.attempt += 1;
+    state.last_heartbeat_time = Default::default();
+    state.attempt_scheduled_time = run.now;
+    state.started_time = Default::default();
+    armed(&mut wf, state.clone(), &run);
+    state.started_time = run.now;
+    assert_eq!(armed(&mut wf, state, &run).get("Heartbeat"), Some(&1));
+}
+
+#[test]
+fn a_heartbeat_after_the_clock_went_back_is_the_later_one() {
+    let (mut run, scheduled) = with_activity();
+    let take = Request::StartActivity {
+        scheduled_event_id: scheduled,
+        attempt: 1,
+        request_id: "t".into(),
+        identity: "w".into(),
+    };
+    run.ask(take).expect("is taken");
+    let mut elsewhere = run.wf.clone();
+    for step in [3_i64, -2, -2] {
+        run.now = Timestamp::from_nanos(run.now.nanos() + step * 1_000_000_000);
+        let heartbeat = Request::Heartbeat {
+            activity: ActivityRef::Token {
+                scheduled_event_id: scheduled,
+                attempt: 1,
+            },
+            details: payloads(&step.to_string()),
+            identity: "w".into(),
+        };
+        run.ask(heartbeat).expect("is heard");
+        let state = run.wf.activities[&scheduled].clone();
+        assert!(elsewhere.sync_activity(state, &run.policy).is_some());
+    }
+    let details = |wf: &Workflow| wf.activities[&scheduled].heartbeat_details.clone();
+    assert_eq!(details(&elsewhere), details(&run.wf));
+}
