@@ -1,8 +1,11 @@
 //! What runs on different shards tell one another about children.
 
 use proto_ids::{EventId, RunId, RunKey};
-use proto_messages::meridian::history::v1::{
-    Empty, RecordChildExecutionCompletedRequest, ScheduleFirstWorkflowTaskRequest,
+use proto_messages::{
+    meridian::history::v1::{
+        Empty, RecordChildExecutionCompletedRequest, ScheduleFirstWorkflowTaskRequest,
+    },
+    temporal::api::common::v1::WorkflowExecution,
 };
 use tonic::Status;
 
@@ -37,10 +40,9 @@ pub async fn record_completed(
         };
         match change::ask(&shard, &key, ask).await {
             Ok(_) => return Ok(Empty {}),
-            Err(UpdateError::Refused(Refusal::Closed(status))) => {
-                let Some(next) = taken_over_by(&shard, &key, initiated).await? else {
-                    let closed = UpdateError::Refused(Refusal::Closed(status));
-                    return Err(fault::status(closed.into(), &key));
+            Err(error @ (UpdateError::Refused(Refusal::Closed(_)) | UpdateError::NotFound)) => {
+                let Some(next) = taken_over_by(&shard, &key, initiated, &child).await? else {
+                    return Err(fault::status(error.into(), &key));
                 };
                 key.run_id = next;
             }
@@ -50,30 +52,57 @@ pub async fn record_completed(
     Err(fault::status(Fault::NoRun, &key))
 }
 
-/// The run that took the child over from a run that was reset.
+/// The run that took the child over from a run that was reset: the one the reset named, else the current run
+/// of the parent's workflow id. Either has to be made of the same history and to have this very child, which
+/// its own state tells; so the child finds its parent in a cluster that did not make the reset, and after
+/// retention took the run that was reset.
 async fn taken_over_by(
     shard: &Shard,
     key: &RunKey,
     initiated: EventId,
+    child: &WorkflowExecution,
 ) -> Result<Option<RunId>, Status> {
-    let child_of = |wf: &Workflow| wf.children.get(&initiated).map(|c| c.run_id.clone());
-    let look = |wf: &Workflow| (wf.hot.reset_run_id.clone(), child_of(wf));
-    let (next, child) = shard
-        .read(key, look)
-        .await
-        .map_err(|e| fault::status(e.into(), key))?;
-    if next.is_empty() || child.is_none() {
-        return Ok(None);
-    }
-    let next = RunKey {
-        run_id: next,
-        ..key.clone()
+    let look = |wf: &Workflow| {
+        let child = wf.children.get(&initiated).cloned();
+        (
+            wf.start.original_run_id.clone(),
+            child,
+            wf.hot.reset_run_id.clone(),
+        )
     };
-    match shard.read(&next, child_of).await {
-        Ok(found) if found == child => Ok(Some(next.run_id)),
-        Ok(_) | Err(ReadError::NotFound) => Ok(None),
-        Err(error) => Err(fault::status(error.into(), key)),
+    let found = match shard.read(key, look).await {
+        Ok((_, None, _)) => return Ok(None),
+        Ok(found) => Some(found),
+        Err(ReadError::NotFound) => None,
+        Err(error) => return Err(fault::status(error.into(), key)),
+    };
+    let named = found.as_ref().map(|(_, _, next)| next.clone());
+    let current = shard.current(&key.namespace_id, &key.workflow_id).await;
+    let current = current.map_err(|error| fault::status(Fault::Shard(error), key))?;
+    let current = current.map(|record| record.run_id);
+    for run_id in named.into_iter().chain(current) {
+        if run_id.is_empty() || run_id == key.run_id {
+            continue;
+        }
+        let next = RunKey {
+            run_id,
+            ..key.clone()
+        };
+        let (original, has) = match shard.read(&next, look).await {
+            Ok((original, Some(has), _)) => (original, has),
+            Ok(_) | Err(ReadError::NotFound) => continue,
+            Err(error) => return Err(fault::status(error.into(), key)),
+        };
+        let is_same = match &found {
+            Some((first, Some(had), _)) => *first == original && had.run_id == has.run_id,
+            Some(_) => false,
+            None => original != next.run_id && has.workflow_id == child.workflow_id,
+        };
+        if is_same {
+            return Ok(Some(next.run_id));
+        }
     }
+    Ok(None)
 }
 
 /// The parent has recorded the start of this run: its first workflow task may go.

@@ -3,6 +3,7 @@
 //! it replaces.
 
 mod answer;
+mod orphan;
 mod policy;
 
 use std::time::Duration;
@@ -14,12 +15,13 @@ use proto_messages::{
         enums::v1::{WorkflowExecutionStatus, WorkflowIdConflictPolicy},
         workflowservice::v1 as public,
     },
+    temporal::server::api::history::v1::VersionHistoryItem,
     time::duration_from_proto,
 };
 use tonic::Status;
 
 use cluster_core::{
-    Request, Start, Workflow,
+    Request, Start, VersionItem, Workflow,
     request::{Parent, Signal},
 };
 use cluster_rpc::status;
@@ -41,6 +43,8 @@ struct Wish {
     policies: policy::Policies,
     /// Set for signal-with-start.
     signal: Option<Signal>,
+    /// The current branch of the parent's history, for a child.
+    parent_branch: Vec<VersionItem>,
 }
 
 /// How a start ended.
@@ -77,7 +81,10 @@ pub async fn start(
         .map(|d| duration_from_proto(Some(d)));
     let wants_eager = ask.request_eager_execution && request.parent.is_none();
     let mut wish = Wish::new(engine, key, ask, backoff, WorkflowIdConflictPolicy::Fail);
-    wish.start.parent = request.parent.map(parent);
+    if let Some(told) = request.parent {
+        wish.parent_branch = branch(&told);
+        wish.start.parent = Some(parent(told));
+    }
     wish.start.eager &= wants_eager;
     let wish_key = wish.key.clone();
     let shard = engine.shard_of(&wish_key).await?;
@@ -155,6 +162,7 @@ async fn decide(txn: &mut Txn, wish: Wish, reuse: Duration) -> Result<Started, F
             end_existing(txn, &wish, &current).await?;
             make(txn, wish)
         }
+        Way::Refuse(_) if orphan::end(txn, &wish, &current).await? => make(txn, wish),
         Way::Refuse(status) => Err(Fault::Status(*status)),
     }
 }
@@ -275,6 +283,7 @@ impl Wish {
             start,
             policies,
             signal: None,
+            parent_branch: Vec::new(),
         }
     }
 }
@@ -308,6 +317,15 @@ fn key(namespace_id: &str, workflow_id: &str) -> Result<RunKey, Status> {
         ));
     }
     Ok(RunKey::new(namespace_id, workflow_id, ""))
+}
+
+fn branch(parent: &internal::ParentExecution) -> Vec<VersionItem> {
+    let items = parent.version_history_items.iter();
+    let item = |item: &VersionHistoryItem| VersionItem {
+        event_id: item.event_id.into(),
+        version: item.version.into(),
+    };
+    items.map(item).collect()
 }
 
 fn parent(parent: internal::ParentExecution) -> Parent {

@@ -1,5 +1,6 @@
 //! Children: start, result, and what happens to them when the parent ends.
 
+use proto_messages::meridian::history::v1 as history;
 use proto_messages::temporal::api::{
     command::v1::{
         Command, SignalExternalWorkflowExecutionCommandAttributes,
@@ -175,4 +176,50 @@ async fn terminate(world: &World, id: &str) {
         .terminate_workflow_execution(call)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_orphan_of_a_lost_branch_makes_room_for_the_child_its_parent_initiates_again() {
+    let world = World::new().await;
+    let parent = world.start("parent").await;
+    // What a forced failover leaves: the child came over, the event that initiated it did not.
+    let orphan = history::StartWorkflowExecutionRequest {
+        namespace_id: NS.into(),
+        request: Some(api::StartWorkflowExecutionRequest {
+            request_id: "of the branch that lost".into(),
+            ..start_request("child")
+        }),
+        parent: Some(history::ParentExecution {
+            namespace_id: NS.into(),
+            namespace: "test".into(),
+            execution: Some(execution("parent", &parent)),
+            initiated_event_id: 5,
+            initiated_event_version: 0,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let orphan = world.history.start_workflow_execution(orphan).await;
+    let orphan = orphan.unwrap().run_id;
+    work(
+        &world,
+        "parent",
+        E::ChildWorkflowExecutionStarted,
+        |task| match id_of(task) {
+            "parent" if in_task(task).len() == 3 => vec![start_child("child")],
+            _ => vec![],
+        },
+    )
+    .await;
+    let events = kinds(&world.events("parent", "").await);
+    assert!(
+        !events.contains(&E::StartChildWorkflowExecutionFailed),
+        "{events:?}"
+    );
+    let ended = world.close_event("child", &orphan).await;
+    assert_eq!(ended.event_type(), E::WorkflowExecutionTerminated);
+    let child = world.describe("child").await.unwrap();
+    let child = child.workflow_execution_info.unwrap();
+    assert_ne!(child.execution.unwrap().run_id, orphan);
+    assert_eq!(child.parent_execution.unwrap().run_id, parent);
 }

@@ -1,5 +1,8 @@
 //! Reset: the run goes back, and what came from outside is kept.
 
+use cluster_core::Outcome;
+use cluster_shard::{ShardError, Txn, TxnError};
+use proto_ids::{RunId, RunKey};
 use proto_messages::{
     meridian::history::v1 as history,
     temporal::api::{enums::v1::EventType as E, workflowservice::v1 as api},
@@ -76,6 +79,49 @@ async fn a_reset_forks_history_ends_the_old_run_and_delivers_signals_again() {
 
 #[tokio::test]
 async fn a_child_from_before_the_reset_point_belongs_to_the_new_run() {
+    child_of_a_reset_run(async |_, _| {}).await;
+}
+
+#[tokio::test]
+async fn a_child_finds_the_run_that_a_reset_elsewhere_made() {
+    // A cluster that got both runs by replication may not know which reset made the new one.
+    let forget = async |world: &World, run: RunKey| {
+        let shard = world
+            .shards
+            .for_workflow(&run.namespace_id, &run.workflow_id)
+            .await
+            .unwrap();
+        let forgotten = shard
+            .replicate(
+                &run.namespace_id,
+                &run.workflow_id,
+                async |txn: &mut Txn| {
+                    let wf = txn.run(&run.run_id).await?.unwrap();
+                    wf.hot.reset_run_id = RunId::default();
+                    txn.put(&run.run_id, Outcome::default()).map(drop)
+                },
+            )
+            .await;
+        forgotten.unwrap_or_else(|error: TxnError<ShardError>| panic!("{error:?}"));
+    };
+    child_of_a_reset_run(forget).await;
+}
+
+#[tokio::test]
+async fn a_child_finds_its_parent_after_retention_took_the_run_that_was_reset() {
+    let delete = async |world: &World, run: RunKey| {
+        let shard = world
+            .shards
+            .for_workflow(&run.namespace_id, &run.workflow_id)
+            .await
+            .unwrap();
+        shard.delete_run(&run).await.unwrap();
+    };
+    child_of_a_reset_run(delete).await;
+}
+
+/// A child whose parent was reset after it had started ends, after `meanwhile` happened to the old run.
+async fn child_of_a_reset_run(meanwhile: impl AsyncFn(&World, RunKey)) {
     let world = World::new().await;
     let first = world.start("reset").await;
     let task = world.poll().await;
@@ -94,6 +140,7 @@ async fn a_child_from_before_the_reset_point_belongs_to_the_new_run() {
         world.close_event("reset", &first).await.event_type(),
         E::WorkflowExecutionTerminated
     );
+    meanwhile(&world, RunKey::new(NS, "reset", first.as_str())).await;
 
     world.complete(&child, complete_workflow("")).await.unwrap();
     for _ in 0..5 {

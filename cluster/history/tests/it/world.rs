@@ -47,7 +47,7 @@ pub struct World {
     pub reads: Arc<HeldReads>,
     store: MemoryStore,
     tasks: Tasks,
-    shards: Shards,
+    pub shards: Shards,
     registry: Registry,
 }
 

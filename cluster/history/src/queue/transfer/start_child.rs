@@ -18,10 +18,11 @@ use proto_messages::{
         },
         workflowservice::v1 as public,
     },
+    temporal::server::api::history::v1::VersionHistoryItem,
 };
 use tonic::{Code, Status};
 
-use cluster_core::{Refusal, Request, Workflow, state::Child, version::BranchToken};
+use cluster_core::{Refusal, Request, VersionItem, Workflow, state::Child, version::BranchToken};
 use cluster_rpc::status;
 use cluster_shard::{QueuedTask, Shard, UpdateError, Verdict};
 
@@ -40,6 +41,7 @@ struct Wanted {
     parent: RunKey,
     child: Child,
     branch: BranchToken,
+    items: Vec<VersionItem>,
     root: WorkflowExecution,
     priority: Option<Priority>,
     is_open: bool,
@@ -102,6 +104,7 @@ fn look(wf: &Workflow, id: EventId) -> Option<Wanted> {
         parent: wf.key.clone(),
         child,
         branch: wf.versions.current().branch.clone(),
+        items: wf.versions.current().items.clone(),
         root: wf
             .start
             .root
@@ -137,6 +140,11 @@ async fn call(
     };
     let own = namespace_name(deps, wanted.parent.namespace_id.as_str()).await?;
     let parent_namespace = own.unwrap_or_default();
+    let items = wanted.items.iter().map(|item| VersionHistoryItem {
+        event_id: item.event_id.get(),
+        version: item.version.get(),
+    });
+    let items = items.collect();
     let parent = ParentExecution {
         namespace_id: wanted.parent.namespace_id.as_str().to_owned(),
         namespace: parent_namespace,
@@ -144,6 +152,7 @@ async fn call(
         initiated_event_id: wanted.child.initiated_event_id.get(),
         initiated_event_version: version,
         root_execution: Some(wanted.root.clone()),
+        version_history_items: items,
     };
     let mut request = request(wish, namespace);
     request.request_id = wanted.child.create_request_id.clone();
