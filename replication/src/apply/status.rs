@@ -2,7 +2,7 @@
 //! DATA_LOSS and UNIMPLEMENTED, which become dead letters at once.
 
 use cluster_rpc::status as statuses;
-use cluster_shard::{ReadError, ShardError, TxnError, UpdateError};
+use cluster_shard::{ReadError, ShardError, TxnError};
 use proto_ids::RunKey;
 use tonic::Status;
 
@@ -28,18 +28,6 @@ pub(crate) fn read(error: ReadError) -> Status {
     match error {
         ReadError::NotFound => statuses::not_found("workflow execution not found"),
         ReadError::Shard(error) => shard(error),
-    }
-}
-
-/// Of a change of one run.
-pub(crate) fn update(error: UpdateError) -> Status {
-    match error {
-        UpdateError::Shard(error) => shard(error),
-        UpdateError::NotFound => statuses::not_found("workflow execution not found"),
-        UpdateError::Refused(refusal) => {
-            statuses::failed_precondition(format!("refused: {refusal:?}"))
-        }
-        other => statuses::unavailable(other.to_string()),
     }
 }
 
