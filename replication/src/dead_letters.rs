@@ -16,6 +16,7 @@ use proto_messages::{
             list_queues_response::QueueInfo,
         },
         common::v1::{HistoryDlqKey, HistoryDlqTask, HistoryDlqTaskMetadata, HistoryTask},
+        replication::v1::ReplicationTask,
     },
 };
 use schema_store::{
@@ -36,7 +37,7 @@ pub const PAGE_MAX: usize = 1_000;
 #[derive(Clone)]
 pub struct DeadLetters {
     queues: Arc<dyn QueueStore>,
-    local: ClusterName,
+    target: ClusterName,
 }
 
 /// A letter and its place in the queue.
@@ -60,14 +61,22 @@ pub struct Replayed {
 }
 
 impl DeadLetters {
-    /// The queues of the cluster `local` in this store.
-    pub fn new(queues: Arc<dyn QueueStore>, local: ClusterName) -> Self {
-        Self { queues, local }
+    /// The queues in this store of letters to the cluster `target`, which is its own one.
+    pub fn new(queues: Arc<dyn QueueStore>, target: ClusterName) -> Self {
+        Self { queues, target }
+    }
+
+    /// The queues in this store of letters to another cluster: rows that could not be sent to it.
+    pub fn towards(&self, target: ClusterName) -> Self {
+        Self {
+            queues: self.queues.clone(),
+            target,
+        }
     }
 
     /// The queue of letters from a cluster.
     pub fn queue_name(&self, source: &str) -> String {
-        queue_name(source, self.local.as_str())
+        queue_name(source, self.target.as_str())
     }
 
     /// Puts a task aside.
@@ -84,8 +93,9 @@ impl DeadLetters {
             run_id = %run.run_id,
             task_id = task.map(|t| t.source_task_id),
             reason = letter.reason,
+            target_cluster = %self.target,
             letter = id,
-            "replication task could not be applied and is a dead letter"
+            "replication task is set aside as a dead letter"
         );
         Ok(id)
     }
@@ -102,7 +112,13 @@ impl DeadLetters {
             .queues
             .queue_read(&self.queue_name(source), after, limit)
             .await?;
-        stored.into_iter().map(letter).collect()
+        Ok(stored.into_iter().map(letter).collect())
+    }
+
+    /// Removes one letter.
+    pub async fn remove(&self, source: &str, id: i64) -> Result<(), StoreError> {
+        let queue = self.queue_name(source);
+        self.queues.queue_delete(&queue, id, id).await.map(|_| ())
     }
 
     /// Removes letters up to and including `through`; returns how many.
@@ -163,11 +179,23 @@ impl DeadLetters {
                 if shard != 0 && letter.shard_id != shard {
                     continue;
                 }
+                // A task that could not be decoded may be readable to a newer release.
+                let task = match letter.undecoded_task.is_empty() {
+                    true => letter.task,
+                    false => match ReplicationTask::from_wire(letter.undecoded_task) {
+                        Ok(task) => Some(task),
+                        Err(error) => {
+                            let reason = format!("the task cannot be decoded: {error}");
+                            replayed.failed.push((id, reason));
+                            continue;
+                        }
+                    },
+                };
                 let request = ApplyRequest {
                     shard_id: letter.shard_id,
                     source_cluster: letter.source_cluster,
                     source_shard_id: letter.source_shard_id,
-                    task: letter.task,
+                    task,
                     replay: true,
                 };
                 match client.apply(request).await {
@@ -274,11 +302,15 @@ fn queue_name(source: &str, target: &str) -> String {
     format!("{CATEGORY}_{source}_{target}_{hash:08x}")
 }
 
-fn letter(stored: Stored) -> Result<Letter, StoreError> {
-    let letter = DeadLetter::from_wire(stored.data)
-        .map_err(|e| StoreError::Corrupt(format!("dead letter {}: {e}", stored.id)))?;
-    Ok(Letter {
+/// One that cannot be read is shown as that; it must not hide the others.
+fn letter(stored: Stored) -> Letter {
+    let letter = DeadLetter::from_wire(stored.data.clone()).unwrap_or_else(|error| DeadLetter {
+        reason: format!("the stored letter cannot be decoded: {error}"),
+        undecoded_task: stored.data,
+        ..DeadLetter::default()
+    });
+    Letter {
         id: stored.id,
         letter,
-    })
+    }
 }

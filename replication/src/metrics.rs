@@ -10,6 +10,7 @@ pub(crate) struct Received {
     pub(crate) latency: HistogramVec,
     pub(crate) streams: IntGaugeVec,
     pub(crate) pending: IntGaugeVec,
+    pub(crate) reconnects: IntCounterVec,
 }
 
 /// What the sending and applying side counts.
@@ -17,6 +18,30 @@ pub(crate) struct Received {
 pub(crate) struct Sent {
     pub(crate) lag: GaugeVec,
     pub(crate) pending: IntGaugeVec,
+}
+
+/// What streams to other clusters count.
+#[derive(Clone)]
+pub(crate) struct Sending {
+    pub(crate) refused_acks: IntCounterVec,
+    pub(crate) set_aside: IntGaugeVec,
+}
+
+impl Sending {
+    pub(crate) fn new(m: &Metrics) -> Self {
+        Self {
+            refused_acks: m.counters(
+                "meridian_replication_refused_acknowledgements_total",
+                "Acknowledgements that could not be true: beyond what was sent, or of another store.",
+                &["remote_cluster"],
+            ),
+            set_aside: m.gauges(
+                "meridian_replication_set_aside_tasks",
+                "Tasks that could not be sent to a remote cluster, which lacks them; -1 when not known.",
+                &["remote_cluster"],
+            ),
+        }
+    }
 }
 
 impl Received {
@@ -41,6 +66,11 @@ impl Received {
                 "meridian_replication_received_pending",
                 "Tasks received that are waiting or being applied.",
                 &["remote_cluster"],
+            ),
+            reconnects: m.counters(
+                "meridian_replication_reconnects_total",
+                "Streams from a remote cluster that were opened anew: the shard moved, the connection ended, or it was refused.",
+                &["remote_cluster", "reason"],
             ),
         }
     }

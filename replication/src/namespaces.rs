@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cluster_membership::{Membership, Role};
-use cluster_runtime::{CancellationToken, TaskKind, Tasks, retry};
+use cluster_runtime::{CancellationToken, Metrics, TaskKind, Tasks, retry, task::Task};
 use namespaces::{Changed, Manager, Refusal};
 use proto_ids::{ClusterName, NamespaceId};
 use proto_messages::Wire;
@@ -31,6 +31,12 @@ pub const DEAD_LETTERS: &str = "namespace-replication-dead-letters";
 
 /// Pause between two pulls that brought nothing.
 const PULL_EVERY: Duration = Duration::from_millis(300);
+
+/// Pause between two pulls of which the first said that there is more.
+const PAGE_EVERY: Duration = Duration::from_millis(20);
+
+/// Messages of one answer. A Temporal Server sends a hundred at once.
+const MESSAGES_MAX: usize = 1_000;
 
 /// How often the loops are compared with the directory and the ring, without a reason to.
 const RECONCILE_EVERY: Duration = Duration::from_secs(2);
@@ -61,6 +67,8 @@ pub struct NamespacePullerDeps {
     pub manager: Manager,
     /// Durable queues, for dead letters.
     pub queues: Arc<dyn QueueStore>,
+    /// Where metrics are registered.
+    pub metrics: Metrics,
     /// The group whose tasks the loops are.
     pub tasks: Tasks,
 }
@@ -76,16 +84,16 @@ pub struct NamespaceLetter {
 
 /// Starts the reconciler of the loops as a task of `deps.tasks`.
 pub fn start(deps: NamespacePullerDeps) {
-    let tasks = deps.tasks.clone();
-    tasks.spawn(TaskKind::Background, "namespace-pullers", async move {
-        reconcile_for_ever(deps).await;
+    let (tasks, metrics) = (deps.tasks.clone(), deps.metrics.clone());
+    tasks.keep(TaskKind::Background, "namespace-pullers", &metrics, move || {
+        reconcile_for_ever(deps.clone())
     });
 }
 
 async fn reconcile_for_ever(deps: NamespacePullerDeps) {
     let mut clusters = deps.remotes.clusters().watch();
     let mut ring = deps.membership.watch(Role::Worker);
-    let mut running: HashMap<ClusterName, CancellationToken> = HashMap::new();
+    let mut running: HashMap<ClusterName, Running> = HashMap::new();
     loop {
         let members = deps.membership.ring(Role::Worker);
         let is_mine = |cluster: &ClusterName| {
@@ -98,33 +106,43 @@ async fn reconcile_for_ever(deps: NamespacePullerDeps) {
             .map(|c| c.name.clone())
             .filter(|name| is_mine(name))
             .collect();
-        running.retain(|cluster, cancel| {
-            let keep = wanted.contains(cluster);
-            if !keep {
-                cancel.cancel();
-            }
-            keep
-        });
+        running.retain(|cluster, pulling| wanted.contains(cluster) && !pulling.task.is_finished());
         for cluster in wanted {
             if running.contains_key(&cluster) {
                 continue;
             }
-            let cancel = CancellationToken::new();
-            running.insert(cluster.clone(), cancel.clone());
-            let (deps, name) = (deps.clone(), format!("pull-namespaces-{cluster}"));
-            deps.tasks
-                .clone()
-                .spawn(TaskKind::Background, name, async move {
-                    cancel
-                        .run_until_cancelled(pull_for_ever(&deps, &cluster))
-                        .await;
-                });
+            running.insert(cluster.clone(), Running::start(&deps, cluster));
         }
         tokio::select! {
             _ = clusters.changed() => {}
             _ = ring.changed() => {}
             () = tokio::time::sleep(RECONCILE_EVERY) => {}
         }
+    }
+}
+
+/// A loop that pulls from one cluster. It ends when this is dropped.
+struct Running {
+    cancel: CancellationToken,
+    task: Task<()>,
+}
+
+impl Running {
+    fn start(deps: &NamespacePullerDeps, cluster: ClusterName) -> Self {
+        let cancel = CancellationToken::new();
+        let (cancelled, deps) = (cancel.clone(), deps.clone());
+        let (tasks, name) = (deps.tasks.clone(), format!("pull-namespaces-{cluster}"));
+        let task = tasks.spawn(TaskKind::Background, name, async move {
+            let pulling = pull_for_ever(&deps, &cluster);
+            cancelled.run_until_cancelled(pulling).await;
+        });
+        Self { cancel, task }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.cancel.cancel();
     }
 }
 
@@ -137,11 +155,11 @@ async fn pull_for_ever(deps: &NamespacePullerDeps, source: &ClusterName) {
             Ok(page) => {
                 pauses.reset();
                 failures = 0;
+                // More is to be had only where something came; whoever says so for ever is asked at leisure.
+                let goes_on = page.has_more && page.last > retrieved;
                 retrieved = page.last;
                 processed = page.last;
-                if !page.has_more {
-                    tokio::time::sleep(PULL_EVERY).await;
-                }
+                tokio::time::sleep(if goes_on { PAGE_EVERY } else { PULL_EVERY }).await;
             }
             Err(status) => {
                 failures += 1;
@@ -178,6 +196,12 @@ async fn pull(
         .await?
         .into_inner();
     let messages = answer.messages.unwrap_or_default();
+    let count = messages.replication_tasks.len();
+    if count > MESSAGES_MAX {
+        return Err(Status::invalid_argument(format!(
+            "cluster {source} sent {count} namespace messages at once; at most {MESSAGES_MAX} are taken"
+        )));
+    }
     let mut last = retrieved.max(messages.last_retrieved_message_id);
     for task in messages.replication_tasks {
         let id = task.source_task_id;

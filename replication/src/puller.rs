@@ -22,15 +22,19 @@ use tracing::Instrument;
 use crate::{
     dead_letters::DeadLetters,
     metrics::Received,
-    remotes::Remotes,
+    remotes::{self, Remotes},
     route::{self, End, StreamKey},
     watermark::Mark,
 };
 
 mod lanes;
+mod received;
+mod reconnects;
 mod stream;
 
 pub use lanes::{Lanes, Mode};
+
+use reconnects::Reconnects;
 
 /// How often wanted and actual streams are compared, without a reason to.
 const RECONCILE_EVERY: Duration = Duration::from_secs(2);
@@ -116,6 +120,7 @@ pub struct Pullers(Arc<Inner>);
 struct Inner {
     deps: PullerDeps,
     meters: Received,
+    reconnects: Reconnects,
     streams: Mutex<HashMap<Wanted, Running>>,
 }
 
@@ -139,14 +144,17 @@ impl Pullers {
     pub fn start(deps: PullerDeps) -> Self {
         let tasks = deps.tasks.clone();
         let meters = Received::new(&deps.metrics);
+        let metrics = deps.metrics.clone();
         let pullers = Self(Arc::new(Inner {
             deps,
+            reconnects: Reconnects::new(meters.reconnects.clone()),
             meters,
             streams: Mutex::default(),
         }));
         let reconciler = pullers.clone();
-        tasks.spawn(TaskKind::Background, "replication-pullers", async move {
-            reconciler.reconcile_for_ever().await;
+        tasks.keep(TaskKind::Background, "replication-pullers", &metrics, move || {
+            let reconciler = reconciler.clone();
+            async move { reconciler.reconcile_for_ever().await }
         });
         pullers
     }
@@ -212,12 +220,14 @@ impl Pullers {
         let clusters = deps.remotes.clusters();
         let (own, ring) = (clusters.current(), deps.membership.ring(Role::Worker));
         let mut wanted = BTreeSet::new();
-        for remote in clusters.remotes() {
+        let all = clusters.remotes().into_iter();
+        for remote in all.filter(|remote| remotes::may_replicate(remote, &deps.settings)) {
             if !route::counts_fit(own.shard_count, remote.shard_count) {
                 tracing::warn!(
                     remote_cluster = %remote.name,
                     shards = remote.shard_count,
                     own_shards = own.shard_count,
+                    shards_max = route::SHARDS_MAX,
                     "shard counts do not fit; nothing is replicated from this cluster"
                 );
                 continue;
@@ -259,6 +269,7 @@ impl Pullers {
             applied: AtomicU64::new(0),
             meters: self.0.meters.clone(),
         };
+        let reconnects = self.0.reconnects.clone();
         let cancel = CancellationToken::new();
         let cancelled = cancel.clone();
         let name = format!("pull-{}-{}", wanted.cluster, wanted.key.client.shard);
@@ -266,7 +277,7 @@ impl Pullers {
             shard = %wanted.key.client.shard, remote_shard = %wanted.key.server.shard);
         let pulling = async move {
             tokio::select! {
-                () = keep_open(stream) => {}
+                () = keep_open(stream, reconnects) => {}
                 () = cancelled.cancelled() => {}
             }
         };
@@ -281,7 +292,7 @@ impl Pullers {
 }
 
 /// Opens the stream again and again.
-async fn keep_open(stream: stream::PullStream) {
+async fn keep_open(stream: stream::PullStream, reconnects: Reconnects) {
     let mut pauses = RECONNECT.pauses();
     let mut refused = 0_u32;
     loop {
@@ -296,27 +307,11 @@ async fn keep_open(stream: stream::PullStream) {
             pauses.reset();
         }
         refused = if was_connected { 0 } else { refused + 1 };
-        if was_connected && ended.is_move() {
-            tracing::info!(
-                remote_cluster = %stream.cluster,
-                shard = %stream.key.client.shard,
-                "the remote shard moves; its stream is opened again"
-            );
-        } else if was_connected {
-            tracing::warn!(
-                remote_cluster = %stream.cluster,
-                shard = %stream.key.client.shard,
-                error = %ended,
-                "replication stream broke and is opened again"
-            );
-        } else if is_worth_a_line(refused) {
-            tracing::warn!(
-                remote_cluster = %stream.cluster,
-                shard = %stream.key.client.shard,
-                attempts = refused,
-                error = %ended,
-                "replication stream cannot be opened; it is tried again"
-            );
+        let (cluster, reason) = (&stream.cluster, ended.to_string());
+        if was_connected {
+            reconnects.ended(cluster, ended.is_move(), &reason);
+        } else {
+            reconnects.refused(cluster, refused, &reason);
         }
         tokio::time::sleep(pauses.next_pause()).await;
     }

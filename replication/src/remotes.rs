@@ -4,13 +4,30 @@
 use std::{sync::Arc, time::Duration};
 
 use cluster_rpc::{Channels, INTERNAL_MESSAGE_BYTES_MAX};
-use namespaces::Clusters;
+use cluster_runtime::{Key, Settings};
+use namespaces::{ClusterInfo, Clusters};
 use proto_ids::ClusterName;
 use proto_services::{
     meridian::replication::v1::replication_extension_service_client::ReplicationExtensionServiceClient,
     temporal::server::api::adminservice::v1::admin_service_client::AdminServiceClient,
 };
 use tonic::{Request, Status, metadata::AsciiMetadataValue, transport::Channel};
+
+/// Whether histories go over connections of which the directory says that replication is disabled, as Temporal
+/// Server has it by default.
+static SEPARATE_FLAG: Key<bool> = Key::new(
+    "history.enableSeparateReplicationEnableFlag",
+    true,
+    "Whether replication with a connected cluster can be disabled by its own flag.",
+);
+
+/// Header by which a client of a stream tells the cluster id (UUID) of its store.
+pub const CLIENT_STORE: &str = "meridian-client-cluster-uuid";
+
+/// Whether histories go to and from a cluster.
+pub fn may_replicate(cluster: &ClusterInfo, settings: &Settings) -> bool {
+    cluster.connection_enabled && (cluster.replication_enabled || !settings.get(&SEPARATE_FLAG))
+}
 
 /// How long a call to another cluster may take, streams apart.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);

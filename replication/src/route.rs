@@ -85,20 +85,18 @@ impl StreamKey {
     }
 }
 
+/// Shards of a cluster that is replicated with. Each costs streams and memory here, whatever it holds.
+pub const SHARDS_MAX: i32 = 16_384;
+
 /// Whether two clusters with these shard counts can replicate.
 pub fn counts_fit(a: i32, b: i32) -> bool {
-    a > 0 && b > 0 && (a % b == 0 || b % a == 0)
+    let known = 1..=SHARDS_MAX;
+    known.contains(&a) && known.contains(&b) && (a % b == 0 || b % a == 0)
 }
 
 /// The shards of a cluster with `target` shards that hold what shard `shard` of one with `source` holds.
 pub fn mapped_shards(shard: ShardId, source: i32, target: i32) -> Vec<ShardId> {
-    if source >= target {
-        return vec![ShardId::new((shard.get() - 1) % target + 1)];
-    }
-    (shard.get()..=target)
-        .step_by(source.max(1) as usize)
-        .map(ShardId::new)
-        .collect()
+    shard.mapped(source, target)
 }
 
 /// Whether a stream may join these two shards.
@@ -130,6 +128,7 @@ mod tests {
         assert!(!is_joined(1.into(), 4, 2.into(), 4));
         assert!(!is_joined(17.into(), 16, 1.into(), 4));
         assert!(!is_joined(1.into(), 4, 1.into(), 6));
+        assert!(counts_fit(4, SHARDS_MAX) && !counts_fit(4, SHARDS_MAX + 4));
     }
 
     #[test]

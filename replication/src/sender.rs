@@ -7,11 +7,19 @@
 //! client acknowledges is kept with the shard, so that the queue knows what may go and a new stream knows
 //! where to begin. A client that was never here gets what is left of the queue; history before that comes
 //! by gaps that the client notices, or by force.
+//!
+//! Nothing is believed that cannot be true: an acknowledgement counts up to what was sent, and for the store
+//! that it was sent to. A row that cannot be sent is set aside and told of, not passed over.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
-use cluster_runtime::{CancellationToken, Key, Settings, SharedClock, TaskKind, Tasks};
+use cluster_runtime::{CancellationToken, Key, Metrics, Settings, SharedClock, TaskKind, Tasks};
 use futures::{Stream, StreamExt, stream::BoxStream};
+use namespaces::Clusters;
 use parking_lot::Mutex;
 use proto_ids::{ClusterName, ShardId};
 use proto_messages::temporal::server::api::adminservice::v1::{
@@ -22,15 +30,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument;
 
-use crate::route::StreamKey;
+use crate::{metrics::Sending, route::StreamKey};
 
+mod aside;
 mod hydrate;
 mod shard;
 mod source;
 mod stream;
 
+pub use aside::SetAside;
 pub use shard::ShardSource;
-pub use source::{SourceError, TaskSource};
+pub use source::{ReaderId, SourceError, TaskSource};
 
 /// How often an idle stream repeats where it stands.
 pub static IDLE_MESSAGE_EVERY: Key<Duration> = Key::new(
@@ -57,6 +67,8 @@ const MESSAGES_IN_FLIGHT_MAX: usize = 64;
 pub struct Peer {
     /// Its name.
     pub name: ClusterName,
+    /// The cluster id (UUID) of its store; empty when it could not be learned.
+    pub incarnation: String,
     /// How many shards it has; tasks are sent to the one of them that the workflow belongs to.
     pub shard_count: i32,
 }
@@ -73,6 +85,8 @@ pub struct Senders(Arc<Inner>);
 struct Inner {
     clock: SharedClock,
     settings: Settings,
+    clusters: Clusters,
+    meters: Sending,
     tasks: Tasks,
     open: Mutex<HashMap<StreamKey, Open>>,
 }
@@ -93,10 +107,18 @@ struct Registered {
 
 impl Senders {
     /// No streams yet. Streams run as tasks of `tasks` and end with them.
-    pub fn new(clock: SharedClock, settings: Settings, tasks: &Tasks) -> Self {
+    pub fn new(
+        clock: SharedClock,
+        settings: Settings,
+        clusters: Clusters,
+        metrics: &Metrics,
+        tasks: &Tasks,
+    ) -> Self {
         Self(Arc::new(Inner {
             clock,
             settings,
+            clusters,
+            meters: Sending::new(metrics),
             tasks: tasks.child("replication-senders"),
             open: Mutex::default(),
         }))
@@ -119,6 +141,9 @@ impl Senders {
             out: out.clone(),
             clock: self.0.clock.clone(),
             settings: self.0.settings.clone(),
+            clusters: self.0.clusters.clone(),
+            meters: self.0.meters.clone(),
+            sent: AtomicI64::new(0),
         };
         let name = format!("send-{}-{}", key.server.shard, key.client.cluster);
         let span = tracing::info_span!("send", remote_cluster = %stream.peer.name,

@@ -9,11 +9,7 @@
 //!       .add_service(AdminServiceServer::from_arc(host));    // on the history port, not the frontend's
 //! ```
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cluster_runtime::{Metrics, Settings, SharedClock, TaskKind, Tasks};
 use cluster_shard::{Shard, Shards};
@@ -26,14 +22,17 @@ use tonic::Status;
 
 use crate::{
     apply::{Applier, ApplyDeps, status},
-    metrics::Sent,
+    dead_letters::DeadLetters,
+    metrics::{Sending, Sent},
     namespaces::Refresher,
     remotes::Remotes,
-    sender::Senders,
+    sender::{Senders, SetAside},
 };
 
 mod admin;
+mod aside;
 mod internal;
+mod peer;
 mod raw_history;
 mod runs;
 mod standing;
@@ -57,6 +56,8 @@ pub struct HostDeps {
     pub remotes: Remotes,
     /// Fetches namespaces that are not known or old.
     pub refresher: Refresher,
+    /// Where rows go that cannot be sent.
+    pub dead_letters: DeadLetters,
     /// The time.
     pub clock: SharedClock,
     /// Live settings.
@@ -74,6 +75,8 @@ pub struct ReplicationHost {
     deps: HostDeps,
     applier: Applier,
     senders: Senders,
+    aside: SetAside,
+    stores: peer::Stores,
     /// Until when namespaces are shut.
     holds: Arc<Mutex<HashMap<NamespaceId, Instant>>>,
 }
@@ -89,7 +92,15 @@ impl ReplicationHost {
             refresher: deps.refresher.clone(),
             clock: deps.clock.clone(),
         });
-        let senders = Senders::new(deps.clock.clone(), deps.settings.clone(), &deps.tasks);
+        let senders = Senders::new(
+            deps.clock.clone(),
+            deps.settings.clone(),
+            deps.clusters.clone(),
+            &deps.metrics,
+            &deps.tasks,
+        );
+        let own = deps.clusters.current_name();
+        let aside = SetAside::new(deps.dead_letters.clone(), own, deps.clock.clone());
         let holds = Arc::default();
         let tasks = deps.tasks.clone();
         let meters = Sent::new(&deps.metrics);
@@ -97,14 +108,24 @@ impl ReplicationHost {
             deps,
             applier,
             senders,
+            aside,
+            stores: peer::Stores::default(),
             holds,
         });
         let counted = host.clone();
-        tasks.spawn(TaskKind::Background, "replication-standing", async move {
-            loop {
-                tokio::time::sleep(COUNT_EVERY).await;
-                standing::count(&counted, &meters).await;
+        let metrics = &host.deps.metrics;
+        tasks.keep(TaskKind::Background, "replication-standing", metrics, move || {
+            let (counted, meters) = (counted.clone(), meters.clone());
+            async move {
+                loop {
+                    tokio::time::sleep(COUNT_EVERY).await;
+                    standing::count(&counted, &meters).await;
+                }
             }
+        });
+        let (tried, meters) = (host.clone(), Sending::new(metrics));
+        tasks.keep(TaskKind::Background, "replication-set-aside", metrics, move || {
+            aside::keep_trying(tried.clone(), meters.clone())
         });
         host
     }
@@ -114,6 +135,12 @@ impl ReplicationHost {
     }
 
     async fn shard(&self, id: i32) -> Result<Shard, Status> {
+        let count = self.deps.clusters.current().shard_count;
+        if !(1..=count).contains(&id) {
+            return Err(cluster_rpc::status::invalid_argument(format!(
+                "there is no shard {id}; shards are numbered from 1 to {count}"
+            )));
+        }
         self.deps
             .shards
             .shard(ShardId::new(id))
@@ -179,20 +206,4 @@ fn run_key(namespace_id: &str, execution: Option<&WorkflowExecution>) -> Result<
         execution.workflow_id.as_str(),
         execution.run_id.as_str(),
     ))
-}
-
-/// Readers of a cluster among all readers of a shard: the remote shard and what it has acknowledged,
-/// exclusive.
-fn readers_of<'a>(
-    acks: &'a BTreeMap<String, proto_ids::TaskId>,
-    cluster: &'a str,
-) -> impl Iterator<Item = (ShardId, proto_ids::TaskId)> + 'a {
-    acks.iter().filter_map(move |(reader, acked)| {
-        let shard = reader
-            .strip_prefix(cluster)?
-            .strip_prefix('/')?
-            .parse()
-            .ok()?;
-        Some((ShardId::new(shard), *acked))
-    })
 }

@@ -20,6 +20,8 @@ mod visibility;
 
 pub(crate) use ack::Queues;
 pub(crate) use park::Parked;
+pub(crate) use replication::Remote;
+pub use replication::{AckRefused, Reader, reader_name};
 pub(crate) use timer::TimerQueue;
 pub(crate) use transfer::{Pool, start as start_workers};
 pub(crate) use visibility::VisibilityInbox;

@@ -72,7 +72,13 @@ impl Shard {
     pub(crate) fn new(host: Arc<Host>, id: ShardId, range: RangeId, stored: Positions) -> Self {
         let lease = Lease::new(range);
         let edge = host.now().plus(host.options.timer_window);
-        let queues = Queues::new(lease.next(), stored, edge, host.options.replication_ring);
+        let queues = Queues::new(
+            (id, host.options.shard_count),
+            lease.next(),
+            stored,
+            edge,
+            host.options.replication_ring,
+        );
         Self(Arc::new(Inner {
             id,
             lane: host.lane_of(id),

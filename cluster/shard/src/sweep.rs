@@ -8,7 +8,7 @@ use std::{
 
 use cluster_runtime::CancellationToken;
 use futures::future::join_all;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use proto_ids::{ClusterName, ShardId};
 use tokio::{sync::Notify, time::Instant};
@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     commit::{Progress, Unit},
     host::Host,
-    queue::QueuedTask,
+    queue::{QueuedTask, Remote},
     shard::Shard,
     txn::{Mode, Txn},
 };
@@ -29,6 +29,8 @@ pub(crate) const REHOMED_FOR_MAX: Duration = Duration::from_secs(600);
 pub(crate) struct Sweeper {
     marked: Mutex<HashMap<ShardId, Shard>>,
     ready: Notify,
+    /// Clusters that have a copy of some namespace, and the registry's state they were read from.
+    copies: Mutex<Option<(u64, HashSet<ClusterName>)>>,
 }
 
 impl Sweeper {
@@ -74,13 +76,29 @@ impl Sweeper {
     }
 }
 
-/// The clusters whose acknowledgement replication tasks wait for.
-fn remotes(host: &Host) -> Vec<ClusterName> {
-    host.deps
-        .clusters
-        .remotes()
-        .iter()
-        .map(|c| c.name.clone())
+/// The clusters whose acknowledgement replication tasks wait for: those that are connected, and those that
+/// have a copy of a namespace and are disabled for now, which would miss for good what is trimmed meanwhile.
+fn remotes(host: &Host) -> Vec<Remote> {
+    let clusters = &host.deps.clusters;
+    let current = clusters.current_name();
+    let mut copies = host.sweeper.copies.lock();
+    // Read before the namespaces, so that a change in between is seen by the next look.
+    let version = *host.deps.registry.watch().borrow();
+    if copies.as_ref().is_none_or(|(seen, _)| *seen != version) {
+        let namespaces = host.deps.registry.all();
+        let shared = namespaces
+            .iter()
+            .filter(|n| n.is_replicated() && !n.is_deleted() && n.lives_in(&current));
+        let found = shared.flat_map(|n| n.clusters.iter().cloned()).collect();
+        *copies = Some((version, found));
+    }
+    let has_copy = |name: &ClusterName| copies.as_ref().is_some_and(|(_, c)| c.contains(name));
+    let all = clusters.all().into_iter();
+    all.filter(|c| c.name != current && (c.connection_enabled || has_copy(&c.name)))
+        .map(|c| Remote {
+            name: c.name.clone(),
+            shard_count: c.shard_count,
+        })
         .collect()
 }
 
@@ -111,7 +129,7 @@ impl Host {
 
 impl Shard {
     /// One round: stores what is old enough, and positions when their time has come.
-    async fn sweep(&self, remotes: &[ClusterName]) {
+    async fn sweep(&self, remotes: &[Remote]) {
         if self.is_lost() {
             return;
         }
@@ -162,7 +180,7 @@ impl Shard {
 
     /// Stores queue positions and trims what they allow. A task may be done because of state that is still
     /// behind, so that goes to the lane first, after the positions were taken: lane order does the rest.
-    async fn store_progress(&self, remotes: &[ClusterName]) {
+    async fn store_progress(&self, remotes: &[Remote]) {
         let queues = &self.0.queues;
         let Some(advance) = queues.advance(self.0.host.now(), remotes) else {
             return;

@@ -151,6 +151,21 @@ number_id!(
 );
 
 impl ShardId {
+    /// The shards of a cluster with `target` shards that hold what this shard of one with `source` holds. One
+    /// of the counts divides the other.
+    pub fn mapped(self, source: i32, target: i32) -> Vec<Self> {
+        if target < 1 {
+            return Vec::new();
+        }
+        if source >= target {
+            return vec![Self((self.0 - 1) % target + 1)];
+        }
+        (self.0..=target)
+            .step_by(usize::try_from(source.max(1)).unwrap_or(1))
+            .map(Self)
+            .collect()
+    }
+
     /// The shard of a workflow in a cluster of `count` shards. The hash is on the wire between clusters:
     /// FarmHash Fingerprint32 of `namespace_id + "_" + workflow_id`, modulo the count, plus one.
     pub fn for_workflow(namespace_id: &NamespaceId, workflow_id: &WorkflowId, count: i32) -> Self {

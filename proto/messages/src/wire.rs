@@ -43,3 +43,5 @@ wire!(crate::temporal::api::history::v1::HistoryEvent);
 wire!(crate::temporal::server::api::persistence::v1::ReplicationTaskInfo);
 wire!(crate::temporal::server::api::replication::v1::ReplicationTask);
 wire!(crate::meridian::replication::v1::DeadLetter);
+wire!(crate::meridian::replication::v1::EncodedReplicationResponse);
+wire!(crate::meridian::replication::v1::EncodedReplicationTask);

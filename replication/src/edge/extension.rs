@@ -103,6 +103,7 @@ impl ReplicationExtensionService for Extension {
                 true => status.namespaces,
                 false => Vec::new(),
             },
+            ..GetReplicationStatusResponse::default()
         }))
     }
 

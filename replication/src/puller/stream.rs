@@ -12,36 +12,44 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use cluster_rpc::INTERNAL_MESSAGE_BYTES_MAX;
 use cluster_runtime::retry;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use proto_ids::{ClusterName, NamespaceId, TaskId, Timestamp, WorkflowId};
 use proto_messages::{
-    meridian::replication::v1::{ApplyRequest, ApplyResponse, DeadLetter, Outcome},
+    meridian::replication::v1::{
+        ApplyRequest, ApplyResponse, DeadLetter, EncodedReplicationMessages,
+        EncodedReplicationResponse, Outcome,
+    },
     temporal::server::api::{
         adminservice::v1::{
             StreamWorkflowReplicationMessagesRequest,
             stream_workflow_replication_messages_request::Attributes as Ack,
-            stream_workflow_replication_messages_response::Attributes,
         },
         common::v1::HistoryDlqKey,
-        replication::v1::{ReplicationTask, SyncReplicationState, WorkflowReplicationMessages},
+        replication::v1::{ReplicationTask, SyncReplicationState},
     },
     time,
 };
+use proto_services::stream_encoded_replication_messages;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, metadata::AsciiMetadataValue};
 
 use super::{
     APPLY_AT_ONCE, APPLY_ATTEMPTS_MAX, APPLY_TIMEOUT, Lanes, OUTSTANDING_MAX, PullStatus,
-    PullerDeps, lanes::Lane,
+    PullerDeps,
+    lanes::Lane,
+    received::{self, Undecoded, Unusable},
 };
 use crate::{
-    dead_letters, inbox::Inbox, metrics::Received, remotes::add_version_headers, route::StreamKey,
+    dead_letters, inbox::Inbox, metrics::Received, remotes::{CLIENT_STORE, add_version_headers},
+    route::StreamKey,
     sender, watermark::Arrival, wire,
 };
 
@@ -83,6 +91,8 @@ pub(super) enum Ended {
     Silent,
     #[error(transparent)]
     Fault(#[from] super::lanes::Fault),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
 }
 
 impl Ended {
@@ -97,6 +107,7 @@ type InboxKey = (NamespaceId, WorkflowId);
 struct Waiting {
     lane: Lane,
     task: ReplicationTask,
+    undecoded: Option<Undecoded>,
 }
 
 /// A task that is done.
@@ -127,15 +138,18 @@ impl PullStream {
     }
 
     async fn connect_and_work(&self) -> Result<std::convert::Infallible, Ended> {
-        let mut admin = self.deps.remotes.admin(&self.cluster)?;
+        let channel = self.deps.remotes.channel_to(&self.cluster)?;
         let (acks, outbound) = mpsc::channel(8);
         let mut request = Request::new(ReceiverStream::new(outbound));
         self.key.to_headers(request.metadata_mut());
         add_version_headers(&mut request);
-        let messages = admin
-            .stream_workflow_replication_messages(request)
-            .await?
-            .into_inner();
+        let own = self.deps.remotes.clusters().current();
+        if let Ok(id) = AsciiMetadataValue::try_from(own.cluster_id.as_str()) {
+            request.metadata_mut().insert(CLIENT_STORE, id);
+        }
+        let opened =
+            stream_encoded_replication_messages(channel, INTERNAL_MESSAGE_BYTES_MAX, request);
+        let messages = opened.await?.into_inner();
         let mut connection = Connection {
             stream: self,
             lanes: Lanes::default(),
@@ -149,8 +163,18 @@ impl PullStream {
     }
 
     /// Applies one task, however long it takes; what cannot be applied becomes a dead letter.
-    async fn settle(&self, key: InboxKey, lane: Lane, task: ReplicationTask) -> Done {
+    async fn settle(&self, key: InboxKey, waiting: Waiting) -> Done {
+        let Waiting {
+            lane,
+            task,
+            undecoded,
+        } = waiting;
         let id = TaskId::new(task.source_task_id);
+        if let Some(Undecoded { bytes, reason }) = undecoded {
+            let status = Status::invalid_argument(format!("the task cannot be decoded: {reason}"));
+            self.bury(task, bytes, &status, 1).await;
+            return Done { key, lane, id };
+        }
         let policy = APPLY_RETRY.attempts(self.deps.settings.get(&APPLY_ATTEMPTS_MAX));
         let mut attempts = 0;
         loop {
@@ -171,7 +195,7 @@ impl PullStream {
             let is_own_fault =
                 !is_worth_another_try(&status) || self.applied.load(Ordering::Relaxed) != others;
             if is_own_fault {
-                self.bury(task, &status, attempts).await;
+                self.bury(task, Bytes::new(), &status, attempts).await;
                 break;
             }
             // Nothing else gets through either, so the trouble is this cluster's: a dead letter would only
@@ -223,7 +247,13 @@ impl PullStream {
     }
 
     /// Holds the watermark until the letter is safe, however long that takes.
-    async fn bury(&self, task: ReplicationTask, status: &Status, attempts: i32) {
+    async fn bury(
+        &self,
+        task: ReplicationTask,
+        undecoded_task: Bytes,
+        status: &Status,
+        attempts: i32,
+    ) {
         let own = self.deps.remotes.clusters().current_name();
         let buried = [self.cluster.as_str(), "dead_letter"];
         self.meters.tasks.with_label_values(&buried).inc();
@@ -242,6 +272,7 @@ impl PullStream {
                 source_cluster: self.cluster.to_string(),
                 target_cluster: own.to_string(),
             }),
+            undecoded_task,
         };
         let put = || async {
             self.deps.dead_letters.put(&letter).await.inspect_err(|error| {
@@ -256,9 +287,7 @@ impl PullStream {
 impl<'a> Connection<'a> {
     async fn work(
         &mut self,
-        mut messages: tonic::Streaming<
-            proto_messages::temporal::server::api::adminservice::v1::StreamWorkflowReplicationMessagesResponse,
-        >,
+        mut messages: tonic::Streaming<EncodedReplicationResponse>,
     ) -> Result<std::convert::Infallible, Ended> {
         let settings = &self.stream.deps.settings;
         let mut tick = tokio::time::interval(settings.get(&sender::ACK_EVERY));
@@ -271,9 +300,8 @@ impl<'a> Connection<'a> {
             tokio::select! {
                 message = messages.message(), if has_room => {
                     heard = Instant::now();
-                    match message?.ok_or(Ended::Closed)?.attributes {
-                        Some(Attributes::Messages(message)) => self.receive(message)?,
-                        None => {}
+                    if let Some(message) = message?.ok_or(Ended::Closed)?.messages {
+                        self.receive(message)?;
                     }
                 }
                 Some(done) = self.applying.next() => self.finish(done),
@@ -292,15 +320,22 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn receive(&mut self, message: WorkflowReplicationMessages) -> Result<(), Ended> {
+    fn receive(&mut self, message: EncodedReplicationMessages) -> Result<(), Ended> {
+        let (message, undecoded) = received::decode(message)?;
         let (lane, arrival) = self.lanes.arrive(&message)?;
         if arrival == Arrival::Repeated {
             return Ok(());
         }
-        for task in message.replication_tasks {
+        let tasks = message.replication_tasks.into_iter().zip(undecoded);
+        for (task, undecoded) in tasks {
             let run = wire::run_key(&task);
-            self.inbox
-                .push((run.namespace_id, run.workflow_id), Waiting { lane, task });
+            let waiting = Waiting {
+                lane,
+                task,
+                undecoded,
+            };
+            let key = (run.namespace_id, run.workflow_id);
+            self.inbox.push(key, waiting);
         }
         Ok(())
     }
@@ -308,11 +343,11 @@ impl<'a> Connection<'a> {
     fn start_ready(&mut self) {
         let at_once = self.stream.deps.settings.get(&APPLY_AT_ONCE).max(1);
         while self.applying.len() < at_once {
-            let Some((key, Waiting { lane, task })) = self.inbox.take() else {
+            let Some((key, waiting)) = self.inbox.take() else {
                 break;
             };
             self.applying
-                .push(Box::pin(self.stream.settle(key, lane, task)));
+                .push(Box::pin(self.stream.settle(key, waiting)));
         }
     }
 
@@ -370,6 +405,10 @@ async fn sleep_until(at: Option<Instant>) {
 fn is_worth_another_try(status: &Status) -> bool {
     !matches!(
         status.code(),
-        Code::InvalidArgument | Code::DataLoss | Code::Unimplemented | Code::OutOfRange
+        Code::InvalidArgument
+            | Code::DataLoss
+            | Code::Unimplemented
+            | Code::OutOfRange
+            | Code::PermissionDenied
     )
 }

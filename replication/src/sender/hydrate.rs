@@ -3,7 +3,9 @@
 use cluster_core::{
     TaskKind, VersionHistories, VersionHistory, VersionItem, Workflow, state::Activity,
 };
+use cluster_rpc::INTERNAL_MESSAGE_BYTES_MAX;
 use cluster_shard::{HistoryBatch, QueuedTask, ReadError, Shard};
+use prost::Message;
 use proto_ids::{EventId, RunId, RunKey};
 use proto_messages::{
     meridian::replication::v1::RunState,
@@ -27,6 +29,12 @@ use crate::{
 
 /// Batches one row may stand for.
 const BATCHES_MAX: usize = 100;
+
+/// Bytes of one task, with room for what is around it on the way.
+const MESSAGE_BYTES_MAX: usize = INTERNAL_MESSAGE_BYTES_MAX - (64 << 10);
+
+/// Causes of a failure in one task. Readers of protobuf go a hundred messages deep, and some are around it.
+const FAILURE_DEPTH_MAX: usize = 90;
 
 /// The message of a row.
 pub(super) async fn message(
@@ -78,13 +86,12 @@ pub(super) async fn message(
         }
         TaskKind::ReplicateDelete => Some((ReplicationTaskType::DeleteExecutionTask, None)),
         other => {
-            return Err(SourceError::Stuck {
-                id: row.task_id,
-                reason: format!("{other:?} is no replication task"),
-            });
+            return Err(SourceError::Stuck(format!(
+                "{other:?} is no replication task"
+            )));
         }
     };
-    Ok(made.map(|(task_type, attributes)| ReplicationTask {
+    let made = made.map(|(task_type, attributes)| ReplicationTask {
         task_type: task_type as i32,
         source_task_id: row.task_id.get(),
         attributes,
@@ -92,7 +99,32 @@ pub(super) async fn message(
         priority: TaskPriority::Unspecified as i32,
         raw_task_info: Some(raw(row)),
         ..ReplicationTask::default()
-    }))
+    });
+    match &made {
+        Some(task) => fits(task).map_err(SourceError::Stuck)?,
+        None => {}
+    }
+    Ok(made)
+}
+
+/// Whether whoever is on the way can decode the message: it would break there every time it is sent.
+fn fits(task: &ReplicationTask) -> Result<(), String> {
+    let bytes = task.encoded_len();
+    if bytes > MESSAGE_BYTES_MAX {
+        return Err(format!(
+            "the message has {bytes} bytes; {MESSAGE_BYTES_MAX} can be sent"
+        ));
+    }
+    if let Some(Attributes::SyncActivityTaskAttributes(activity)) = &task.attributes {
+        let first = activity.last_failure.as_ref();
+        let depth = std::iter::successors(first, |f| f.cause.as_deref()).count();
+        if depth > FAILURE_DEPTH_MAX {
+            return Err(format!(
+                "the activity's failure is {depth} causes deep; {FAILURE_DEPTH_MAX} can be sent"
+            ));
+        }
+    }
+    Ok(())
 }
 
 type Made = Option<(ReplicationTaskType, Option<Attributes>)>;
@@ -113,10 +145,10 @@ async fn history(
         version: row.task.version,
     };
     let Some(history) = holder(&versions, last) else {
-        return Err(SourceError::Stuck {
-            id: row.task_id,
-            reason: format!("no branch holds event {}@{}", last.event_id, last.version),
-        });
+        return Err(SourceError::Stuck(format!(
+            "no branch holds event {}@{}",
+            last.event_id, last.version
+        )));
     };
     let read = shard
         .history(&row.run, Some(&history.branch), first, next, BATCHES_MAX)
@@ -130,10 +162,9 @@ async fn history(
         && page.batches.last().is_some_and(|b| b.next >= next);
     if !is_whole {
         // The receiver notices what it lacks at the next batch, and asks.
-        return Err(SourceError::Stuck {
-            id: row.task_id,
-            reason: format!("events {first}..{next} are not all there"),
-        });
+        return Err(SourceError::Stuck(format!(
+            "events {first}..{next} are not all there"
+        )));
     }
     let (new_run_events, new_run_state) = match new_run {
         Some(run_id) => first_batch(shard, &row.run, run_id).await?.unzip(),
@@ -232,7 +263,7 @@ fn activity_attributes(run: &Workflow, activity: &Activity) -> SyncActivityTaskA
 }
 
 /// The row as a peer's dead-letter queue keeps it.
-fn raw(row: &QueuedTask) -> ReplicationTaskInfo {
+pub(super) fn raw(row: &QueuedTask) -> ReplicationTaskInfo {
     let mut raw = ReplicationTaskInfo {
         namespace_id: row.run.namespace_id.to_string(),
         workflow_id: row.run.workflow_id.to_string(),

@@ -1,28 +1,40 @@
 //! A shard of this process as the source of streams.
 
 use async_trait::async_trait;
-use cluster_shard::{QueuedTask, Shard, ShardError};
+use cluster_shard::{AckRefused, QueuedTask, Reader, Shard, ShardError};
 use namespaces::Registry;
-use proto_ids::TaskId;
+use proto_ids::{ClusterName, ShardId, TaskId};
 use proto_messages::temporal::server::api::replication::v1::ReplicationTask;
 
 use super::{
+    aside::SetAside,
     hydrate,
-    source::{SourceError, TaskSource},
+    source::{ReaderId, SourceError, TaskSource},
 };
-use crate::watermark::Mark;
 
 /// A shard's replication queue, with what is needed to make messages of its rows.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ShardSource {
     shard: Shard,
     registry: Registry,
+    aside: SetAside,
 }
 
 impl ShardSource {
     /// Over a shard that this process owns.
-    pub fn new(shard: Shard, registry: Registry) -> Self {
-        Self { shard, registry }
+    pub fn new(shard: Shard, registry: Registry, aside: SetAside) -> Self {
+        Self {
+            shard,
+            registry,
+            aside,
+        }
+    }
+}
+
+impl ShardSource {
+    /// Whether a row's message can be made by now, or none is needed.
+    pub(crate) async fn can_send(&self, row: &QueuedTask, cluster: &str) -> bool {
+        self.hydrate(row, cluster).await.is_ok()
     }
 }
 
@@ -35,6 +47,7 @@ impl From<ShardError> for SourceError {
             ShardError::Lost(_) => Self::NotOwner {
                 owner: String::new(),
             },
+            ShardError::Corrupt(_) => Self::Stuck(error.to_string()),
             other => Self::Unavailable(other.to_string()),
         }
     }
@@ -71,21 +84,35 @@ impl TaskSource for ShardSource {
         row: &QueuedTask,
         cluster: &str,
     ) -> Result<Option<ReplicationTask>, SourceError> {
-        let lives_there = self
-            .registry
-            .by_id(&row.run.namespace_id)
-            .is_some_and(|namespace| namespace.lives_in(&cluster.into()));
-        if !lives_there {
+        // A namespace that this host has not heard of yet is no namespace that lives nowhere.
+        let namespace = self.registry.resolve_id(&row.run.namespace_id).await;
+        let namespace = namespace.map_err(|e| SourceError::Unavailable(e.to_string()))?;
+        if !namespace.is_some_and(|namespace| namespace.lives_in(&cluster.into())) {
             return Ok(None);
         }
         hydrate::message(&self.shard, row).await
     }
 
-    fn acked(&self, reader: &str) -> Option<TaskId> {
-        self.shard.replication_acks().get(reader).copied()
+    async fn set_aside(
+        &self,
+        row: &QueuedTask,
+        cluster: &str,
+        shard: ShardId,
+        reason: &str,
+    ) -> Result<(), SourceError> {
+        let (own, cluster) = (self.shard.id(), ClusterName::new(cluster));
+        let put = self.aside.put(own, row, &cluster, shard, reason);
+        put.await
+            .map_err(|e| SourceError::Unavailable(format!("the row cannot be set aside: {e}")))
     }
 
-    fn ack(&self, reader: &str, mark: Mark) {
-        self.shard.replication_ack(reader, mark.id);
+    fn open(&self, reader: &ReaderId) -> Reader {
+        self.shard
+            .replication_open(&reader.name, &reader.incarnation)
+    }
+
+    fn ack(&self, reader: &ReaderId, below: TaskId) -> Result<(), AckRefused> {
+        self.shard
+            .replication_ack(&reader.name, &reader.incarnation, below)
     }
 }

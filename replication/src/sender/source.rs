@@ -2,11 +2,9 @@
 //! message. A row is a pointer; what is sent is made at the moment of sending and may be newer.
 
 use async_trait::async_trait;
-use cluster_shard::QueuedTask;
-use proto_ids::TaskId;
+use cluster_shard::{AckRefused, QueuedTask, Reader};
+use proto_ids::{ShardId, TaskId};
 use proto_messages::temporal::server::api::replication::v1::ReplicationTask;
-
-use crate::watermark::Mark;
 
 /// Why a shard's queue could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -20,14 +18,18 @@ pub enum SourceError {
         /// The owner, as far as is known.
         owner: String,
     },
-    /// The row cannot be turned into a message, now or later.
-    #[error("task {id} cannot be sent: {reason}")]
-    Stuck {
-        /// The row.
-        id: TaskId,
-        /// Why.
-        reason: String,
-    },
+    /// What the row needs cannot be turned into a message now, and waiting does not help. The row is set aside.
+    #[error("the task cannot be sent: {0}")]
+    Stuck(String),
+}
+
+/// Who reads a shard's queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReaderId {
+    /// Its cluster and shard, as [`cluster_shard::reader_name`] names them.
+    pub name: String,
+    /// The cluster id (UUID) of the store behind it; empty when it could not be learned.
+    pub incarnation: String,
 }
 
 /// One shard's replication queue.
@@ -55,10 +57,19 @@ pub trait TaskSource: Send + Sync + 'static {
         cluster: &str,
     ) -> Result<Option<ReplicationTask>, SourceError>;
 
-    /// Where a reader stands; none when it was never here.
-    fn acked(&self, reader: &str) -> Option<TaskId>;
+    /// Keeps a row that cannot be sent, durably, with the reason. The stream passes it only after this.
+    async fn set_aside(
+        &self,
+        row: &QueuedTask,
+        cluster: &str,
+        shard: ShardId,
+        reason: &str,
+    ) -> Result<(), SourceError>;
 
-    /// Notes that everything below the mark is done at the reader. Kept with the shard, in time for the next
-    /// trim of the queue.
-    fn ack(&self, reader: &str, mark: Mark);
+    /// A reader opens a stream: from here on the queue waits for it. Tells how it stands.
+    fn open(&self, reader: &ReaderId) -> Reader;
+
+    /// Notes that everything below is done at the reader. Kept with the shard, in time for the next trim of
+    /// the queue.
+    fn ack(&self, reader: &ReaderId, below: TaskId) -> Result<(), AckRefused>;
 }

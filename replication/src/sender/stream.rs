@@ -1,11 +1,18 @@
 //! One stream's two loops. Acknowledgements are read while messages are sent: neither may wait for the
 //! other, or a slow receiver would look dead.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use cluster_runtime::{Settings, SharedClock, retry};
-use cluster_shard::QueuedTask;
+use cluster_shard::{QueuedTask, reader_name};
 use futures::{StreamExt, stream, stream::BoxStream};
+use namespaces::Clusters;
 use proto_ids::{ShardId, TaskId, Timestamp};
 use proto_messages::{
     temporal::server::api::{
@@ -22,10 +29,10 @@ use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use super::{
-    ACK_EVERY, IDLE_MESSAGE_EVERY, Inbound, MISSED_ACKS_MAX, Outbound, Peer, SourceError,
-    TaskSource,
+    ACK_EVERY, IDLE_MESSAGE_EVERY, Inbound, MISSED_ACKS_MAX, Outbound, Peer, ReaderId,
+    SourceError, TaskSource,
 };
-use crate::{route::StreamKey, watermark::Mark};
+use crate::{metrics::Sending, remotes, route::StreamKey, watermark::Mark};
 
 /// Rows read at once.
 const PAGE: usize = 100;
@@ -52,6 +59,10 @@ pub(super) struct SendStream {
     pub out: mpsc::Sender<Outbound>,
     pub clock: SharedClock,
     pub settings: Settings,
+    pub clusters: Clusters,
+    pub meters: Sending,
+    /// The highest mark the client was sent. It may acknowledge that much.
+    pub sent: AtomicI64,
 }
 
 /// How far a stream is.
@@ -82,6 +93,8 @@ struct Gone;
 
 enum End {
     Gone,
+    /// By decision of an operator or of the shard's owner: no reason to look.
+    Closed(Status),
     Failed(Status),
 }
 
@@ -103,6 +116,7 @@ impl SendStream {
         let ended = tokio::select! {
             end = self.send_all() => end,
             end = self.take_acks(acks) => end,
+            end = self.until_disabled() => end,
         };
         match ended {
             End::Gone => {
@@ -114,11 +128,12 @@ impl SendStream {
                 Ok(())
             }
             // Shards move, and hosts stop: the client asks the next owner.
-            End::Failed(status) if cluster_rpc::status::is_shard_ownership_lost(&status) => {
+            End::Closed(status) => {
                 tracing::info!(
                     shard = %self.key.server.shard,
                     remote_cluster = %self.peer.name,
-                    "replication stream ends with the ownership of its shard"
+                    reason = status.message(),
+                    "replication stream is closed"
                 );
                 Err(status)
             }
@@ -167,25 +182,72 @@ impl SendStream {
                 "the acknowledgement is by priority, the stream is not",
             ));
         }
-        let time = state.inclusive_low_watermark_time.as_ref();
-        let mark = Mark {
-            id: TaskId::new(state.inclusive_low_watermark),
-            time: time.map(time::from_proto).unwrap_or_default(),
-        };
-        self.source.ack(&self.reader(), mark);
-        Ok(())
+        let below = TaskId::new(state.inclusive_low_watermark);
+        let sent = TaskId::new(self.sent.load(Ordering::Acquire));
+        if below > sent {
+            return Err(self.refused(format!(
+                "task {below} is acknowledged, and only those below {sent} were sent"
+            )));
+        }
+        let taken = self.source.ack(&self.reader(), below);
+        taken.map_err(|refused| self.refused(refused.to_string()))
+    }
+
+    /// An acknowledgement that cannot be true, of whoever is at the other end.
+    fn refused(&self, why: String) -> Status {
+        let labels = &[self.peer.name.as_str()];
+        self.meters.refused_acks.with_label_values(labels).inc();
+        tracing::warn!(
+            remote_cluster = %self.peer.name,
+            shard = %self.key.server.shard,
+            remote_shard = %self.key.client.shard,
+            reason = why,
+            "an acknowledgement is refused"
+        );
+        Status::invalid_argument(why)
+    }
+
+    /// Returns when this cluster must not send to the other one any more.
+    async fn until_disabled(&self) -> End {
+        let mut directory = self.clusters.watch();
+        loop {
+            let name = &self.peer.name;
+            match self.clusters.get(name) {
+                Some(peer) if !remotes::may_replicate(&peer, &self.settings) => {
+                    return End::Closed(Status::failed_precondition(format!(
+                        "replication with cluster {name} is disabled here"
+                    )));
+                }
+                // A cluster with other shards asks for other rows.
+                Some(peer) if peer.shard_count == self.peer.shard_count => {}
+                _ => {
+                    return End::Closed(Status::unavailable(format!(
+                        "the directory's entry of cluster {name} has changed"
+                    )));
+                }
+            }
+            if directory.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     async fn send_all(&self) -> End {
         let end = self.source.end();
-        let reader = self.reader();
-        // A reader that was never here begins with the oldest row that is left: rows are kept for every
-        // connected cluster, and what was acknowledged last may have been lost with a crash. It is entered
-        // at once, so that the queue waits for it.
-        let begin = self.source.acked(&reader).unwrap_or_else(|| {
-            self.source.ack(&reader, Mark::default());
-            TaskId::default()
-        });
+        // A reader that was never here, or has a new store, begins with the oldest row that is left. What was
+        // acknowledged last may have been lost with a crash.
+        let reader = self.source.open(&self.reader());
+        if reader.complete_since > TaskId::default() {
+            tracing::info!(
+                shard = %self.key.server.shard,
+                remote_cluster = %self.peer.name,
+                remote_shard = %self.key.client.shard,
+                since = %reader.complete_since,
+                came_back_empty = reader.came_back_empty,
+                "the reader has not got what was trimmed before it came; it needs a resync"
+            );
+        }
+        let begin = reader.acked;
         let mut sent = Sent {
             end: begin.min(end),
             told: None,
@@ -283,23 +345,22 @@ impl SendStream {
         );
         match task.await {
             Ok(task) => Ok((row, task)),
-            // One row that can never be sent must not stop all others. The receiver notices the gap at the
-            // next batch of the run and asks for what it lacks.
-            Err(SourceError::Stuck { id, reason }) => {
-                tracing::error!(
-                    shard = %self.key.server.shard,
-                    task_id = %id,
-                    namespace_id = %row.run.namespace_id,
-                    workflow_id = %row.run.workflow_id,
-                    run_id = %row.run.run_id,
-                    remote_cluster = %self.peer.name,
-                    reason,
-                    "replication task cannot be sent and is passed over"
-                );
+            // One row that cannot be sent must not stop all others, and nobody may think that it was sent.
+            Err(SourceError::Stuck(reason)) => {
+                self.set_aside(&row, &reason).await?;
                 Ok((row, None))
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    async fn set_aside(&self, row: &QueuedTask, reason: &str) -> Result<(), End> {
+        let (cluster, shard) = (self.peer.name.as_str(), self.key.client.shard);
+        let put = || self.source.set_aside(row, cluster, shard, reason);
+        let is_passing = |error: &SourceError| matches!(error, SourceError::Unavailable(_));
+        retry::retry(&HYDRATE_RETRY, is_passing, put)
+            .await
+            .map_err(failed)
     }
 
     async fn send(&self, tasks: Vec<ReplicationTask>, high: Mark) -> Result<(), End> {
@@ -309,6 +370,7 @@ impl SendStream {
             exclusive_high_watermark_time: Some(time::to_proto(high.time)),
             priority: 0,
         };
+        self.sent.fetch_max(high.id.get(), Ordering::AcqRel);
         let response = StreamWorkflowReplicationMessagesResponse {
             attributes: Some(Attributes::Messages(messages)),
         };
@@ -316,9 +378,12 @@ impl SendStream {
         Ok(())
     }
 
-    /// The name under which the shard keeps how far this client is.
-    fn reader(&self) -> String {
-        reader_name(self.peer.name.as_str(), self.key.client.shard)
+    /// Under what the shard keeps how far this client is.
+    fn reader(&self) -> ReaderId {
+        ReaderId {
+            name: reader_name(self.peer.name.as_str(), self.key.client.shard),
+            incarnation: self.peer.incarnation.clone(),
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -326,15 +391,12 @@ impl SendStream {
     }
 }
 
-/// The name of a reader: its cluster, and which of its shards.
-fn reader_name(cluster: &str, shard: ShardId) -> String {
-    format!("{cluster}/{shard}")
-}
-
 fn failed(error: SourceError) -> End {
-    End::Failed(match error {
-        SourceError::Unavailable(text) => Status::unavailable(text),
-        SourceError::NotOwner { owner } => cluster_rpc::status::shard_ownership_lost(&owner, ""),
-        SourceError::Stuck { .. } => Status::internal(error.to_string()),
-    })
+    match error {
+        SourceError::Unavailable(text) => End::Failed(Status::unavailable(text)),
+        SourceError::NotOwner { owner } => {
+            End::Closed(cluster_rpc::status::shard_ownership_lost(&owner, ""))
+        }
+        SourceError::Stuck(text) => End::Failed(Status::data_loss(text)),
+    }
 }

@@ -17,12 +17,12 @@ use proto_messages::{
 use proto_services::temporal::server::api::adminservice::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
-use super::{ReplicationHost, readers_of};
+use super::ReplicationHost;
 use crate::{
     apply::status,
     dead_letters::CATEGORY,
-    route::{self, End, StreamKey},
-    sender::{Peer, ShardSource},
+    route::{End, StreamKey},
+    sender::ShardSource,
 };
 
 #[tonic::async_trait]
@@ -32,9 +32,10 @@ impl AdminService for ReplicationHost {
         request: Request<Streaming<StreamWorkflowReplicationMessagesRequest>>,
     ) -> Result<Response<BoxStream<StreamWorkflowReplicationMessagesResponse>>, Status> {
         let key = StreamKey::from_headers(request.metadata())?;
-        let peer = self.peer(&key)?;
+        let peer = self.peer(&key, request.metadata()).await?;
         let shard = self.shard(key.server.shard.get()).await?;
-        let source = Arc::new(ShardSource::new(shard, self.deps.registry.clone()));
+        let registry = self.deps.registry.clone();
+        let source = Arc::new(ShardSource::new(shard, registry, self.aside.clone()));
         Ok(Response::new(self.senders.open(
             key,
             peer,
@@ -118,10 +119,14 @@ impl AdminService for ReplicationHost {
         request: Request<GetShardRequest>,
     ) -> Result<Response<GetShardResponse>, Status> {
         let shard = self.shard(request.into_inner().shard_id).await?;
-        let acks = shard.replication_acks();
         let mut reader_states = std::collections::HashMap::new();
         for remote in self.deps.clusters.remotes() {
-            for (remote_shard, acked) in readers_of(&acks, remote.name.as_str()) {
+            for (remote_shard, stands) in
+                shard.replication_readers_of(&remote.name, remote.shard_count)
+            {
+                if !stands.connected {
+                    continue;
+                }
                 let reader = StreamKey {
                     client: End {
                         cluster: i32::try_from(remote.initial_failover_version).unwrap_or(0),
@@ -132,7 +137,7 @@ impl AdminService for ReplicationHost {
                         shard: shard.id(),
                     },
                 };
-                reader_states.insert(reader.reader_id(), reader_state(acked));
+                reader_states.insert(reader.reader_id(), reader_state(stands.acked));
             }
         }
         let end = *shard.replication_watermark().borrow();
@@ -200,38 +205,6 @@ impl AdminService for ReplicationHost {
             tasks,
             next_page_token: next.into(),
         }))
-    }
-}
-
-impl ReplicationHost {
-    /// Checks both ends of a stream.
-    fn peer(&self, key: &StreamKey) -> Result<Peer, Status> {
-        let own = self.deps.clusters.current();
-        if i64::from(key.server.cluster) != own.initial_failover_version {
-            return Err(Status::invalid_argument(format!(
-                "this is cluster {}, not {}",
-                own.initial_failover_version, key.server.cluster
-            )));
-        }
-        let client = self.deps.clusters.by_id(i64::from(key.client.cluster));
-        let client = client.filter(|c| c.name != own.name && c.connection_enabled);
-        let Some(client) = client else {
-            return Err(Status::invalid_argument(format!(
-                "cluster {} is not known or not enabled here",
-                key.client.cluster
-            )));
-        };
-        let (ours, theirs) = (own.shard_count, client.shard_count);
-        if !route::is_joined(key.client.shard, theirs, key.server.shard, ours) {
-            return Err(Status::invalid_argument(format!(
-                "shard {} of {theirs} is not joined with shard {} of {ours}",
-                key.client.shard, key.server.shard
-            )));
-        }
-        Ok(Peer {
-            name: client.name.clone(),
-            shard_count: theirs,
-        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proto_ids::{NamespaceId, RunKey, ShardId, TaskId};
+use proto_ids::{ClusterName, NamespaceId, RunKey, ShardId, TaskId};
 use proto_messages::{
     meridian::replication::v1::{
         ApplyRequest, ApplyResponse, FreezeNamespaceRequest, FreezeNamespaceResponse,
@@ -17,7 +17,7 @@ use proto_messages::{
 use proto_services::meridian::replication::v1::replication_apply_service_server::ReplicationApplyService;
 use tonic::{Request, Response, Status};
 
-use super::{ReplicationHost, readers_of, run_key, standing};
+use super::{ReplicationHost, run_key, standing};
 use crate::apply::status;
 
 /// Rows looked at for one page of the tail.
@@ -62,10 +62,15 @@ impl ReplicationApplyService for ReplicationHost {
     ) -> Result<Response<ListShardUnreplicatedResponse>, Status> {
         let request = request.into_inner();
         let shard = self.shard(request.shard_id).await?;
-        let acks = shard.replication_acks();
-        let acked = readers_of(&acks, &request.remote_cluster)
-            .map(|(_, acked)| acked)
-            .min();
+        let remote = ClusterName::new(&request.remote_cluster);
+        let remote = self.deps.clusters.get(&remote).ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "cluster {} is not known here",
+                request.remote_cluster
+            ))
+        })?;
+        let readers = shard.replication_readers_of(&remote.name, remote.shard_count);
+        let acked = readers.into_iter().map(|(_, reader)| reader.acked).min();
         let from = acked
             .unwrap_or_default()
             .max(TaskId::new(request.after_task_id + 1));

@@ -2,9 +2,9 @@
 //! shard's queue.
 
 use cluster_core::{Task, TaskKind, Workflow};
-use cluster_shard::{ShardError, Txn};
-use proto_ids::{RunId, RunKey};
-use proto_messages::Wire;
+use cluster_shard::{QueuedTask, ShardError, Txn};
+use proto_ids::{RunId, RunKey, TaskId};
+use proto_messages::{Wire, time};
 use proto_messages::temporal::server::api::{
     adminservice::v1::{
         AddTasksRequest, DescribeMutableStateRequest, DescribeMutableStateResponse,
@@ -140,7 +140,7 @@ impl ReplicationHost {
     }
 
     /// Adds tasks to a run, if it exists.
-    async fn stage<T: Send>(
+    pub(super) async fn stage<T: Send>(
         &self,
         key: &RunKey,
         make: impl FnOnce(&Workflow) -> (Vec<Task>, T) + Send,
@@ -208,6 +208,21 @@ fn last_tasks(run: &Workflow) -> Vec<Task> {
         })
     }));
     tasks
+}
+
+/// The queue row that a raw task was.
+pub(super) fn row_of(task_id: TaskId, raw: &ReplicationTaskInfo) -> Option<QueuedTask> {
+    let at = raw.visibility_time.as_ref();
+    Some(QueuedTask {
+        task_id,
+        run: RunKey::new(
+            raw.namespace_id.as_str(),
+            raw.workflow_id.as_str(),
+            raw.run_id.as_str(),
+        ),
+        task: from_raw(raw)?,
+        at: at.map(time::from_proto).unwrap_or_default(),
+    })
 }
 
 fn from_raw(raw: &ReplicationTaskInfo) -> Option<Task> {

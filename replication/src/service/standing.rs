@@ -15,7 +15,7 @@ use proto_messages::{
     time,
 };
 
-use super::{ReplicationHost, readers_of};
+use super::ReplicationHost;
 use crate::metrics::Sent;
 
 /// Pending tasks looked at per reader; a longer tail is told as at least this long.
@@ -28,11 +28,11 @@ pub(super) async fn of(
     clusters: &[String],
 ) -> Result<(ShardStatus, Vec<NamespaceStatus>), ShardError> {
     let (now, end) = (host.now(), *shard.replication_watermark().borrow());
-    let acks = shard.replication_acks();
     let known = host.deps.clusters.remotes();
     let mut remotes = Vec::new();
     let mut namespaces = Vec::new();
-    for cluster in known.iter().map(|c| &c.name) {
+    for remote in &known {
+        let cluster = &remote.name;
         if !clusters.is_empty() && !clusters.iter().any(|c| c == cluster.as_str()) {
             continue;
         }
@@ -41,7 +41,9 @@ pub(super) async fn of(
             .connected(shard.id(), cluster)
             .into_iter()
             .collect();
-        for (remote_shard, acked) in readers_of(&acks, cluster.as_str()) {
+        for (remote_shard, reader) in shard.replication_readers_of(cluster, remote.shard_count) {
+            let acked = reader.acked;
+            let aside = host.aside.count(cluster, shard.id(), remote_shard);
             let pending = shard.replication_read(acked, end, PENDING_MAX).await?;
             // What this cluster does not need holds nothing back.
             let pending: Vec<_> = pending
@@ -55,6 +57,11 @@ pub(super) async fn of(
                 acked_task_id: first.map_or(end, |task| task.task_id).get() - 1,
                 acked_task_time: Some(time::to_proto(first.map_or(now, |task| task.at))),
                 connected: connected.contains(&remote_shard),
+                incarnation: reader.incarnation,
+                ever_connected: reader.connected,
+                complete_since_task_id: reader.complete_since.get(),
+                came_back_empty: reader.came_back_empty,
+                set_aside_tasks: aside.unwrap_or(-1),
             });
             let tasks = pending.iter().map(|task| (&task.run.namespace_id, task.at));
             merge(&mut namespaces, by_namespace(cluster, tasks, now));

@@ -164,6 +164,7 @@ fn cluster(name: &str, number: i64, address: String) -> ClusterInfo {
         shard_count: 1,
         address,
         connection_enabled: true,
+        replication_enabled: true,
         tags: HashMap::new(),
         ..Default::default()
     }

@@ -82,6 +82,8 @@ fn info(name: &str, number: i64, shard_count: i32, address: String) -> ClusterIn
         shard_count,
         address,
         connection_enabled: true,
+        replication_enabled: true,
+        cluster_id: format!("store-of-{name}"),
         ..Default::default()
     }
 }
@@ -146,12 +148,14 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
     );
     let channels = Channels::new(Security::Plain, ChannelOptions::between_clusters());
     let remotes = Remotes::new(clusters.clone(), channels);
+    let letters = DeadLetters::new(store.queue, name);
     let host = ReplicationHost::new(HostDeps {
         shards: shards.clone(),
         registry: registry.clone(),
         clusters,
         remotes: remotes.clone(),
         refresher: Refresher::new(remotes.clone(), manager),
+        dead_letters: letters.clone(),
         clock,
         settings: Settings::new(),
         metrics: Metrics::new(),
@@ -165,7 +169,6 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
             .add_service(AdminServiceServer::from_arc(host.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
-    let letters = DeadLetters::new(store.queue, name);
     Cluster {
         shards,
         client,
@@ -348,7 +351,8 @@ impl Cluster {
     pub async fn forget_backlog(&self, workflow: &str, reader: &str) {
         let shard = self.shard(workflow).await;
         let end = *shard.replication_watermark().borrow();
-        shard.replication_ack(reader, end);
+        let incarnation = &shard.replication_open(reader, "").incarnation;
+        shard.replication_ack(reader, incarnation, end).unwrap();
     }
 
     /// Deletes a run as the active side does: the others are told.

@@ -186,6 +186,7 @@ fn history(
         clusters: ground.clusters.clone(),
         remotes: ground.remotes(),
         refresher: Refresher::new(ground.remotes(), ground.manager.clone()),
+        dead_letters: DeadLetters::new(ground.store.queue.clone(), ground.clusters.current_name()),
         clock: ground.clock.clone(),
         settings: ground.settings.clone(),
         metrics: ground.metrics.clone(),
@@ -249,6 +250,7 @@ fn worker(
         membership: membership.clone(),
         manager: ground.manager.clone(),
         queues: ground.store.queue.clone(),
+        metrics: ground.metrics.clone(),
         tasks,
     });
     running

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use cluster_core::task::Category;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use proto_ids::{ClusterName, TaskId, Timestamp};
+use proto_ids::{ShardId, TaskId, Timestamp};
 use tokio::sync::watch;
 
-use super::{Home, Homed, Job, QueuedTask, replication::Stream};
+use super::{Home, Homed, Job, QueuedTask, replication::{Remote, Stream}};
 use crate::{
     record::{self, Positions},
     shard::Shard,
@@ -29,6 +29,8 @@ struct Track(BTreeSet<TaskId>);
 /// The queues of one shard.
 pub(crate) struct Queues {
     pub(super) state: Mutex<State>,
+    /// Which shard this is, and of how many.
+    shard: (ShardId, i32),
     watermark: watch::Sender<TaskId>,
     /// Commits so far; lets a worker see that something changed under it.
     commits: AtomicU64,
@@ -75,8 +77,14 @@ impl Track {
 
 impl Queues {
     /// Queues of a shard that was just acquired: `first` is the first id of its range.
-    pub(crate) fn new(first: TaskId, stored: Positions, edge: Timestamp, ring: usize) -> Self {
-        let readers = stored.readers.clone();
+    pub(crate) fn new(
+        shard: (ShardId, i32),
+        first: TaskId,
+        stored: Positions,
+        edge: Timestamp,
+        ring: usize,
+    ) -> Self {
+        let stream = Stream::new(first, &stored, ring);
         Self {
             state: Mutex::new(State {
                 transfer: Track::default(),
@@ -85,13 +93,14 @@ impl Queues {
                 rows: BTreeSet::new(),
                 rehomed: HashMap::new(),
                 rows_ended: false,
-                stream: Stream::new(first, readers, ring),
+                stream,
                 committed: TaskId::new(first.get() - 1),
                 recovered: false,
                 edge,
                 window_at: None,
                 written: Some(stored),
             }),
+            shard,
             watermark: watch::Sender::new(first),
             commits: AtomicU64::new(0),
         }
@@ -250,20 +259,20 @@ impl Queues {
     }
 
     /// Whether positions moved since they were written last.
-    pub(crate) fn has_moved(&self, now: Timestamp, remotes: &[ClusterName]) -> bool {
+    pub(crate) fn has_moved(&self, now: Timestamp, remotes: &[Remote]) -> bool {
         let mut state = self.state.lock();
-        let positions = state.positions(now, remotes);
+        let positions = state.positions(self.shard, now, remotes);
         state.recovered && state.written.as_ref() != Some(&positions)
     }
 
     /// What may be written now, if anything moved. Whoever asks has to store all state behind the shard's
     /// writes first: a task may be done because of state that is not stored yet.
-    pub(crate) fn advance(&self, now: Timestamp, remotes: &[ClusterName]) -> Option<Advance> {
+    pub(crate) fn advance(&self, now: Timestamp, remotes: &[Remote]) -> Option<Advance> {
         let mut state = self.state.lock();
         if !state.recovered {
             return None;
         }
-        let positions = state.positions(now, remotes);
+        let positions = state.positions(self.shard, now, remotes);
         if state.written.as_ref() == Some(&positions) {
             return None;
         }
@@ -326,7 +335,12 @@ impl State {
 
     /// Where the queues stand. Timer rows count only when one has ended, so that time passing on an idle
     /// shard is no reason to write.
-    fn positions(&mut self, now: Timestamp, remotes: &[ClusterName]) -> Positions {
+    fn positions(
+        &mut self,
+        (shard, shard_count): (ShardId, i32),
+        now: Timestamp,
+        remotes: &[Remote],
+    ) -> Positions {
         let committed = self.committed;
         let mut timer_rows = self
             .written
@@ -345,9 +359,12 @@ impl State {
             transfer: self.transfer.level(committed),
             timer: self.near.level(committed),
             visibility: self.visibility.level(committed),
-            replication: self.stream.level(committed, remotes),
+            replication: self
+                .stream
+                .level(shard, shard_count, committed, remotes),
             timer_rows,
             readers: self.stream.readers().clone(),
+            dropped: self.stream.dropped(),
         }
     }
 }

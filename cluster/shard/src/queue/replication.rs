@@ -1,5 +1,8 @@
 //! Replication tasks: the last ones in memory for streams that keep up, all of them in the outbox until
-//! every connected cluster has acknowledged them.
+//! every cluster that has a copy of some namespace has acknowledged them, whether it is connected or not.
+//!
+//! A reader is one remote shard. What it acknowledged belongs to the store behind it: a cluster that comes
+//! back with a new store begins anew, and from which row on it has had everything is kept with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -7,14 +10,64 @@ use std::{
 };
 
 use cluster_core::task::Category;
-use proto_ids::{ClusterName, TaskId};
+use proto_ids::{ClusterName, ShardId, TaskId};
 use tokio::sync::watch;
 
 use super::QueuedTask;
-use crate::{error::ShardError, record, shard::Shard};
+use crate::{
+    error::ShardError,
+    record::{self, Positions},
+    shard::Shard,
+};
 
 /// Outbox rows read at once when a stream is behind the ring.
 const PAGE: usize = 256;
+
+/// A remote shard that reads this shard's replication tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reader {
+    /// The cluster id (UUID) of the store that reads; empty while none was told.
+    pub incarnation: String,
+    /// Whether it ever opened a stream. One that has not has acknowledged nothing.
+    pub connected: bool,
+    /// Everything below is durable there.
+    pub acked: TaskId,
+    /// From here on it was sent every row it needs; 0 when that is all this shard ever wrote.
+    pub complete_since: TaskId,
+    /// It took the place of another incarnation, and rows from before were gone by then.
+    pub came_back_empty: bool,
+}
+
+/// Why an acknowledgement is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AckRefused {
+    /// It lies beyond what is durable here.
+    #[error("task {acked} is acknowledged, and the shard has written tasks below {end} only")]
+    NotWritten {
+        /// What was acknowledged, exclusive.
+        acked: TaskId,
+        /// The end of the queue, exclusive.
+        end: TaskId,
+    },
+    /// Whoever acknowledges is not the reader whose position is kept.
+    #[error("the reader's place was taken by the store {incarnation:?}")]
+    Replaced {
+        /// The store that reads now.
+        incarnation: String,
+    },
+}
+
+/// A cluster whose acknowledgements replication tasks wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remote {
+    pub(crate) name: ClusterName,
+    pub(crate) shard_count: i32,
+}
+
+/// The name of a reader: its cluster, and which of its shards.
+pub fn reader_name(cluster: &str, shard: ShardId) -> String {
+    format!("{cluster}/{shard}")
+}
 
 /// The replication side of one shard's queues.
 pub(super) struct Stream {
@@ -22,20 +75,22 @@ pub(super) struct Stream {
     capacity: usize,
     /// From here on the ring holds every task.
     complete_from: TaskId,
-    /// Ids that some connected cluster has not acknowledged.
+    /// Ids that some cluster has not acknowledged.
     open: BTreeSet<TaskId>,
-    /// How far each reader has acknowledged, exclusive.
-    readers: BTreeMap<String, TaskId>,
+    /// Highest id that may have been trimmed; 0 while every row ever written is there.
+    dropped: TaskId,
+    readers: BTreeMap<String, Reader>,
 }
 
 impl Stream {
-    pub(super) fn new(first: TaskId, readers: BTreeMap<String, TaskId>, capacity: usize) -> Self {
+    pub(super) fn new(first: TaskId, stored: &Positions, capacity: usize) -> Self {
         Self {
             ring: VecDeque::new(),
             capacity,
             complete_from: first,
             open: BTreeSet::new(),
-            readers,
+            dropped: stored.dropped,
+            readers: stored.readers.clone(),
         }
     }
 
@@ -57,35 +112,100 @@ impl Stream {
         self.open.remove(&id)
     }
 
-    pub(super) fn readers(&self) -> &BTreeMap<String, TaskId> {
+    pub(super) fn readers(&self) -> &BTreeMap<String, Reader> {
         &self.readers
     }
 
-    /// Up to here no connected cluster needs anything. A cluster that never acknowledged needs everything.
-    pub(super) fn level(&mut self, committed: TaskId, remotes: &[ClusterName]) -> TaskId {
+    pub(super) fn dropped(&self) -> TaskId {
+        self.dropped
+    }
+
+    /// Up to here no cluster needs anything. A shard of theirs that never acknowledged needs everything.
+    pub(super) fn level(
+        &mut self,
+        shard: ShardId,
+        shard_count: i32,
+        committed: TaskId,
+        remotes: &[Remote],
+    ) -> TaskId {
         if !self.open.is_empty() {
-            let below = remotes.iter().map(|r| self.acked_by(r)).min();
-            self.open = match below {
-                Some(below) => self.open.split_off(&below),
-                // Nobody is connected: what is registered but not yet committed stays, nothing else.
-                None => self.open.split_off(&committed.next()),
-            };
+            let acked = remotes.iter().map(|r| self.acked_by(shard, shard_count, r));
+            // Nobody has a copy: what is registered but not yet committed stays, nothing else.
+            let below = acked.min().unwrap_or(committed.next());
+            let kept = self.open.split_off(&below);
+            let gone = std::mem::replace(&mut self.open, kept);
+            self.dropped = self.dropped.max(gone.last().copied().unwrap_or_default());
         }
         self.open
             .first()
             .map_or(committed, |id| TaskId::new(id.get() - 1))
     }
 
-    /// What all readers of a cluster have acknowledged.
-    fn acked_by(&self, cluster: &ClusterName) -> TaskId {
-        let name = cluster.as_str();
-        let of_cluster = |reader: &str| {
-            reader
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    /// What all shards of a cluster that are joined with this one have acknowledged.
+    fn acked_by(&self, shard: ShardId, shard_count: i32, remote: &Remote) -> TaskId {
+        let acked = |theirs: ShardId| {
+            let reader = self.readers.get(&reader_name(remote.name.as_str(), theirs));
+            reader.map(|r| r.acked).unwrap_or_default()
         };
-        let acks = self.readers.iter().filter(|(reader, _)| of_cluster(reader));
-        acks.map(|(_, acked)| *acked).min().unwrap_or_default()
+        let joined = shard.mapped(shard_count, remote.shard_count);
+        joined.into_iter().map(acked).min().unwrap_or_default()
+    }
+
+    /// The oldest row that is left, as the begin of what a reader without a past can get.
+    fn oldest(&self) -> TaskId {
+        match self.dropped.get() {
+            0 => TaskId::default(),
+            _ => self.dropped.next(),
+        }
+    }
+
+    /// A reader opens a stream. Returns how it stands; it reads on from what it acknowledged.
+    fn enter(&mut self, name: &str, incarnation: &str) -> Reader {
+        let oldest = self.oldest();
+        let is_new = !self.readers.contains_key(name);
+        let reader = self.readers.entry(name.to_owned()).or_default();
+        let is_other = !incarnation.is_empty()
+            && !reader.incarnation.is_empty()
+            && reader.incarnation != incarnation;
+        if is_new || is_other {
+            *reader = Reader {
+                complete_since: oldest,
+                came_back_empty: is_other && oldest > TaskId::default(),
+                ..Reader::default()
+            };
+        } else if reader.connected && reader.acked < oldest {
+            // It was away while rows went that it had not got.
+            reader.complete_since = oldest;
+        }
+        if !incarnation.is_empty() {
+            incarnation.clone_into(&mut reader.incarnation);
+        }
+        reader.connected = true;
+        reader.clone()
+    }
+
+    fn acknowledge(
+        &mut self,
+        name: &str,
+        incarnation: &str,
+        below: TaskId,
+        end: TaskId,
+    ) -> Result<bool, AckRefused> {
+        if below > end || below < TaskId::default() {
+            return Err(AckRefused::NotWritten { acked: below, end });
+        }
+        let reader = self.readers.get_mut(name);
+        let is_same = |r: &Reader| incarnation.is_empty() || r.incarnation == incarnation;
+        match reader {
+            Some(reader) if is_same(reader) => {
+                let rises = below > reader.acked;
+                reader.acked = reader.acked.max(below);
+                Ok(rises)
+            }
+            other => Err(AckRefused::Replaced {
+                incarnation: other.map(|r| r.incarnation.clone()).unwrap_or_default(),
+            }),
+        }
     }
 
     fn read(&self, from: TaskId, until: TaskId, limit: usize) -> Option<Vec<QueuedTask>> {
@@ -144,26 +264,54 @@ impl Shard {
         }
     }
 
-    /// A reader has everything below. Readers are named by their cluster, or `cluster/shard` where several
-    /// shards of one cluster read from this one. Stored with a later commit; never falls.
-    pub fn replication_ack(&self, reader: &str, acked_below: TaskId) {
+    /// A reader (see [`reader_name`]) of a store with this id opens a stream. From here on rows are kept for
+    /// it. A store with another id than before begins anew; an empty id is one that could not be learned, and
+    /// goes on as whoever was there.
+    pub fn replication_open(&self, reader: &str, incarnation: &str) -> Reader {
+        let opened = self.0.queues.state.lock().stream.enter(reader, incarnation);
+        self.mark();
+        opened
+    }
+
+    /// A reader has everything below. Stored with a later commit; never falls. Refused from another store than
+    /// the one that opened the stream last, and beyond what is durable here.
+    pub fn replication_ack(
+        &self,
+        reader: &str,
+        incarnation: &str,
+        acked_below: TaskId,
+    ) -> Result<(), AckRefused> {
+        let end = *self.0.queues.watermark().borrow();
         let mut state = self.0.queues.state.lock();
-        let known = state.stream.readers.entry(reader.to_owned()).or_default();
-        if acked_below > *known {
-            *known = acked_below;
+        let stream = &mut state.stream;
+        if stream.acknowledge(reader, incarnation, acked_below, end)? {
             drop(state);
             self.mark();
         }
+        Ok(())
     }
 
-    /// Forgets a reader, so that it holds nothing back any more.
-    pub fn replication_forget(&self, reader: &str) {
-        self.0.queues.state.lock().stream.readers.remove(reader);
-        self.mark();
-    }
-
-    /// How far each reader has acknowledged, exclusive.
-    pub fn replication_acks(&self) -> BTreeMap<String, TaskId> {
+    /// Readers by name, those among them that are gone included.
+    pub fn replication_readers(&self) -> BTreeMap<String, Reader> {
         self.0.queues.state.lock().stream.readers.clone()
+    }
+
+    /// Readers of a cluster with this many shards: one for each shard of it that is joined with this one,
+    /// those that never connected included.
+    pub fn replication_readers_of(
+        &self,
+        cluster: &ClusterName,
+        shard_count: i32,
+    ) -> Vec<(ShardId, Reader)> {
+        let own_count = self.0.host.options.shard_count;
+        let state = self.0.queues.state.lock();
+        let joined = self.id().mapped(own_count, shard_count).into_iter();
+        joined
+            .map(|shard| {
+                let name = reader_name(cluster.as_str(), shard);
+                let reader = state.stream.readers.get(&name).cloned();
+                (shard, reader.unwrap_or_default())
+            })
+            .collect()
     }
 }

@@ -469,6 +469,25 @@ pub(crate) struct Positions {
     pub(crate) timer_row_at: i64,
     #[prost(int64, tag = "6")]
     pub(crate) timer_row_id: i64,
+    /// Written before readers had more than a position; read once, then in `stands`.
     #[prost(btree_map = "string, int64", tag = "7")]
     pub(crate) readers: std::collections::BTreeMap<String, i64>,
+    #[prost(btree_map = "string, message", tag = "8")]
+    pub(crate) stands: std::collections::BTreeMap<String, Reader>,
+    #[prost(int64, optional, tag = "9")]
+    pub(crate) dropped: Option<i64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Reader {
+    #[prost(string, tag = "1")]
+    pub(crate) incarnation: String,
+    #[prost(int64, tag = "2")]
+    pub(crate) acked: i64,
+    #[prost(int64, tag = "3")]
+    pub(crate) complete_since: i64,
+    #[prost(bool, tag = "4")]
+    pub(crate) came_back_empty: bool,
+    #[prost(bool, tag = "5")]
+    pub(crate) connected: bool,
 }

@@ -7,9 +7,10 @@ use prost::Message;
 use proto_ids::{TaskId, Timestamp};
 
 use super::{RecordError, decode_message, message};
+use crate::queue::Reader;
 
-/// Per category the highest id up to which everything is done, how far timer rows have fired, and how far
-/// each replication reader has acknowledged (exclusive).
+/// Per category the highest id up to which everything is done, how far timer rows have fired, how each
+/// replication reader stands, and the highest replication task that may have been trimmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Positions {
     pub(crate) transfer: TaskId,
@@ -17,7 +18,8 @@ pub(crate) struct Positions {
     pub(crate) visibility: TaskId,
     pub(crate) replication: TaskId,
     pub(crate) timer_rows: (Timestamp, TaskId),
-    pub(crate) readers: BTreeMap<String, TaskId>,
+    pub(crate) readers: BTreeMap<String, Reader>,
+    pub(crate) dropped: TaskId,
 }
 
 impl Positions {
@@ -38,30 +40,63 @@ pub(crate) fn encode_positions(p: &Positions) -> Bytes {
         replication: p.replication.get(),
         timer_row_at: p.timer_rows.0.nanos(),
         timer_row_id: p.timer_rows.1.get(),
-        readers: p
+        readers: BTreeMap::new(),
+        stands: p
             .readers
             .iter()
-            .map(|(name, id)| (name.clone(), id.get()))
+            .map(|(name, reader)| (name.clone(), reader_to_record(reader)))
             .collect(),
+        dropped: Some(p.dropped.get()),
     };
     Bytes::from(stored.encode_to_vec())
 }
 
 pub(crate) fn decode_positions(data: &[u8]) -> Result<Positions, RecordError> {
     let p: message::Positions = decode_message("queue positions", data)?;
+    let replication = TaskId::new(p.replication);
+    // Records without it were written when trimming told nobody; all up to the level may be gone by then.
+    let dropped = p.dropped.map_or(replication, TaskId::new);
+    let stands = p.stands.into_iter();
+    let stands = stands.map(|(name, reader)| (name, reader_from_record(reader)));
+    // Such a level waited for the readers of then: they have what it passed.
+    let older = p.readers.into_iter().map(|(name, acked)| {
+        let reader = Reader {
+            connected: true,
+            acked: TaskId::new(acked).max(dropped.next()),
+            ..Reader::default()
+        };
+        (name, reader)
+    });
     Ok(Positions {
         transfer: TaskId::new(p.transfer),
         timer: TaskId::new(p.timer),
         visibility: TaskId::new(p.visibility),
-        replication: TaskId::new(p.replication),
+        replication,
         timer_rows: (
             Timestamp::from_nanos(p.timer_row_at),
             TaskId::new(p.timer_row_id),
         ),
-        readers: p
-            .readers
-            .into_iter()
-            .map(|(name, id)| (name, TaskId::new(id)))
-            .collect(),
+        readers: older.chain(stands).collect(),
+        dropped,
     })
+}
+
+fn reader_to_record(reader: &Reader) -> message::Reader {
+    message::Reader {
+        incarnation: reader.incarnation.clone(),
+        acked: reader.acked.get(),
+        complete_since: reader.complete_since.get(),
+        came_back_empty: reader.came_back_empty,
+        connected: reader.connected,
+    }
+}
+
+fn reader_from_record(reader: message::Reader) -> Reader {
+    Reader {
+        incarnation: reader.incarnation,
+        acked: TaskId::new(reader.acked),
+        complete_since: TaskId::new(reader.complete_since),
+        came_back_empty: reader.came_back_empty,
+        connected: reader.connected,
+    }
 }

@@ -28,7 +28,7 @@ use proto_messages::temporal::api::{
 use schema_store::execution::RunRecord;
 
 use super::*;
-use crate::queue::QueuedTask;
+use crate::queue::{QueuedTask, Reader};
 
 /// Gives every field a value of its own, so that two that are swapped show.
 struct Values(i64);
@@ -434,10 +434,39 @@ fn positions() -> Positions {
         replication: TaskId::new(4),
         timer_rows: (Timestamp::from_nanos(5), TaskId::new(6)),
         readers: [
-            ("b".to_owned(), TaskId::new(7)),
-            ("c/2".to_owned(), TaskId::new(8)),
+            ("b/1".to_owned(), reader("", 7)),
+            ("c/2".to_owned(), reader("7d2e", 8)),
         ]
         .into(),
+        dropped: TaskId::new(3),
+    }
+}
+
+fn reader(incarnation: &str, acked: i64) -> Reader {
+    Reader {
+        incarnation: incarnation.to_owned(),
+        connected: true,
+        acked: TaskId::new(acked),
+        complete_since: TaskId::new(4),
+        came_back_empty: true,
+    }
+}
+
+/// As version 1 wrote them: readers were positions, and nothing was said of what had been trimmed.
+fn older_positions() -> Positions {
+    let reader = |acked| Reader {
+        connected: true,
+        acked: TaskId::new(acked),
+        ..Reader::default()
+    };
+    Positions {
+        readers: [
+            ("b".to_owned(), reader(7)),
+            ("c/2".to_owned(), reader(8)),
+        ]
+        .into(),
+        dropped: TaskId::new(4),
+        ..positions()
     }
 }
 
@@ -543,7 +572,7 @@ fn rows_of_version_1_can_be_read() {
             "hot" => run.hot = data,
             "start" => run.start = data,
             "tasks" => assert_eq!(decode_tasks(&data), Ok(all_tasks())),
-            "positions" => assert_eq!(decode_positions(&data), Ok(positions())),
+            "positions" => assert_eq!(decode_positions(&data), Ok(older_positions())),
             item => {
                 let (kind, id) = item.split_once(' ').expect("kind and id");
                 let key = ItemRowKey {

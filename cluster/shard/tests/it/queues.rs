@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_core::TaskKind;
-use cluster_shard::{Role, Verdict};
+use cluster_shard::{AckRefused, Role, Verdict, reader_name};
 use proto_ids::{NamespaceId, ShardId, TaskId};
 
 use crate::world::{NS, World, at_once, key, quick, replicated, until};
@@ -135,11 +135,18 @@ async fn replication_tasks_wait_for_their_readers() {
     };
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(rows(), 6, "nobody acknowledged anything");
-    shard.replication_ack("b", all[3].task_id);
+    let b = reader_name("b", shard.id());
+    shard.replication_open(&b, "store-1");
+    shard
+        .replication_ack(&b, "store-1", all[3].task_id)
+        .unwrap();
     until("acknowledged ones go", || rows() == 3).await;
     let world = world.crash().await;
     let shard = world.shard("w").await;
-    assert_eq!(shard.replication_acks()["b"], all[3].task_id);
+    let stands = shard.replication_readers()[&b].clone();
+    assert_eq!(stands.acked, all[3].task_id);
+    assert_eq!(stands.complete_since, TaskId::default());
+    assert_eq!(stands.incarnation, "store-1");
     let left = shard
         .replication_read(all[3].task_id, TaskId::new(i64::MAX), 100)
         .await
@@ -152,8 +159,139 @@ async fn replication_tasks_wait_for_their_readers() {
             .outbox_read(shard.id(), TaskId::default(), 100);
         at_once(rows).unwrap().len()
     };
-    shard.replication_ack("b", *shard.replication_watermark().borrow());
+    let end = *shard.replication_watermark().borrow();
+    shard.replication_ack(&b, "store-1", end).unwrap();
     until("all go", || rows() == 0).await;
+}
+
+/// Outbox rows of the shard of "w".
+async fn outbox(world: &World) -> usize {
+    let shard = world.shard("w").await.id();
+    let execution = world.store.execution.clone();
+    let rows = execution.outbox_read(shard, TaskId::default(), 100);
+    rows.await.unwrap().len()
+}
+
+/// What a peer acknowledges is a claim: beyond what is durable, or under the name of a store that reads no
+/// longer, it is refused and moves nothing.
+#[tokio::test]
+async fn an_acknowledgement_beyond_what_was_written_is_refused() {
+    let world = World::with(quick(), replicated("a"), true);
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let (b, end) = (
+        reader_name("b", shard.id()),
+        *shard.replication_watermark().borrow(),
+    );
+    let refused = shard.replication_ack(&b, "one", end).unwrap_err();
+    assert!(matches!(refused, AckRefused::Replaced { .. }), "never opened");
+    shard.replication_open(&b, "one");
+    for beyond in [end.get() + 1, i64::MAX, -1, i64::MIN] {
+        let refused = shard.replication_ack(&b, "one", beyond.into());
+        assert!(matches!(refused, Err(AckRefused::NotWritten { .. })));
+    }
+    assert_eq!(shard.replication_readers()[&b].acked, TaskId::default());
+    shard.replication_ack(&b, "one", end).unwrap();
+    shard.replication_open(&b, "two");
+    let refused = shard.replication_ack(&b, "one", end).unwrap_err();
+    let incarnation = "two".to_owned();
+    assert_eq!(refused, AckRefused::Replaced { incarnation });
+    assert_eq!(shard.replication_readers()[&b].acked, TaskId::default());
+}
+
+/// A reader whose store is new begins anew. When rows are gone by then, that is told for ever.
+#[tokio::test]
+async fn a_reader_that_comes_back_empty_is_known_as_that() {
+    let world = World::with(quick(), replicated("a"), true);
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let b = reader_name("b", shard.id());
+    shard.replication_open(&b, "one");
+    let early = shard.replication_open(&b, "two");
+    assert!(!early.came_back_empty, "every row is there for it");
+    assert_eq!(early.complete_since, TaskId::default());
+    let end = *shard.replication_watermark().borrow();
+    shard.replication_ack(&b, "two", end).unwrap();
+    until("rows go", || at_once(outbox(&world)) == 0).await;
+    let same = shard.replication_open(&b, "two");
+    assert_eq!((same.acked, same.complete_since), (end, TaskId::default()));
+    let unknown = shard.replication_open(&b, "");
+    assert_eq!(unknown, same, "an id that was not learned changes nothing");
+    let wiped = shard.replication_open(&b, "three");
+    assert!(wiped.came_back_empty && wiped.connected);
+    assert_eq!(wiped.acked, TaskId::default());
+    assert!(wiped.complete_since > TaskId::default() && wiped.complete_since <= end);
+    let world = world.restart().await;
+    let shard = world.shard("w").await;
+    assert_eq!(shard.replication_readers()[&b], wiped);
+}
+
+/// An operator who disables a link for a while has not given up the other cluster's copy.
+#[tokio::test]
+async fn rows_wait_for_a_disabled_cluster_that_has_a_copy() {
+    let world = World::with(quick(), replicated("a"), false);
+    world.start("w").await.unwrap();
+    world.signal("w", "x").await.unwrap();
+    let world = world.restart().await;
+    let shard = world.shard("w").await;
+    let b = reader_name("b", shard.id());
+    let opened = shard.replication_open(&b, "one");
+    assert_eq!(opened.complete_since, TaskId::default());
+    let end = *shard.replication_watermark().borrow();
+    let kept = shard.replication_read(1.into(), end, 100).await.unwrap();
+    assert_eq!(kept.len(), 2, "the start and the signal");
+}
+
+/// When rows went without a reader after all, it learns from where on it has had everything.
+#[tokio::test]
+async fn a_reader_that_missed_rows_is_told_from_where_it_is_complete() {
+    let world = World::with(quick(), replicated("a"), false);
+    let shard = world.shard("w").await;
+    let b = reader_name("b", shard.id());
+    shard.replication_open(&b, "one");
+    world.start("w").await.unwrap();
+    let first = *shard.replication_watermark().borrow();
+    // The namespace gives up its copy there, and takes it back later.
+    let alone = namespaces::Namespace {
+        clusters: vec!["a".into()],
+        ..replicated("a")
+    };
+    world.registry.set(vec![alone]);
+    world.signal("w", "nobody needs it").await.unwrap();
+    until("rows go", || at_once(outbox(&world)) == 0).await;
+    world.registry.set(vec![replicated("a")]);
+    world.signal("w", "back").await.unwrap();
+    let again = shard.replication_open(&b, "one");
+    assert!(!again.came_back_empty, "it is the same store");
+    let since = again.complete_since;
+    assert!(since > TaskId::default() && since <= first, "{since}");
+}
+
+/// With more shards there than here, all of them that read this one count, those that never came included.
+#[tokio::test]
+async fn a_reader_that_never_connected_holds_rows_back() {
+    let mut options = quick();
+    options.shard_count = 1;
+    let world = World::with(options, replicated("a"), true);
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let of_b = |count| shard.replication_readers_of(&"b".into(), count);
+    let ids: Vec<_> = of_b(4).into_iter().map(|(shard, _)| shard.get()).collect();
+    assert_eq!(ids, [1, 2, 3, 4]);
+    assert!(of_b(4).iter().all(|(_, reader)| !reader.connected));
+    let end = *shard.replication_watermark().borrow();
+    for id in 1..=3 {
+        let reader = reader_name("b", id.into());
+        shard.replication_open(&reader, "one");
+        shard.replication_ack(&reader, "one", end).unwrap();
+    }
+    let world = world.restart().await;
+    assert!(outbox(&world).await > 0, "the fourth has nothing yet");
+    let shard = world.shard("w").await;
+    let reader = reader_name("b", 4.into());
+    shard.replication_open(&reader, "one");
+    shard.replication_ack(&reader, "one", end).unwrap();
+    until("all have it", || at_once(outbox(&world)) == 0).await;
 }
 
 /// A near timer fires on time.

@@ -149,18 +149,14 @@ impl World {
         connected: bool,
     ) -> Self {
         let (faults, store) = Faults::new(&base);
-        let cluster = |name: &str| ClusterInfo {
+        let cluster = |name: &str, connection_enabled| ClusterInfo {
             name: name.into(),
-            connection_enabled: true,
+            connection_enabled,
+            shard_count: options.shard_count.max(4),
             ..ClusterInfo::default()
         };
-        let others = if connected {
-            vec![cluster("b")]
-        } else {
-            Vec::new()
-        };
         let metrics = Metrics::new();
-        let clusters = Clusters::fixed(cluster("a"), others);
+        let clusters = Clusters::fixed(cluster("a", true), vec![cluster("b", connected)]);
         let deps = ShardsDeps {
             store: store.clone(),
             membership,
@@ -196,6 +192,14 @@ impl World {
     pub async fn crash(self) -> Self {
         self.faults.close();
         self.tasks.kill().await;
+        let namespace = (*self.registry.all()[0]).clone();
+        let connected = !self.clusters.remotes().is_empty();
+        Self::over(self.base, self.options, namespace, connected)
+    }
+
+    /// The process stops in good order and starts again.
+    pub async fn restart(self) -> Self {
+        assert!(self.tasks.shutdown(Duration::from_secs(30)).await);
         let namespace = (*self.registry.all()[0]).clone();
         let connected = !self.clusters.remotes().is_empty();
         Self::over(self.base, self.options, namespace, connected)
