@@ -25,7 +25,11 @@ use proto_messages::{
 };
 use schema_store::{StoreError, namespace::QueueMessage, queue::QueueStore};
 
-use crate::{clusters::Clusters, namespace::Namespace};
+use crate::{
+    clusters::{ClusterInfo, Clusters},
+    namespace::Namespace,
+    registry::Registry,
+};
 
 /// The durable queue's name.
 pub const QUEUE: &str = "namespace-replication";
@@ -50,6 +54,9 @@ pub enum MessageError {
         /// Why.
         source: prost::DecodeError,
     },
+    /// What the consumer told cannot be so.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The queue that other clusters pull.
@@ -57,9 +64,18 @@ pub enum MessageError {
 pub struct Outbox {
     store: Arc<dyn QueueStore>,
     clusters: Clusters,
-    /// What was noted last through this handle: consumers repeat themselves while nothing happens, and a
-    /// repetition must not cost a write.
-    noted: Arc<Mutex<HashMap<ClusterName, i64>>>,
+    registry: Registry,
+    state: Arc<Mutex<State>>,
+}
+
+/// What this handle knows.
+#[derive(Default)]
+struct State {
+    /// What was noted last: consumers repeat themselves while nothing happens, and a repetition must not cost a
+    /// write.
+    noted: HashMap<ClusterName, (String, i64)>,
+    /// The highest id that the queue is known to have given.
+    end: i64,
 }
 
 /// The namespace as other clusters are told about it. Handover stays a matter of this cluster.
@@ -143,37 +159,55 @@ impl Namespace {
 }
 
 impl Outbox {
-    /// The queue over the store.
-    pub fn new(store: Arc<dyn QueueStore>, clusters: Clusters) -> Self {
+    /// The queue over the store. A consumer without a past gets `registry`'s namespaces as they are.
+    pub fn new(store: Arc<dyn QueueStore>, clusters: Clusters, registry: Registry) -> Self {
         Self {
             store,
             clusters,
-            noted: Arc::default(),
+            registry,
+            state: Arc::default(),
         }
     }
 
     /// Messages after what `consumer` has retrieved (-1: after what it has acknowledged). What it has
-    /// processed (-1: no news) is noted, and what all connected clusters have processed is deleted.
+    /// processed (-1: no news) is noted, and what all clusters with a copy have processed is deleted. What a
+    /// consumer acknowledged belongs to its store, of which it told the cluster id (none: the directory's); one
+    /// with a new store is told of its namespaces once more.
     pub async fn pull(
         &self,
         consumer: &ClusterName,
+        store_id: Option<&str>,
         last_retrieved: i64,
         last_processed: i64,
     ) -> Result<ReplicationMessages, MessageError> {
-        if last_processed != UNKNOWN && !consumer.is_empty() {
-            self.note(consumer, last_processed).await?;
+        let known = self.clusters.get(consumer);
+        let known =
+            known.filter(|c| c.connection_enabled && c.name != self.clusters.current_name());
+        let known = known.ok_or_else(|| {
+            MessageError::Refused(format!(
+                "cluster {consumer} is not known or not enabled here"
+            ))
+        })?;
+        let told = store_id.filter(|id| !id.is_empty());
+        let store_id = told.unwrap_or(&known.cluster_id).to_owned();
+        self.check(consumer, last_retrieved).await?;
+        self.check(consumer, last_processed).await?;
+        if last_processed != UNKNOWN {
+            self.note(&known, &store_id, last_processed).await?;
         }
-        let mut last = match last_retrieved {
-            UNKNOWN => self
-                .store
-                .queue_ack_get(QUEUE, consumer.as_str())
-                .await?
-                .unwrap_or(UNKNOWN),
-            told => told,
+        let acked = match last_retrieved {
+            UNKNOWN => self.acked(&known, &store_id).await?,
+            told => Some(told),
         };
+        let mut last = acked.unwrap_or(UNKNOWN);
         let messages = self.store.queue_read(QUEUE, last, BATCH).await?;
         let has_more = messages.len() == BATCH;
-        let mut tasks = Vec::with_capacity(messages.len());
+        let mut tasks = match (acked, messages.first()) {
+            // Nothing went yet, so the messages tell all.
+            (None, Some(first)) if first.id <= 1 => Vec::new(),
+            (None, _) => self.all_of(consumer).await?,
+            (Some(_), _) => Vec::with_capacity(messages.len()),
+        };
         for message in messages {
             let mut task = ReplicationTask::from_wire(message.data).map_err(|source| {
                 MessageError::Corrupt {
@@ -185,6 +219,9 @@ impl Outbox {
             last = message.id;
             tasks.push(task);
         }
+        let mut state = self.state.lock();
+        state.end = state.end.max(last);
+        drop(state);
         Ok(ReplicationMessages {
             replication_tasks: tasks,
             last_retrieved_message_id: last,
@@ -193,26 +230,86 @@ impl Outbox {
         })
     }
 
-    async fn note(&self, consumer: &ClusterName, processed: i64) -> Result<(), MessageError> {
-        if self.noted.lock().get(consumer) == Some(&processed) {
-            return Ok(());
-        }
-        self.store
-            .queue_ack_set(QUEUE, consumer.as_str(), processed)
-            .await?;
-        self.trim(processed).await?;
-        self.noted.lock().insert(consumer.clone(), processed);
-        Ok(())
+    /// The namespaces a consumer has a copy of, as if each had changed just now.
+    async fn all_of(&self, consumer: &ClusterName) -> Result<Vec<ReplicationTask>, MessageError> {
+        self.registry.catch_up().await?;
+        let all = self.registry.all().into_iter();
+        let shared = all.filter(|n| n.is_replicated() && !n.is_deleted() && n.lives_in(consumer));
+        // A namespace that is missing is created by an update, too.
+        let tasks = shared.map(|n| ReplicationTask {
+            task_type: ReplicationTaskType::NamespaceTask as i32,
+            attributes: Some(Attributes::NamespaceTaskAttributes(attributes(
+                &n,
+                NamespaceOperation::Update,
+            ))),
+            ..Default::default()
+        });
+        Ok(tasks.collect())
     }
 
-    /// Deletes what every connected cluster has processed; `at_most` is what one of them just has.
+    /// A position that a consumer tells lies within what the queue has given.
+    async fn check(&self, consumer: &ClusterName, told: i64) -> Result<(), MessageError> {
+        if (UNKNOWN..=self.state.lock().end).contains(&told) {
+            return Ok(());
+        }
+        let end = self.store.queue_last_id(QUEUE).await?;
+        self.state.lock().end = end;
+        if (UNKNOWN..=end).contains(&told) {
+            return Ok(());
+        }
+        tracing::warn!(remote_cluster = %consumer, told, end,
+            "a position in the namespace replication queue is refused");
+        Err(MessageError::Refused(format!(
+            "cluster {consumer} tells position {told}, and the namespace replication queue ends at {end}"
+        )))
+    }
+
+    async fn note(
+        &self,
+        consumer: &ClusterInfo,
+        store_id: &str,
+        processed: i64,
+    ) -> Result<(), MessageError> {
+        let noted = (store_id.to_owned(), processed);
+        if self.state.lock().noted.get(&consumer.name) == Some(&noted) {
+            return Ok(());
+        }
+        let key = consumer_key(&consumer.name, store_id);
+        self.store.queue_ack_set(QUEUE, &key, processed).await?;
+        self.state.lock().noted.insert(consumer.name.clone(), noted);
+        self.trim(processed).await
+    }
+
+    /// What a consumer has acknowledged. Before consumers had a store they were known by their name.
+    async fn acked(
+        &self,
+        consumer: &ClusterInfo,
+        store_id: &str,
+    ) -> Result<Option<i64>, MessageError> {
+        let key = consumer_key(&consumer.name, store_id);
+        let acked = self.store.queue_ack_get(QUEUE, &key).await?;
+        if acked.is_some() || store_id != consumer.cluster_id {
+            return Ok(acked);
+        }
+        let older = self.store.queue_ack_get(QUEUE, consumer.name.as_str());
+        Ok(older.await?)
+    }
+
+    /// Deletes what every cluster with a copy of a namespace has processed, one that is disabled for now
+    /// included; `at_most` is what one of them just has.
     async fn trim(&self, at_most: i64) -> Result<(), MessageError> {
         let mut least = at_most;
-        for remote in self.clusters.remotes() {
-            let acked = self
-                .store
-                .queue_ack_get(QUEUE, remote.name.as_str())
-                .await?;
+        let current = self.clusters.current_name();
+        let namespaces = self.registry.all();
+        let has_copy = |c: &ClusterInfo| {
+            let mut all = namespaces.iter();
+            c.connection_enabled || all.any(|n| n.is_replicated() && n.lives_in(&c.name))
+        };
+        let all = self.clusters.all().into_iter();
+        for remote in all.filter(|c| c.name != current && has_copy(c)) {
+            let noted = self.state.lock().noted.get(&remote.name).cloned();
+            let store_id = noted.map_or(remote.cluster_id.clone(), |(store_id, _)| store_id);
+            let acked = self.acked(&remote, &store_id).await?;
             least = least.min(acked.unwrap_or(0));
         }
         if least > 0 {
@@ -220,4 +317,8 @@ impl Outbox {
         }
         Ok(())
     }
+}
+
+fn consumer_key(cluster: &ClusterName, store_id: &str) -> String {
+    format!("{cluster}/{store_id}")
 }

@@ -13,7 +13,7 @@ use namespaces::{Clusters, Namespace, Registry};
 use proto_ids::{ClusterName, FailoverVersion, RunKey};
 use proto_messages::{
     meridian::replication::v1::{ApplyRequest, ApplyResponse, Outcome},
-    temporal::server::api::replication::v1::{ReplicationTask, SyncActivityTaskAttributes},
+    temporal::server::api::replication::v1::SyncActivityTaskAttributes,
 };
 use replication_ndc::{Missing, branch};
 use tonic::Status;
@@ -39,7 +39,7 @@ pub(crate) use activity::TRANSIENT_EVENT;
 
 use absorb::{Fault, Work};
 use activity::Taken;
-use admission::Admission;
+use admission::{Admission, Claim};
 use backfill::Pulled;
 
 /// Transactions one task may need: each pull of a gap, each branch that wins in the middle, and each write
@@ -100,11 +100,9 @@ impl Applier {
             }
             _ => {}
         }
-        let version = version_of(&task, &arrival);
-        let namespace = match self
-            .admit(&source, &arrival.key.namespace_id, version)
-            .await?
-        {
+        let claim = Claim::of(&task, &arrival)?;
+        let namespace_id = &arrival.key.namespace_id;
+        let namespace = match self.admit(&source, namespace_id, &claim).await? {
             Admission::Admit(namespace) => namespace,
             Admission::Skip(why) => {
                 tracing::debug!(remote_cluster = %source, run = %arrival.key, why, "task skipped");
@@ -415,18 +413,5 @@ fn skipped(why: &str) -> ApplyResponse {
         outcome: Outcome::Skipped as i32,
         detail: why.to_owned(),
         ..ApplyResponse::default()
-    }
-}
-
-/// The version a task was written under; 0 when it tells none.
-fn version_of(task: &ReplicationTask, arrival: &Arrival) -> FailoverVersion {
-    match &arrival.kind {
-        Kind::History(history) => history.batches[0].version(),
-        Kind::Activity(attributes) => attributes.version.into(),
-        _ => task
-            .raw_task_info
-            .as_ref()
-            .map_or(0, |raw| raw.version)
-            .into(),
     }
 }

@@ -3,17 +3,19 @@
 //! applying side as a live stream; a letter leaves the queue only when its effect is durable, or when an
 //! operator purges it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cluster_rpc::ReplicationClient;
+use namespaces::Clusters;
+use prometheus::IntGaugeVec;
 use proto_ids::ClusterName;
 use proto_messages::{
     Wire,
-    meridian::replication::v1::{ApplyRequest, DeadLetter},
+    meridian::replication::v1::{ApplyRequest, DeadLetter, DeadLetterStatus},
     temporal::server::api::{
         adminservice::v1::{
-            GetDlqTasksRequest, GetDlqTasksResponse, ListQueuesResponse,
-            list_queues_response::QueueInfo,
+            AddTasksRequest, GetDlqTasksRequest, GetDlqTasksResponse, ListQueuesResponse,
+            add_tasks_request, list_queues_response::QueueInfo,
         },
         common::v1::{HistoryDlqKey, HistoryDlqTask, HistoryDlqTaskMetadata, HistoryTask},
         replication::v1::ReplicationTask,
@@ -21,7 +23,7 @@ use proto_messages::{
 };
 use schema_store::{
     StoreError,
-    queue::{Message as Stored, QueueStore},
+    queue::{Message as Stored, QueueInfo as Held, QueueStore},
 };
 use tonic::Status;
 
@@ -30,6 +32,12 @@ use crate::wire;
 /// The task category of replication, as the tools number it.
 pub const CATEGORY: i32 = 3;
 
+/// Letters that are looked through to count them by namespace.
+const COUNT_MAX: i64 = 10_000;
+
+/// How often letters are counted without being asked for.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
+
 /// Letters in one page unless fewer are asked for.
 pub const PAGE_MAX: usize = 1_000;
 
@@ -37,6 +45,7 @@ pub const PAGE_MAX: usize = 1_000;
 #[derive(Clone)]
 pub struct DeadLetters {
     queues: Arc<dyn QueueStore>,
+    own: ClusterName,
     target: ClusterName,
 }
 
@@ -61,17 +70,39 @@ pub struct Replayed {
 }
 
 impl DeadLetters {
-    /// The queues in this store of letters to the cluster `target`, which is its own one.
-    pub fn new(queues: Arc<dyn QueueStore>, target: ClusterName) -> Self {
-        Self { queues, target }
+    /// The queues in this store of letters to the cluster `own`, whose store it is.
+    pub fn new(queues: Arc<dyn QueueStore>, own: ClusterName) -> Self {
+        let target = own.clone();
+        Self {
+            queues,
+            own,
+            target,
+        }
     }
 
     /// The queues in this store of letters to another cluster: rows that could not be sent to it.
     pub fn towards(&self, target: ClusterName) -> Self {
         Self {
             queues: self.queues.clone(),
+            own: self.own.clone(),
             target,
         }
+    }
+
+    /// The queues and the source that a key means: letters to this cluster, or rows that it could not send.
+    pub fn of<'a>(&self, key: Option<&'a HistoryDlqKey>) -> Result<(Self, &'a str), Status> {
+        let source = source_of(key)?;
+        let target = key.map_or("", |key| key.target_cluster.as_str());
+        let own = self.own.as_str();
+        if target.is_empty() || target == own {
+            return Ok((self.clone(), source));
+        }
+        if source == own {
+            return Ok((self.towards(target.into()), source));
+        }
+        Err(Status::invalid_argument(format!(
+            "letters from {source} to {target} are kept by {target}, not by {own}"
+        )))
     }
 
     /// The queue of letters from a cluster.
@@ -191,15 +222,21 @@ impl DeadLetters {
                         }
                     },
                 };
-                let request = ApplyRequest {
-                    shard_id: letter.shard_id,
-                    source_cluster: letter.source_cluster,
-                    source_shard_id: letter.source_shard_id,
-                    task,
-                    replay: true,
+                let played = match source == self.own.as_str() {
+                    true => send_again(client, letter.source_shard_id, task).await,
+                    false => {
+                        let request = ApplyRequest {
+                            shard_id: letter.shard_id,
+                            source_cluster: letter.source_cluster,
+                            source_shard_id: letter.source_shard_id,
+                            task,
+                            replay: true,
+                        };
+                        client.apply(request).await.map(|_| ())
+                    }
                 };
-                match client.apply(request).await {
-                    Ok(_) => {
+                match played {
+                    Ok(()) => {
                         self.queues
                             .queue_delete(&self.queue_name(source), id, id)
                             .await?;
@@ -212,6 +249,71 @@ impl DeadLetters {
                 return Ok(replayed);
             }
         }
+    }
+
+    /// Counts letters of all queues by the clusters between which they are and by namespace; none where there
+    /// are too many to be looked through.
+    pub async fn count(&self) -> Result<Option<Vec<DeadLetterStatus>>, StoreError> {
+        let mut found: BTreeMap<(String, String, String), i64> = BTreeMap::new();
+        let queues = self.queues.queue_list(&format!("{CATEGORY}_")).await?;
+        if queues.iter().map(|queue| queue.len).sum::<i64>() > COUNT_MAX {
+            return Ok(None);
+        }
+        for queue in queues {
+            let mut after = 0;
+            loop {
+                let page = self.queues.queue_read(&queue.name, after, PAGE_MAX).await?;
+                let is_last = page.len() < PAGE_MAX;
+                for Letter { id, letter } in page.into_iter().map(letter) {
+                    after = id;
+                    let key = letter.key.unwrap_or_default();
+                    let run = letter.task.as_ref().map(wire::run_key).unwrap_or_default();
+                    let namespace = run.namespace_id.to_string();
+                    let place = (key.source_cluster, key.target_cluster, namespace);
+                    *found.entry(place).or_default() += 1;
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        let told = found
+            .into_iter()
+            .map(|((source, target, namespace), count)| DeadLetterStatus {
+                source_cluster: source,
+                target_cluster: target,
+                namespace_id: namespace,
+                count,
+            });
+        Ok(Some(told.collect()))
+    }
+
+    /// Tells at intervals how many letters there are, from and to each cluster that is known. Never returns.
+    pub(crate) async fn keep_measuring(self, clusters: Clusters, meter: IntGaugeVec) {
+        loop {
+            match self.queues.queue_list("").await {
+                Ok(queues) => self.measure(&queues, &clusters, &meter),
+                Err(error) => tracing::warn!(%error, "dead letters cannot be counted"),
+            }
+            tokio::time::sleep(MEASURE_EVERY).await;
+        }
+    }
+
+    fn measure(&self, queues: &[Held], clusters: &Clusters, meter: &IntGaugeVec) {
+        let len = |name: &str| queues.iter().find(|q| q.name == name).map_or(0, |q| q.len);
+        let own = self.own.as_str();
+        let remotes = clusters.all().into_iter().filter(|c| c.name != self.own);
+        for remote in remotes {
+            let remote = remote.name.as_str();
+            for (source, target) in [(remote, own), (own, remote)] {
+                let labels = &["replication", source, target];
+                let letters = len(&queue_name(source, target));
+                meter.with_label_values(labels).set(letters);
+            }
+        }
+        let letters = len(crate::namespaces::DEAD_LETTERS);
+        let labels = &["namespace_replication", "", own];
+        meter.with_label_values(labels).set(letters);
     }
 
     /// All queues with letters, as the tools list them.
@@ -236,7 +338,7 @@ impl DeadLetters {
         &self,
         request: &GetDlqTasksRequest,
     ) -> Result<GetDlqTasksResponse, Status> {
-        let source = source_of(request.dlq_key.as_ref())?;
+        let (letters, source) = self.of(request.dlq_key.as_ref())?;
         let after = match request.next_page_token.as_ref() {
             [] => 0,
             token => <[u8; 8]>::try_from(token)
@@ -246,7 +348,8 @@ impl DeadLetters {
         let limit = usize::try_from(request.page_size)
             .unwrap_or(0)
             .clamp(1, PAGE_MAX);
-        let letters = self.read(source, after, limit).await.map_err(unavailable)?;
+        let letters = letters.read(source, after, limit).await;
+        let letters = letters.map_err(unavailable)?;
         let token = match letters.last() {
             Some(last) if letters.len() == limit => last.id.to_be_bytes().to_vec(),
             _ => Vec::new(),
@@ -272,6 +375,24 @@ impl DeadLetters {
             next_page_token: token.into(),
         })
     }
+}
+
+/// Puts a row that was set aside into its shard's stream again.
+async fn send_again(
+    client: &ReplicationClient,
+    shard_id: i32,
+    task: Option<ReplicationTask>,
+) -> Result<(), Status> {
+    let raw = task.and_then(|task| task.raw_task_info).unwrap_or_default();
+    let task = add_tasks_request::Task {
+        category_id: CATEGORY,
+        blob: Some(wire::blob(raw.to_wire())),
+    };
+    let request = AddTasksRequest {
+        shard_id,
+        tasks: vec![task],
+    };
+    client.add_tasks(request).await.map(|_| ())
 }
 
 /// The source cluster a key names; the category has to be replication.

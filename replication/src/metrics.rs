@@ -11,6 +11,7 @@ pub(crate) struct Received {
     pub(crate) streams: IntGaugeVec,
     pub(crate) pending: IntGaugeVec,
     pub(crate) reconnects: IntCounterVec,
+    pub(crate) letters: IntGaugeVec,
 }
 
 /// What the sending and applying side counts.
@@ -66,6 +67,11 @@ impl Received {
                 "meridian_replication_received_pending",
                 "Tasks received that are waiting or being applied.",
                 &["remote_cluster"],
+            ),
+            letters: m.gauges(
+                "dlq_message_count",
+                "Dead letters in the store, by the clusters between which they are.",
+                &["task_category", "source_cluster", "target_cluster"],
             ),
             reconnects: m.counters(
                 "meridian_replication_reconnects_total",

@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 
 use crate::{
     puller::is_worth_a_line,
-    remotes::{Remotes, request},
+    remotes::{Remotes, add_store, request},
 };
 
 /// The queue of messages that could not be merged.
@@ -85,9 +85,12 @@ pub struct NamespaceLetter {
 /// Starts the reconciler of the loops as a task of `deps.tasks`.
 pub fn start(deps: NamespacePullerDeps) {
     let (tasks, metrics) = (deps.tasks.clone(), deps.metrics.clone());
-    tasks.keep(TaskKind::Background, "namespace-pullers", &metrics, move || {
-        reconcile_for_ever(deps.clone())
-    });
+    tasks.keep(
+        TaskKind::Background,
+        "namespace-pullers",
+        &metrics,
+        move || reconcile_for_ever(deps.clone()),
+    );
 }
 
 async fn reconcile_for_ever(deps: NamespacePullerDeps) {
@@ -191,8 +194,10 @@ async fn pull(
         cluster_name: deps.remotes.clusters().current_name().to_string(),
     };
     let mut admin = deps.remotes.admin(source)?;
+    let mut wanted = request(wanted);
+    add_store(&mut wanted, deps.remotes.clusters());
     let answer = admin
-        .get_namespace_replication_messages(request(wanted))
+        .get_namespace_replication_messages(wanted)
         .await?
         .into_inner();
     let messages = answer.messages.unwrap_or_default();

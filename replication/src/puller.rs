@@ -151,11 +151,29 @@ impl Pullers {
             meters,
             streams: Mutex::default(),
         }));
+        let deps = &pullers.0.deps;
+        let (letters, clusters) = (deps.dead_letters.clone(), deps.remotes.clusters().clone());
+        let meter = pullers.0.meters.letters.clone();
+        tasks.keep(
+            TaskKind::Background,
+            "dead-letter-count",
+            &metrics,
+            move || {
+                letters
+                    .clone()
+                    .keep_measuring(clusters.clone(), meter.clone())
+            },
+        );
         let reconciler = pullers.clone();
-        tasks.keep(TaskKind::Background, "replication-pullers", &metrics, move || {
-            let reconciler = reconciler.clone();
-            async move { reconciler.reconcile_for_ever().await }
-        });
+        tasks.keep(
+            TaskKind::Background,
+            "replication-pullers",
+            &metrics,
+            move || {
+                let reconciler = reconciler.clone();
+                async move { reconciler.reconcile_for_ever().await }
+            },
+        );
         pullers
     }
 

@@ -21,7 +21,7 @@ static SEPARATE_FLAG: Key<bool> = Key::new(
     "Whether replication with a connected cluster can be disabled by its own flag.",
 );
 
-/// Header by which a client of a stream tells the cluster id (UUID) of its store.
+/// Header by which a client tells the cluster id (UUID) of its store.
 pub const CLIENT_STORE: &str = "meridian-client-cluster-uuid";
 
 /// Whether histories go to and from a cluster.
@@ -95,6 +95,14 @@ pub fn request<T>(message: T) -> Request<T> {
     request.set_timeout(CALL_TIMEOUT);
     add_version_headers(&mut request);
     request
+}
+
+/// Tells with a request the cluster id of this cluster's store, with which what it acknowledges is kept.
+pub fn add_store<T>(request: &mut Request<T>, clusters: &Clusters) {
+    // An id that is no header value is told by nobody; the peer then asks for it.
+    if let Ok(id) = AsciiMetadataValue::try_from(clusters.current().cluster_id.as_str()) {
+        request.metadata_mut().insert(CLIENT_STORE, id);
+    }
 }
 
 /// The version headers alone, for streams.

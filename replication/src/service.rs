@@ -114,19 +114,27 @@ impl ReplicationHost {
         });
         let counted = host.clone();
         let metrics = &host.deps.metrics;
-        tasks.keep(TaskKind::Background, "replication-standing", metrics, move || {
-            let (counted, meters) = (counted.clone(), meters.clone());
-            async move {
-                loop {
-                    tokio::time::sleep(COUNT_EVERY).await;
-                    standing::count(&counted, &meters).await;
+        tasks.keep(
+            TaskKind::Background,
+            "replication-standing",
+            metrics,
+            move || {
+                let (counted, meters) = (counted.clone(), meters.clone());
+                async move {
+                    loop {
+                        tokio::time::sleep(COUNT_EVERY).await;
+                        standing::count(&counted, &meters).await;
+                    }
                 }
-            }
-        });
+            },
+        );
         let (tried, meters) = (host.clone(), Sending::new(metrics));
-        tasks.keep(TaskKind::Background, "replication-set-aside", metrics, move || {
-            aside::keep_trying(tried.clone(), meters.clone())
-        });
+        tasks.keep(
+            TaskKind::Background,
+            "replication-set-aside",
+            metrics,
+            move || aside::keep_trying(tried.clone(), meters.clone()),
+        );
         host
     }
 

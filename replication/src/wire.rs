@@ -139,7 +139,7 @@ pub fn batch(events: Vec<HistoryEvent>) -> Result<EventBatch, Malformed> {
     let first = events
         .first()
         .ok_or_else(|| Malformed("a batch holds no events".to_owned()))?;
-    if first.event_id < 1 {
+    if first.event_id < 1 || first.event_id > i64::MAX / 2 {
         return Err(Malformed(format!(
             "a batch begins with event {}",
             first.event_id

@@ -15,6 +15,9 @@ use crate::{attributes, frontend::Host, operator_service::clusters as directory,
 mod clusters;
 mod namespaces;
 
+/// Header by which a peer tells the cluster id (UUID) of its store.
+const CLIENT_STORE: &str = "meridian-client-cluster-uuid";
+
 /// Names the shard of the side that serves the stream.
 const SERVER_SHARD: &str = "temporal-server-shard-id";
 
@@ -62,6 +65,17 @@ macro_rules! service {
                 self.host.readiness.check()?;
                 let shard = server_shard(&request)?;
                 self.delegates.replication.stream(shard, request).await
+            }
+
+            async fn get_namespace_replication_messages(
+                &self,
+                request: Request<GetNamespaceReplicationMessagesRequest>,
+            ) -> Result<Response<GetNamespaceReplicationMessagesResponse>, Status> {
+                let told = request.metadata().get(CLIENT_STORE);
+                let store_id = told.and_then(|id| id.to_str().ok()).map(str::to_owned);
+                let host = &self.host;
+                let serve = |message| namespaces::messages(host, message, store_id);
+                host.run_plain("AdminGetNamespaceReplicationMessages", request, serve).await
             }
 
             $(
@@ -117,7 +131,6 @@ service! {
         add_or_update_remote_cluster(AddOrUpdateRemoteClusterRequest) -> AddOrUpdateRemoteClusterResponse, "AdminAddOrUpdateRemoteCluster", add_or_update;
         remove_remote_cluster(RemoveRemoteClusterRequest) -> RemoveRemoteClusterResponse, "AdminRemoveRemoteCluster", remove;
         get_namespace(GetNamespaceRequest) -> GetNamespaceResponse, "AdminGetNamespace", namespaces::get;
-        get_namespace_replication_messages(GetNamespaceReplicationMessagesRequest) -> GetNamespaceReplicationMessagesResponse, "AdminGetNamespaceReplicationMessages", namespaces::messages;
         delete_workflow_execution(DeleteWorkflowExecutionRequest) -> DeleteWorkflowExecutionResponse, "AdminDeleteWorkflowExecution", delete_workflow;
         get_search_attributes(GetSearchAttributesRequest) -> GetSearchAttributesResponse, "AdminGetSearchAttributes", search_attributes;
     }

@@ -117,7 +117,7 @@ impl Frontend {
     /// A frontend over its parts.
     pub fn new(deps: FrontendDeps) -> Self {
         let host = Host {
-            outbox: Outbox::new(deps.queue, deps.clusters.clone()),
+            outbox: Outbox::new(deps.queue, deps.clusters.clone(), deps.registry.clone()),
             registry: deps.registry,
             manager: deps.manager,
             clusters: deps.clusters,

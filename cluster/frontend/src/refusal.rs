@@ -37,6 +37,7 @@ pub(crate) fn of_queue(error: MessageError) -> Status {
     match error {
         MessageError::Store(error) => of_store(error),
         MessageError::Corrupt { .. } => status::internal(error.to_string()),
+        MessageError::Refused(text) => status::invalid_argument(text),
     }
 }
 

@@ -235,7 +235,11 @@ impl Tasks {
                     Ok(()) => "it returned".to_owned(),
                     Err(panic) => panic_text(&*panic),
                 };
-                tracing::error!(task = name, reason, "a long-lived task ended and is started again");
+                tracing::error!(
+                    task = name,
+                    reason,
+                    "a long-lived task ended and is started again"
+                );
                 restarts.with_label_values(&[name]).inc();
                 tokio::time::sleep(RESTART_PAUSE).await;
             }

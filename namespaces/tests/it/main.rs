@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cluster_runtime::{ManualClock, Settings, Tasks};
 use namespaces::{
-    Changed, ClusterInfo, Clusters, Manager, ManagerOptions, Outbox, Refusal, Registry,
-    SYSTEM_NAMESPACE_ID,
+    Changed, ClusterInfo, Clusters, Manager, ManagerOptions, MessageError, Outbox, Refusal,
+    Registry, SYSTEM_NAMESPACE_ID,
     rules::{OwnCluster, Registration, ReplicationChange, Update},
 };
 use proto_messages::temporal::server::api::replication::v1::replication_task::Attributes;
@@ -59,7 +59,7 @@ async fn start_on(store: Store, name: &str, initial: i64) -> Cluster {
         ManualClock::new(1_000_000_000),
     );
     manager.ensure_system().await.unwrap();
-    let outbox = Outbox::new(store.queue.clone(), clusters.clone());
+    let outbox = Outbox::new(store.queue.clone(), clusters.clone(), registry.clone());
     Cluster {
         clusters,
         registry,
@@ -90,7 +90,7 @@ fn orders() -> Registration {
 /// Moves what `from` told since `after` into `to`.
 async fn pull(from: &Cluster, to: &Cluster, after: i64) -> i64 {
     let name = to.clusters.current_name();
-    let messages = from.outbox.pull(&name, after, -1).await.unwrap();
+    let messages = from.outbox.pull(&name, None, after, -1).await.unwrap();
     for task in &messages.replication_tasks {
         let Some(Attributes::NamespaceTaskAttributes(attributes)) = &task.attributes else {
             panic!("{task:?}")
@@ -160,10 +160,10 @@ async fn acknowledged_messages_are_deleted_and_a_reader_goes_on_where_it_was() {
             .unwrap();
     }
     let name = "east".into();
-    let first = west.outbox.pull(&name, -1, -1).await.unwrap();
+    let first = west.outbox.pull(&name, None, -1, -1).await.unwrap();
     assert_eq!(first.replication_tasks.len(), 3);
     let second = first.replication_tasks[1].source_task_id;
-    let rest = west.outbox.pull(&name, -1, second).await.unwrap();
+    let rest = west.outbox.pull(&name, None, -1, second).await.unwrap();
     assert_eq!(rest.replication_tasks.len(), 1);
     assert_eq!(
         rest.last_retrieved_message_id,
@@ -176,6 +176,64 @@ async fn acknowledged_messages_are_deleted_and_a_reader_goes_on_where_it_was() {
         .await
         .unwrap();
     assert_eq!(kept.len(), 1);
+}
+
+#[tokio::test]
+async fn a_consumer_is_believed_as_far_as_the_queue_goes() {
+    let (west, east) = (start("west", 1).await, start("east", 2).await);
+    let stranger = west.outbox.pull(&"east".into(), None, -1, -1).await;
+    assert!(matches!(stranger, Err(MessageError::Refused(_))));
+    west.clusters.upsert(described(&east)).await.unwrap();
+    west.manager.register(orders()).await.unwrap();
+    let pull = async |retrieved, processed| {
+        let pulled = west.outbox.pull(&"east".into(), None, retrieved, processed);
+        pulled.await
+    };
+    for beyond in [2, 1 << 62, i64::MAX, -2, i64::MIN] {
+        assert!(matches!(
+            pull(-1, beyond).await,
+            Err(MessageError::Refused(_))
+        ));
+        assert!(matches!(
+            pull(beyond, -1).await,
+            Err(MessageError::Refused(_))
+        ));
+    }
+    assert_eq!(pull(-1, -1).await.unwrap().replication_tasks.len(), 1);
+    assert_eq!(pull(-1, 1).await.unwrap().replication_tasks.len(), 0);
+}
+
+#[tokio::test]
+async fn a_consumer_with_a_new_store_is_told_of_its_namespaces_again() {
+    let (west, east) = (start("west", 1).await, start("east", 2).await);
+    west.clusters.upsert(described(&east)).await.unwrap();
+    let made = west.manager.register(orders()).await.unwrap();
+    let alone = Registration {
+        name: "west-only".into(),
+        clusters: vec!["west".into()],
+        ..orders()
+    };
+    west.manager.register(alone).await.unwrap();
+    let id = east.clusters.current().cluster_id.clone();
+    let pull = async |store: &str, processed| {
+        let pulled = west.outbox.pull(&"east".into(), Some(store), -1, processed);
+        pulled.await.unwrap()
+    };
+    let last = pull(&id, -1).await.last_retrieved_message_id;
+    pull(&id, last).await;
+    assert!(pull(&id, -1).await.replication_tasks.is_empty());
+    let rest = west.store.queue.queue_read(namespaces::QUEUE, 0, 10).await;
+    assert!(rest.unwrap().is_empty(), "what was acknowledged went");
+
+    let again = pull("another store", -1).await.replication_tasks;
+    let ids: Vec<_> = again
+        .iter()
+        .map(|task| match &task.attributes {
+            Some(Attributes::NamespaceTaskAttributes(attributes)) => attributes.id.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ids, [made.id.as_str()]);
 }
 
 #[tokio::test]

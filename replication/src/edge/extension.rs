@@ -19,7 +19,7 @@ use tonic::{
     Request, Response, Status, async_trait, codegen::BoxStream, metadata::AsciiMetadataValue,
 };
 
-use crate::{remotes, switchover::Switchovers};
+use crate::{dead_letters::DeadLetters, remotes, switchover::Switchovers};
 
 /// Runs in one message of the tail.
 const TAIL_PAGE: i32 = 500;
@@ -33,6 +33,8 @@ const BEHIND: usize = 16;
 pub struct ExtensionDeps {
     /// Planned failovers; its parts serve the rest, too.
     pub switchovers: Switchovers,
+    /// What this cluster keeps aside.
+    pub dead_letters: DeadLetters,
     /// Namespaces as they are.
     pub registry: Registry,
     /// The group switchovers run in: they outlive their callers.
@@ -96,6 +98,10 @@ impl ReplicationExtensionService for Extension {
             .shards
             .get_shard_replication_status(asked)
             .await;
+        let letters = self.0.dead_letters.count().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "dead letters cannot be counted");
+            None
+        });
         Ok(Response::new(GetReplicationStatusResponse {
             cluster: self.0.switchovers.clusters.current_name().to_string(),
             shards: status.shards,
@@ -103,7 +109,8 @@ impl ReplicationExtensionService for Extension {
                 true => status.namespaces,
                 false => Vec::new(),
             },
-            ..GetReplicationStatusResponse::default()
+            dead_letters_known: letters.is_some(),
+            dead_letters: letters.unwrap_or_default(),
         }))
     }
 

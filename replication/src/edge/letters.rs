@@ -20,7 +20,7 @@ use schema_store::queue::QueueStore;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    dead_letters::{DeadLetters, Letter, PAGE_MAX, Replayed, source_of, unavailable},
+    dead_letters::{DeadLetters, Letter, PAGE_MAX, Replayed, unavailable},
     namespaces as messages,
 };
 
@@ -265,13 +265,9 @@ impl AdminService for LetterBox {
         request: Request<PurgeDlqTasksRequest>,
     ) -> Result<Response<PurgeDlqTasksResponse>, Status> {
         let r = request.into_inner();
-        let source = source_of(r.dlq_key.as_ref())?;
+        let (letters, source) = self.letters.of(r.dlq_key.as_ref())?;
         let through = through(r.inclusive_max_task_metadata);
-        let done = self
-            .letters
-            .purge(source, through)
-            .await
-            .map_err(unavailable)?;
+        let done = letters.purge(source, through).await.map_err(unavailable)?;
         let purged = Replayed {
             done,
             last_id: through,
@@ -286,12 +282,9 @@ impl AdminService for LetterBox {
         request: Request<MergeDlqTasksRequest>,
     ) -> Result<Response<MergeDlqTasksResponse>, Status> {
         let r = request.into_inner();
-        let source = source_of(r.dlq_key.as_ref())?;
+        let (letters, source) = self.letters.of(r.dlq_key.as_ref())?;
         let through = through(r.inclusive_max_task_metadata);
-        let replayed = self
-            .letters
-            .replay(source, 0, through, &self.deps.shards)
-            .await;
+        let replayed = letters.replay(source, 0, through, &self.deps.shards).await;
         let replayed = replayed.map_err(unavailable)?;
         let job_token = job(r.dlq_key, DlqOperationType::Merge, through, replayed);
         Ok(Response::new(MergeDlqTasksResponse { job_token }))

@@ -59,7 +59,13 @@ impl Reconnects {
     /// A stream over which messages came has ended; it is opened again at once.
     pub(super) fn ended(&self, cluster: &ClusterName, is_move: bool, reason: &str) {
         self.count(cluster, if is_move { "moved" } else { "ended" });
-        let line = self.peers.lock().entry(cluster.clone()).or_default().ended.due();
+        let line = self
+            .peers
+            .lock()
+            .entry(cluster.clone())
+            .or_default()
+            .ended
+            .due();
         if let Some(streams) = line {
             tracing::info!(remote_cluster = %cluster, streams, reason,
                 "replication streams ended and are opened again");
@@ -72,7 +78,13 @@ impl Reconnects {
         if failures < FAILURES_FREE {
             return;
         }
-        let line = self.peers.lock().entry(cluster.clone()).or_default().refused.due();
+        let line = self
+            .peers
+            .lock()
+            .entry(cluster.clone())
+            .or_default()
+            .refused
+            .due();
         if let Some(failed) = line {
             tracing::warn!(remote_cluster = %cluster, attempts = failures, failed, reason,
                 "replication streams cannot be opened; it is tried again");
@@ -95,6 +107,10 @@ mod tests {
         let written: Vec<_> = (0..512).filter_map(|_| line.due()).collect();
         assert_eq!(written, [1]);
         tokio::time::advance(LINE_EVERY).await;
-        assert_eq!(line.due(), Some(512), "and later ones are counted in the next");
+        assert_eq!(
+            line.due(),
+            Some(512),
+            "and later ones are counted in the next"
+        );
     }
 }

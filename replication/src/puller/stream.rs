@@ -39,7 +39,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status, metadata::AsciiMetadataValue};
+use tonic::{Code, Request, Status};
 
 use super::{
     APPLY_AT_ONCE, APPLY_ATTEMPTS_MAX, APPLY_TIMEOUT, Lanes, OUTSTANDING_MAX, PullStatus,
@@ -48,9 +48,14 @@ use super::{
     received::{self, Undecoded, Unusable},
 };
 use crate::{
-    dead_letters, inbox::Inbox, metrics::Received, remotes::{CLIENT_STORE, add_version_headers},
+    dead_letters,
+    inbox::Inbox,
+    metrics::Received,
+    remotes::{add_store, add_version_headers},
     route::StreamKey,
-    sender, watermark::Arrival, wire,
+    sender,
+    watermark::Arrival,
+    wire,
 };
 
 /// Progress is acknowledged at once, but not more often than this.
@@ -143,10 +148,7 @@ impl PullStream {
         let mut request = Request::new(ReceiverStream::new(outbound));
         self.key.to_headers(request.metadata_mut());
         add_version_headers(&mut request);
-        let own = self.deps.remotes.clusters().current();
-        if let Ok(id) = AsciiMetadataValue::try_from(own.cluster_id.as_str()) {
-            request.metadata_mut().insert(CLIENT_STORE, id);
-        }
+        add_store(&mut request, self.deps.remotes.clusters());
         let opened =
             stream_encoded_replication_messages(channel, INTERNAL_MESSAGE_BYTES_MAX, request);
         let messages = opened.await?.into_inner();

@@ -148,7 +148,11 @@ impl SetAside {
     }
 
     /// A row was put into the stream again, or its run is gone.
-    pub(crate) async fn remove(&self, cluster: &ClusterName, letter: i64) -> Result<(), StoreError> {
+    pub(crate) async fn remove(
+        &self,
+        cluster: &ClusterName,
+        letter: i64,
+    ) -> Result<(), StoreError> {
         let letters = self.letters(cluster);
         letters.remove(self.0.own.as_str(), letter).await?;
         if let Some(known) = self.0.known.lock().get_mut(cluster) {

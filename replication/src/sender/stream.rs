@@ -29,8 +29,8 @@ use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use super::{
-    ACK_EVERY, IDLE_MESSAGE_EVERY, Inbound, MISSED_ACKS_MAX, Outbound, Peer, ReaderId,
-    SourceError, TaskSource,
+    ACK_EVERY, IDLE_MESSAGE_EVERY, Inbound, MISSED_ACKS_MAX, Outbound, Peer, ReaderId, SourceError,
+    TaskSource,
 };
 use crate::{metrics::Sending, remotes, route::StreamKey, watermark::Mark};
 

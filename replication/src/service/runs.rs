@@ -4,7 +4,6 @@
 use cluster_core::{Task, TaskKind, Workflow};
 use cluster_shard::{QueuedTask, ShardError, Txn};
 use proto_ids::{RunId, RunKey, TaskId};
-use proto_messages::{Wire, time};
 use proto_messages::temporal::server::api::{
     adminservice::v1::{
         AddTasksRequest, DescribeMutableStateRequest, DescribeMutableStateResponse,
@@ -14,6 +13,7 @@ use proto_messages::temporal::server::api::{
     enums::v1::TaskType,
     persistence::v1::ReplicationTaskInfo,
 };
+use proto_messages::{Wire, time};
 use tonic::Status;
 
 use super::{ReplicationHost, run_key};

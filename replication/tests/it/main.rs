@@ -2,5 +2,6 @@
 
 mod pulling;
 mod reapplying;
+mod setbacks;
 mod two_clusters;
 mod world;

@@ -33,9 +33,11 @@ pub(super) async fn get(
     })
 }
 
+/// Changes of namespaces for a cluster; `store_id` is the cluster id it told, with which a new store is known.
 pub(super) async fn messages(
     host: &Host,
     request: GetNamespaceReplicationMessagesRequest,
+    store_id: Option<String>,
 ) -> Result<GetNamespaceReplicationMessagesResponse, Status> {
     if request.cluster_name.is_empty() {
         return Err(status::invalid_argument(
@@ -47,7 +49,10 @@ pub(super) async fn messages(
         request.last_processed_message_id,
     );
     let consumer = request.cluster_name.into();
-    let messages = host.outbox.pull(&consumer, retrieved, processed).await;
+    let pulled = host
+        .outbox
+        .pull(&consumer, store_id.as_deref(), retrieved, processed);
+    let messages = pulled.await;
     Ok(GetNamespaceReplicationMessagesResponse {
         messages: Some(messages.map_err(refusal::of_queue)?),
     })

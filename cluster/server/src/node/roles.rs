@@ -322,6 +322,7 @@ fn frontend(
             remotes: ground.remotes(),
             clock: ground.clock.clone(),
         },
+        dead_letters: DeadLetters::new(ground.store.queue.clone(), ground.clusters.current_name()),
         registry: ground.registry.clone(),
         tasks: tasks.child("frontend"),
     });

@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use proto_ids::{ShardId, TaskId, Timestamp};
 use tokio::sync::watch;
 
-use super::{Home, Homed, Job, QueuedTask, replication::{Remote, Stream}};
+use super::{
+    Home, Homed, Job, QueuedTask,
+    replication::{Remote, Stream},
+};
 use crate::{
     record::{self, Positions},
     shard::Shard,
@@ -359,9 +362,7 @@ impl State {
             transfer: self.transfer.level(committed),
             timer: self.near.level(committed),
             visibility: self.visibility.level(committed),
-            replication: self
-                .stream
-                .level(shard, shard_count, committed, remotes),
+            replication: self.stream.level(shard, shard_count, committed, remotes),
             timer_rows,
             readers: self.stream.readers().clone(),
             dropped: self.stream.dropped(),

@@ -460,11 +460,7 @@ fn older_positions() -> Positions {
         ..Reader::default()
     };
     Positions {
-        readers: [
-            ("b".to_owned(), reader(7)),
-            ("c/2".to_owned(), reader(8)),
-        ]
-        .into(),
+        readers: [("b".to_owned(), reader(7)), ("c/2".to_owned(), reader(8))].into(),
         dropped: TaskId::new(4),
         ..positions()
     }

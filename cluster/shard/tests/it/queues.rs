@@ -184,7 +184,10 @@ async fn an_acknowledgement_beyond_what_was_written_is_refused() {
         *shard.replication_watermark().borrow(),
     );
     let refused = shard.replication_ack(&b, "one", end).unwrap_err();
-    assert!(matches!(refused, AckRefused::Replaced { .. }), "never opened");
+    assert!(
+        matches!(refused, AckRefused::Replaced { .. }),
+        "never opened"
+    );
     shard.replication_open(&b, "one");
     for beyond in [end.get() + 1, i64::MAX, -1, i64::MIN] {
         let refused = shard.replication_ack(&b, "one", beyond.into());

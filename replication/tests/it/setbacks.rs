@@ -1,0 +1,205 @@
+//! One bad thing stops nothing else, is not forgotten, and is told: rows that cannot be sent, and tasks that
+//! their sender may not send.
+
+use proto_messages::{
+    Wire,
+    meridian::replication::v1::{
+        ApplyRequest, GetShardReplicationStatusRequest, Outcome, RemoteStatus,
+    },
+    temporal::{
+        api::{
+            common::v1::DataBlob,
+            enums::v1::{EncodingType, EventType},
+            history::v1::{History, HistoryEvent},
+        },
+        server::api::{
+            adminservice::v1::{AddTasksRequest, add_tasks_request},
+            enums::v1::{ReplicationTaskType, TaskType},
+            history::v1::VersionHistoryItem,
+            persistence::v1::ReplicationTaskInfo,
+            replication::v1::{
+                HistoryTaskAttributes, ReplicationTask, replication_task::Attributes,
+            },
+        },
+    },
+};
+use tonic::Code;
+
+use crate::world::{Cluster, NAMESPACE, World, namespace, until};
+
+const RUN: &str = "0b7e2b30-4c9c-4f6a-9a6c-d4c1a5b0e001";
+
+/// How east stands with the shard of a workflow.
+async fn stands(west: &Cluster, workflow: &str) -> RemoteStatus {
+    let shard = west.shard(workflow).await.id().get();
+    let request = GetShardReplicationStatusRequest {
+        shard_ids: vec![shard],
+        remote_clusters: vec!["east".to_owned()],
+    };
+    let mut status = west.client.get_shard_replication_status(request).await;
+    status.shards.remove(0).remotes.remove(0)
+}
+
+/// Puts a row into the queue of which nothing can be made: the run has no such event.
+async fn add_unsendable(west: &Cluster, workflow: &str) {
+    let raw = ReplicationTaskInfo {
+        namespace_id: NAMESPACE.to_owned(),
+        workflow_id: workflow.to_owned(),
+        run_id: RUN.to_owned(),
+        task_type: TaskType::ReplicationHistory as i32,
+        version: 1,
+        first_event_id: 900,
+        next_event_id: 901,
+        ..Default::default()
+    };
+    let task = add_tasks_request::Task {
+        category_id: replication::dead_letters::CATEGORY,
+        blob: Some(DataBlob {
+            encoding_type: EncodingType::Proto3 as i32,
+            data: raw.to_wire(),
+        }),
+    };
+    let request = AddTasksRequest {
+        shard_id: west.shard(workflow).await.id().get(),
+        tasks: vec![task],
+    };
+    west.client.add_tasks(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_sent_is_set_aside_and_the_rest_flows() {
+    let world = World::new(1, 1).await;
+    let pulling = world.connect().await;
+    world.west.start("wf", RUN).await;
+    add_unsendable(&world.west, "wf").await;
+    world.west.signal("wf", RUN, "after it").await;
+    let wanted = world.west.history("wf", RUN).await.len();
+    until("the rest is there", || async {
+        world.east.read("wf", RUN, |_| ()).await.is_some()
+            && world.east.history("wf", RUN).await.len() == wanted
+    })
+    .await;
+    let set_aside = world.west.letters.towards("east".into());
+    let letters = set_aside.read("west", 0, 10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0].letter;
+    assert!(letter.reason.contains("900"), "{}", letter.reason);
+    let raw = letter.task.as_ref().unwrap().raw_task_info.as_ref();
+    assert_eq!(raw.unwrap().workflow_id, "wf");
+    let status = stands(&world.west, "wf").await;
+    assert_eq!(status.set_aside_tasks, 1);
+    let counted = world.west.letters.count().await.unwrap().unwrap();
+    assert_eq!(counted.len(), 1);
+    assert_eq!(
+        (counted[0].target_cluster.as_str(), counted[0].count),
+        ("east", 1)
+    );
+
+    // Sending it again is refused again, and it stays.
+    let replayed = set_aside
+        .replay("west", 0, i64::MAX, &world.west.client)
+        .await;
+    assert_eq!(replayed.unwrap().done, 1, "the row is in the stream again");
+    until("it is set aside again", || async {
+        set_aside.read("west", 0, 10).await.unwrap().len() == 1
+    })
+    .await;
+    drop(pulling);
+}
+
+#[tokio::test]
+async fn a_reader_is_told_by_its_store_and_one_that_never_came_is_told_too() {
+    let world = World::new(1, 2).await;
+    world.west.start("wf", RUN).await;
+    let status = stands(&world.west, "wf").await;
+    assert!(!status.ever_connected && status.incarnation.is_empty());
+    assert_eq!(status.acked_task_id.max(0), 0, "nothing is acknowledged");
+    let pulling = world.connect().await;
+    let status = stands(&world.west, "wf").await;
+    assert!(status.ever_connected && !status.came_back_empty);
+    assert_eq!(status.incarnation, "store-of-east");
+    assert_eq!(status.complete_since_task_id, 0);
+    drop(pulling);
+}
+
+/// A task of one event, as a peer may forge it.
+fn forged(namespace_id: &str, version: i64) -> ApplyRequest {
+    let event = HistoryEvent {
+        event_id: 1,
+        version,
+        event_type: EventType::WorkflowExecutionStarted as i32,
+        ..Default::default()
+    };
+    let events = History {
+        events: vec![event],
+    };
+    let attributes = HistoryTaskAttributes {
+        namespace_id: namespace_id.to_owned(),
+        workflow_id: "forged".to_owned(),
+        run_id: RUN.to_owned(),
+        version_history_items: vec![VersionHistoryItem {
+            event_id: 1,
+            version,
+        }],
+        events: Some(DataBlob {
+            encoding_type: EncodingType::Proto3 as i32,
+            data: events.to_wire(),
+        }),
+        ..Default::default()
+    };
+    ApplyRequest {
+        shard_id: 1,
+        source_cluster: "west".to_owned(),
+        source_shard_id: 1,
+        task: Some(ReplicationTask {
+            task_type: ReplicationTaskType::HistoryV2Task as i32,
+            source_task_id: 1,
+            attributes: Some(Attributes::HistoryTaskAttributes(attributes)),
+            ..Default::default()
+        }),
+        replay: false,
+    }
+}
+
+#[tokio::test]
+async fn a_peer_writes_only_to_namespaces_that_it_shares() {
+    let world = World::new(1, 1).await;
+    let east = &world.east;
+    let local = namespaces::Namespace {
+        is_global: false,
+        clusters: vec!["east".into()],
+        active_cluster: "east".into(),
+        failover_version: 0.into(),
+        ..namespace("east", 0)
+    };
+    east.registry.set(vec![local]);
+    let skipped = east.client.apply(forged(NAMESPACE, 0)).await.unwrap();
+    assert_eq!(skipped.outcome(), Outcome::Skipped, "{}", skipped.detail);
+
+    let system = namespaces::SYSTEM_NAMESPACE_ID;
+    let skipped = east.client.apply(forged(system, 1)).await.unwrap();
+    assert_eq!(skipped.outcome(), Outcome::Skipped, "{}", skipped.detail);
+
+    let of_others = namespaces::Namespace {
+        clusters: vec!["north".into(), "east".into()],
+        ..namespace("east", 2)
+    };
+    east.registry.set(vec![of_others]);
+    let refused = east.client.apply(forged(NAMESPACE, 1)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(east.read("forged", RUN, |_| ()).await.is_none());
+}
+
+#[tokio::test]
+async fn numbers_that_no_version_or_event_has_are_refused() {
+    let world = World::new(1, 1).await;
+    for version in [-1, i64::MIN] {
+        let refused = world.east.client.apply(forged(NAMESPACE, version)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    // What is to come is asked for, and nobody has it.
+    let refused = world.east.client.apply(forged(NAMESPACE, i64::MAX)).await;
+    assert!(refused.is_err());
+    assert!(world.east.read("forged", RUN, |_| ()).await.is_none());
+}
