@@ -3,7 +3,11 @@
 //! applying side as a live stream; a letter leaves the queue only when its effect is durable, or when an
 //! operator purges it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use cluster_rpc::ReplicationClient;
 use namespaces::Clusters;
@@ -103,6 +107,31 @@ impl DeadLetters {
         Err(Status::invalid_argument(format!(
             "letters from {source} to {target} are kept by {target}, not by {own}"
         )))
+    }
+
+    /// The queues that hold letters from a cluster, for tools that name no target: those to this cluster, or,
+    /// from this cluster itself, those to the only other one that lacks something.
+    pub async fn from(&self, source: &str) -> Result<Self, Status> {
+        if source != self.own.as_str() {
+            return Ok(self.clone());
+        }
+        let prefix = format!("{CATEGORY}_{source}_");
+        let queues = self.queues.queue_list(&prefix).await.map_err(unavailable)?;
+        let mut targets = BTreeSet::new();
+        for queue in queues {
+            let first = self.queues.queue_read(&queue.name, 0, 1).await;
+            let first = first.map_err(unavailable)?.into_iter().map(letter);
+            let keys = first.filter_map(|first| first.letter.key);
+            let sent = keys.filter(|key| key.source_cluster == source);
+            targets.extend(sent.map(|key| key.target_cluster));
+        }
+        match (targets.pop_first(), targets.len()) {
+            (None, _) => Ok(self.clone()),
+            (Some(target), 0) => Ok(self.towards(target.into())),
+            (Some(target), _) => Err(Status::invalid_argument(format!(
+                "tasks could not be sent to several clusters, {target} among them; name one as the target"
+            ))),
+        }
     }
 
     /// The queue of letters from a cluster.

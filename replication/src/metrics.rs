@@ -12,6 +12,7 @@ pub(crate) struct Received {
     pub(crate) pending: IntGaugeVec,
     pub(crate) reconnects: IntCounterVec,
     pub(crate) letters: IntGaugeVec,
+    pub(crate) letters_written: IntCounterVec,
 }
 
 /// What the sending and applying side counts.
@@ -26,6 +27,7 @@ pub(crate) struct Sent {
 pub(crate) struct Sending {
     pub(crate) refused_acks: IntCounterVec,
     pub(crate) set_aside: IntGaugeVec,
+    pub(crate) skipped: IntCounterVec,
 }
 
 impl Sending {
@@ -34,6 +36,11 @@ impl Sending {
             refused_acks: m.counters(
                 "meridian_replication_refused_acknowledgements_total",
                 "Acknowledgements that could not be true: beyond what was sent, or of another store.",
+                &["remote_cluster"],
+            ),
+            skipped: m.counters(
+                "replication_task_send_skipped",
+                "Times a replication task could not be sent and was set aside.",
                 &["remote_cluster"],
             ),
             set_aside: m.gauges(
@@ -67,6 +74,11 @@ impl Received {
                 "meridian_replication_received_pending",
                 "Tasks received that are waiting or being applied.",
                 &["remote_cluster"],
+            ),
+            letters_written: m.counters(
+                "dlq_writes",
+                "Replication tasks that became dead letters.",
+                &["task_category", "source_cluster"],
             ),
             letters: m.gauges(
                 "dlq_message_count",

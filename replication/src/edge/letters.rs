@@ -64,7 +64,8 @@ impl LetterBox {
         after: i64,
         limit: usize,
     ) -> Result<(Vec<Letter>, bytes::Bytes), Status> {
-        let read = self.letters.read(source, after, limit).await;
+        let letters = self.letters.from(source).await?;
+        let read = letters.read(source, after, limit).await;
         let mut page = read.map_err(unavailable)?;
         let token = token(page.last().map(|l| l.id), page.len() == limit);
         page.retain(|l| l.id <= through && (shard == 0 || l.letter.shard_id == shard));
@@ -208,7 +209,8 @@ impl AdminService for LetterBox {
         let through = end(r.inclusive_end_message_id);
         match which(r.r#type)? {
             Which::Replication => {
-                self.letters
+                let letters = self.letters.from(&r.source_cluster).await?;
+                letters
                     .purge_shard(&r.source_cluster, r.shard_id, through)
                     .await
                     .map_err(unavailable)?;
@@ -229,8 +231,8 @@ impl AdminService for LetterBox {
         let through = end(r.inclusive_end_message_id);
         match which(r.r#type)? {
             Which::Replication => {
-                let replayed = self
-                    .letters
+                let letters = self.letters.from(&r.source_cluster).await?;
+                let replayed = letters
                     .replay(&r.source_cluster, r.shard_id, through, &self.deps.shards)
                     .await
                     .map_err(unavailable)?;

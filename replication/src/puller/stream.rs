@@ -259,6 +259,11 @@ impl PullStream {
         let own = self.deps.remotes.clusters().current_name();
         let buried = [self.cluster.as_str(), "dead_letter"];
         self.meters.tasks.with_label_values(&buried).inc();
+        let written = ["replication", self.cluster.as_str()];
+        self.meters
+            .letters_written
+            .with_label_values(&written)
+            .inc();
         let letter = DeadLetter {
             source_cluster: self.cluster.to_string(),
             source_shard_id: self.key.server.shard.get(),

@@ -356,6 +356,7 @@ impl SendStream {
 
     async fn set_aside(&self, row: &QueuedTask, reason: &str) -> Result<(), End> {
         let (cluster, shard) = (self.peer.name.as_str(), self.key.client.shard);
+        self.meters.skipped.with_label_values(&[cluster]).inc();
         let put = || self.source.set_aside(row, cluster, shard, reason);
         let is_passing = |error: &SourceError| matches!(error, SourceError::Unavailable(_));
         retry::retry(&HYDRATE_RETRY, is_passing, put)

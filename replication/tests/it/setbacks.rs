@@ -86,6 +86,8 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_the_rest_flows() {
     assert!(letter.reason.contains("900"), "{}", letter.reason);
     let raw = letter.task.as_ref().unwrap().raw_task_info.as_ref();
     assert_eq!(raw.unwrap().workflow_id, "wf");
+    let by_source = world.west.letters.from("west").await.unwrap();
+    assert_eq!(by_source.read("west", 0, 10).await.unwrap().len(), 1);
     let status = stands(&world.west, "wf").await;
     assert_eq!(status.set_aside_tasks, 1);
     let counted = world.west.letters.count().await.unwrap().unwrap();
