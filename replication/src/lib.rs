@@ -37,6 +37,7 @@ pub mod wire;
 pub static SETTINGS: &[&dyn cluster_runtime::AnyKey] = &[
     &sender::IDLE_MESSAGE_EVERY,
     &sender::ACK_EVERY,
+    &remotes::SEPARATE_FLAG,
     &puller::OUTSTANDING_MAX,
     &puller::APPLY_AT_ONCE,
     &puller::APPLY_TIMEOUT,

@@ -15,7 +15,7 @@ use tonic::{Request, Status, metadata::AsciiMetadataValue, transport::Channel};
 
 /// Whether histories go over connections of which the directory says that replication is disabled, as Temporal
 /// Server has it by default.
-static SEPARATE_FLAG: Key<bool> = Key::new(
+pub static SEPARATE_FLAG: Key<bool> = Key::new(
     "history.enableSeparateReplicationEnableFlag",
     true,
     "Whether replication with a connected cluster can be disabled by its own flag.",
