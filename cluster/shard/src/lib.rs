@@ -41,9 +41,7 @@ pub use host::ShardsDeps;
 pub use notify::RunProgress;
 pub use options::ShardsOptions;
 pub use policy::SETTINGS;
-pub use queue::{
-    AckRefused, Executor, Executors, QueuedTask, Reader, Role, Verdict, reader_name,
-};
+pub use queue::{AckRefused, Executor, Executors, QueuedTask, Reader, Role, Verdict, reader_name};
 pub use record::RecordError;
 pub use schema_store::execution::CurrentRecord;
 pub use shard::{Shard, Updated};

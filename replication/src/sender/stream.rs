@@ -107,7 +107,7 @@ impl From<Gone> for End {
 impl SendStream {
     /// Runs until the client goes, or something breaks that opening the stream anew may mend.
     pub async fn run(self, acks: BoxStream<'static, Inbound>) -> Result<(), Status> {
-        tracing::info!(
+        tracing::debug!(
             shard = %self.key.server.shard,
             remote_cluster = %self.peer.name,
             remote_shard = %self.key.client.shard,
@@ -120,7 +120,8 @@ impl SendStream {
         };
         match ended {
             End::Gone => {
-                tracing::info!(
+                // Connections end by age, one stream per shard at a time; the client says so once.
+                tracing::debug!(
                     shard = %self.key.server.shard,
                     remote_cluster = %self.peer.name,
                     "replication stream closed by its client"
