@@ -54,7 +54,11 @@ pub(super) async fn of(
             remotes.push(RemoteStatus {
                 cluster: cluster.to_string(),
                 remote_shard_id: remote_shard.get(),
-                acked_task_id: first.map_or(end, |task| task.task_id).get() - 1,
+                // Whoever never came has nothing, even where nothing waits for it.
+                acked_task_id: match reader.connected {
+                    true => first.map_or(end, |task| task.task_id).get() - 1,
+                    false => 0,
+                },
                 acked_task_time: Some(time::to_proto(first.map_or(now, |task| task.at))),
                 connected: connected.contains(&remote_shard),
                 incarnation: reader.incarnation,
