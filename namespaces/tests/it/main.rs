@@ -185,10 +185,9 @@ async fn a_consumer_is_believed_as_far_as_the_queue_goes() {
     assert!(matches!(stranger, Err(MessageError::Refused(_))));
     west.clusters.upsert(described(&east)).await.unwrap();
     west.manager.register(orders()).await.unwrap();
-    let pull = async |retrieved, processed| {
-        let pulled = west.outbox.pull(&"east".into(), None, retrieved, processed);
-        pulled.await
-    };
+    let name = "east".into();
+    let pull =
+        async |retrieved, processed| west.outbox.pull(&name, None, retrieved, processed).await;
     for beyond in [2, 1 << 62, i64::MAX, -2, i64::MIN] {
         assert!(matches!(
             pull(-1, beyond).await,
@@ -215,8 +214,9 @@ async fn a_consumer_with_a_new_store_is_told_of_its_namespaces_again() {
     };
     west.manager.register(alone).await.unwrap();
     let id = east.clusters.current().cluster_id.clone();
+    let name = "east".into();
     let pull = async |store: &str, processed| {
-        let pulled = west.outbox.pull(&"east".into(), Some(store), -1, processed);
+        let pulled = west.outbox.pull(&name, Some(store), -1, processed);
         pulled.await.unwrap()
     };
     let last = pull(&id, -1).await.last_retrieved_message_id;
