@@ -92,8 +92,6 @@ pub enum Durability {
     /// A state nobody was promised ("started", heartbeat details): visible at once, written behind within a
     /// bound or with the next durable update.
     Behind,
-    /// Lives in memory until a later decision confirms it; never written on its own.
-    Speculative,
     /// Nothing changed.
     None,
 }

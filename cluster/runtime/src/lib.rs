@@ -1,8 +1,7 @@
-//! The ground every running part stands on: clocks, tasks with a kind, gates, retries, live settings,
+//! The ground every running part stands on: clocks, tasks with a kind, retries, live settings,
 //! rate limits, logs and metrics. Nothing in this crate knows a word of the domain.
 
 pub mod clock;
-pub mod gate;
 pub mod overload;
 pub mod rate;
 pub mod retry;
@@ -12,7 +11,6 @@ pub mod task;
 pub mod telemetry;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
-pub use gate::{Gate, GateClosed, GateGuard};
 pub use overload::Overload;
 pub use sampled::Sampled;
 pub use settings::{AnyKey, Key, Settings};

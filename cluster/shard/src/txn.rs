@@ -431,9 +431,8 @@ impl Drop for Txn {
 fn stronger(a: Durability, b: Durability) -> Durability {
     let rank = |d: Durability| match d {
         Durability::None => 0,
-        Durability::Speculative => 1,
-        Durability::Behind => 2,
-        Durability::Durable => 3,
+        Durability::Behind => 1,
+        Durability::Durable => 2,
     };
     if rank(a) >= rank(b) { a } else { b }
 }

@@ -31,7 +31,7 @@ impl Txn {
             return Ok(());
         }
         let in_memory = |s: &Staged| {
-            matches!(s.durability, Durability::Behind | Durability::Speculative)
+            s.durability == Durability::Behind
                 && s.current == CurrentChange::Keep
                 // What has to go out at once cannot wait for a later write. (Other clusters can.)
                 && s.tasks.iter().all(|t| t.kind.category() != Category::Transfer)
@@ -64,10 +64,6 @@ impl Txn {
         let slot = &mut self.locked.cached.runs[at];
         slot.ahead = true;
         let now = shard.0.host.now();
-        if staged.durability == Durability::Speculative {
-            shard.arm(&slot.workflow.key, &staged.tasks, now, None);
-            return;
-        }
         let behind = slot.behind.get_or_insert_with(|| Behind {
             since: Instant::now(),
             delta: Delta::default(),
@@ -77,12 +73,7 @@ impl Txn {
         });
         behind.delta.merge(staged.delta);
         behind.nodes.extend(staged.nodes);
-        shard.arm(
-            &slot.workflow.key,
-            &staged.tasks,
-            now,
-            Some(&behind.superseded),
-        );
+        shard.arm(&slot.workflow.key, &staged.tasks, now, &behind.superseded);
         behind.tasks.extend(staged.tasks);
         shard.note_behind(&self.locked.entry);
     }
@@ -311,13 +302,7 @@ impl RunWrite {
 
 impl Shard {
     /// Arms timers in memory that are not stored (yet); other tasks wait until they are.
-    fn arm(
-        &self,
-        run: &RunKey,
-        tasks: &[Task],
-        at: Timestamp,
-        superseded: Option<&Arc<AtomicBool>>,
-    ) {
+    fn arm(&self, run: &RunKey, tasks: &[Task], at: Timestamp, superseded: &Arc<AtomicBool>) {
         for task in tasks.iter().filter(|t| t.fire_at.is_some()) {
             let queued = QueuedTask {
                 task_id: TaskId::default(),
@@ -325,7 +310,7 @@ impl Shard {
                 task: task.clone(),
                 at,
             };
-            self.arm_unsaved(queued, superseded.cloned());
+            self.arm_unsaved(queued, Some(superseded.clone()));
         }
     }
 }
