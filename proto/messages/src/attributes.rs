@@ -1,8 +1,10 @@
 //! The search attributes that every server has: their names and types, and which of them clients may set. Filters,
 //! requests and commands all name them, so the list stands where all can read it.
 
+use serde_json::Value;
+
 use crate::temporal::api::{
-    common::v1::SearchAttributes,
+    common::v1::{Payload, SearchAttributes},
     enums::v1::IndexedValueType::{self, Bool, Datetime, Int, Keyword, KeywordList},
 };
 
@@ -57,11 +59,17 @@ pub fn known() -> impl Iterator<Item = (&'static str, IndexedValueType)> {
 }
 
 /// Says why one of the attributes cannot be set, in Temporal's words. No others can be registered.
-pub fn check_names(attributes: &SearchAttributes, namespace: &str) -> Result<(), String> {
+pub fn check(attributes: &SearchAttributes, namespace: &str) -> Result<(), String> {
     let is = |name: &str, list: &[(&str, IndexedValueType)]| list.iter().any(|(n, _)| *n == name);
-    for name in attributes.indexed_fields.keys() {
-        if is(name, &PREDEFINED) {
-            continue;
+    for (name, payload) in &attributes.indexed_fields {
+        if let Some((_, kind)) = PREDEFINED.iter().find(|(n, _)| n == name) {
+            if fits(*kind, payload) {
+                continue;
+            }
+            let shown = String::from_utf8_lossy(&payload.data[..payload.data.len().min(100)]);
+            return Err(format!(
+                "invalid value for search attribute {name} of type {kind:?}: {shown}"
+            ));
         }
         if is(name, &SYSTEM) || is(name, &RESERVED) {
             return Err(format!("{name} attribute can't be set in SearchAttributes"));
@@ -73,21 +81,73 @@ pub fn check_names(attributes: &SearchAttributes, namespace: &str) -> Result<(),
     Ok(())
 }
 
+/// Whether the payload is JSON of this type, or a list of it. No value, or an empty list, takes the attribute away.
+fn fits(kind: IndexedValueType, payload: &Payload) -> bool {
+    match payload.metadata.get("encoding").map(|e| e.as_ref()) {
+        Some(b"binary/null") => return true,
+        Some(b"json/plain") => {}
+        _ => return false,
+    }
+    match serde_json::from_slice(&payload.data) {
+        Ok(Value::Null) => true,
+        Ok(Value::Array(list)) => list.iter().all(|value| is_of(kind, value)),
+        Ok(value) => is_of(kind, &value),
+        Err(_) => false,
+    }
+}
+
+fn is_of(kind: IndexedValueType, value: &Value) -> bool {
+    match kind {
+        Bool => value.is_boolean(),
+        Int => value.is_i64(),
+        IndexedValueType::Double => value.is_number(),
+        // Times, too, are written as text.
+        _ => value.is_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_known_names_that_are_not_the_servers_own_can_be_set() {
-        let text = |name: &str| {
-            let attributes = SearchAttributes {
-                indexed_fields: [(name.to_owned(), Default::default())].into(),
+        let with = |name: &str, encoding: &'static str, json: &'static str| {
+            let payload = Payload {
+                metadata: [("encoding".to_owned(), encoding.into())].into(),
+                data: json.into(),
+                ..Default::default()
             };
-            check_names(&attributes, "orders").err().unwrap_or_default()
+            let attributes = SearchAttributes {
+                indexed_fields: [(name.to_owned(), payload)].into(),
+            };
+            check(&attributes, "orders").err().unwrap_or_default()
         };
+        let text = |name| with(name, "json/plain", "null");
         for (name, _) in PREDEFINED {
             assert_eq!(text(name), "");
         }
+        for (name, good) in [
+            ("TemporalChangeVersion", r#"["a","b"]"#),
+            ("TemporalChangeVersion", r#""a""#),
+            ("BatcherUser", r#""ann""#),
+            ("TemporalSchedulePaused", "true"),
+        ] {
+            assert_eq!(with(name, "json/plain", good), "", "{good}");
+        }
+        for (name, bad) in [
+            ("TemporalChangeVersion", "5"),
+            ("TemporalChangeVersion", r#"["a",5]"#),
+            ("TemporalSchedulePaused", r#""true""#),
+            ("BatcherUser", "{"),
+        ] {
+            assert!(
+                with(name, "json/plain", bad).starts_with("invalid value for"),
+                "{bad}"
+            );
+        }
+        assert!(with("BatcherUser", "binary/plain", r#""ann""#).starts_with("invalid value for"));
+        assert_eq!(with("BatcherUser", "binary/null", ""), "");
         for name in ["StartTime", "WorkflowType", "TemporalWorkerDeployment"] {
             assert_eq!(
                 text(name),

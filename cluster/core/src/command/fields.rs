@@ -53,8 +53,7 @@ impl Check<'_> {
             return Ok(());
         };
         let policy = self.given.policy;
-        attributes::check_names(attributes, &policy.namespace)
-            .map_err(|text| Bad::new(BAD, text))?;
+        attributes::check(attributes, &policy.namespace).map_err(|text| Bad::new(BAD, text))?;
         let count = attributes.indexed_fields.len();
         if count > policy.search_attributes_limit {
             let most = policy.search_attributes_limit;

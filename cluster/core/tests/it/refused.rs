@@ -10,7 +10,7 @@ use proto_messages::temporal::api::{
         StartChildWorkflowExecutionCommandAttributes,
         UpsertWorkflowSearchAttributesCommandAttributes, command::Attributes as C,
     },
-    common::v1::{ActivityType, SearchAttributes, WorkflowExecution, WorkflowType},
+    common::v1::{ActivityType, Payload, SearchAttributes, WorkflowExecution, WorkflowType},
     enums::v1::{CommandType as T, WorkflowTaskFailedCause as Cause},
     taskqueue::v1::TaskQueue,
     workflow::v1::VersioningOverride,
@@ -190,9 +190,14 @@ fn a_schedule_that_never_fires_starts_nothing() {
 
 #[test]
 fn search_attributes_are_known_and_not_the_servers_own() {
+    let value = Payload {
+        metadata: [("encoding".to_owned(), "json/plain".into())].into(),
+        data: "\"x\"".into(),
+        ..Default::default()
+    };
     let of = |name: &str| {
         Some(SearchAttributes {
-            indexed_fields: [(name.to_owned(), Default::default())].into(),
+            indexed_fields: [(name.to_owned(), value.clone())].into(),
         })
     };
     let doors = |name: &str| {

@@ -144,7 +144,7 @@ fn search_attributes(given: Option<&SearchAttributes>, limits: Limits<'_>) -> Ch
     let Some(given) = given else {
         return Ok(());
     };
-    if let Err(text) = attributes::check_names(given, limits.namespace()) {
+    if let Err(text) = attributes::check(given, limits.namespace()) {
         return refuse(text);
     }
     let (count, most) = (given.indexed_fields.len(), limits.get(&limits::ATTRIBUTES));

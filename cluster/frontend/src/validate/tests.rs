@@ -110,6 +110,7 @@ fn search_attributes_are_known_and_not_the_servers_own() {
         let fields = [(
             name.to_owned(),
             Payload {
+                metadata: [("encoding".to_owned(), "json/plain".into())].into(),
                 data: "\"x\"".into(),
                 ..Default::default()
             },
