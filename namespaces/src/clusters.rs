@@ -105,8 +105,9 @@ impl Clusters {
         rules::check_directory(&topology)?;
         let clusters = Self::of(Some(store), topology);
         let kept = clusters.clone();
-        tasks.spawn(TaskKind::Background, "cluster-refresh", async move {
-            kept.keep_fresh(settings).await;
+        tasks.spawn_restarting(TaskKind::Background, "cluster-refresh", move || {
+            let (kept, settings) = (kept.clone(), settings.clone());
+            async move { kept.keep_fresh(settings).await }
         });
         Ok(clusters)
     }

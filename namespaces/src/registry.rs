@@ -56,8 +56,9 @@ impl Registry {
         let registry = Self::of(Some(store), Snapshot::default());
         registry.refresh().await?;
         let kept = registry.clone();
-        tasks.spawn(TaskKind::Background, "namespace-refresh", async move {
-            kept.keep_fresh(settings).await;
+        tasks.spawn_restarting(TaskKind::Background, "namespace-refresh", move || {
+            let (kept, settings) = (kept.clone(), settings.clone());
+            async move { kept.keep_fresh(settings).await }
         });
         Ok(registry)
     }

@@ -79,17 +79,20 @@ impl Engine {
         );
         let weak = Arc::downgrade(&engine);
         let stopping = tasks.token(TaskKind::Queue);
-        tasks.spawn(TaskKind::Queue, "sweeper", async move {
-            loop {
-                let stop = stopping
-                    .run_until_cancelled(tokio::time::sleep(SWEEP))
-                    .await
-                    .is_none();
-                let Some(engine) = weak.upgrade() else { return };
-                engine.sweep().await;
-                if stop {
-                    engine.unload_all("the process stops");
-                    return;
+        tasks.spawn_restarting(TaskKind::Queue, "task-queue-sweeper", move || {
+            let (weak, stopping) = (weak.clone(), stopping.clone());
+            async move {
+                loop {
+                    let stop = stopping
+                        .run_until_cancelled(tokio::time::sleep(SWEEP))
+                        .await
+                        .is_none();
+                    let Some(engine) = weak.upgrade() else { return };
+                    engine.sweep().await;
+                    if stop {
+                        engine.unload_all("the process stops");
+                        return;
+                    }
                 }
             }
         });

@@ -11,7 +11,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -20,6 +20,7 @@ use std::{
 
 use futures::FutureExt;
 use parking_lot::Mutex;
+use prometheus::IntCounterVec;
 use tokio::{
     sync::{Notify, watch},
     task::{AbortHandle, JoinHandle},
@@ -27,6 +28,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
+
+mod restart;
 
 /// What a task is. Shutdown goes through the kinds in the order below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,6 +102,8 @@ struct Group {
     next: AtomicU64,
     children: Mutex<Vec<std::sync::Weak<Group>>>,
     failed: watch::Sender<Option<Failure>>,
+    /// Set where restarts are counted.
+    restarts: OnceLock<IntCounterVec>,
 }
 
 struct Running {
@@ -373,6 +378,7 @@ impl Group {
             next: AtomicU64::new(0),
             children: Mutex::default(),
             failed,
+            restarts: OnceLock::new(),
         }
     }
 

@@ -26,9 +26,7 @@ pub struct WorkerDeps {
 
 /// Starts all jobs; they end with the task group.
 pub fn start(deps: WorkerDeps, tasks: &Tasks) {
-    tasks.spawn(
-        TaskKind::Background,
-        "handover-reconciler",
-        handover::run(deps),
-    );
+    tasks.spawn_restarting(TaskKind::Background, "handover-reconciler", move || {
+        handover::run(deps.clone())
+    });
 }

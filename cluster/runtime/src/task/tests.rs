@@ -74,3 +74,23 @@ async fn only_a_fatal_panic_is_reported() {
         ("test/lanes/commit", "range 7 lost")
     );
 }
+
+/// A long-lived task that panics is started again and counted; it ends when it returns.
+#[tokio::test(start_paused = true)]
+async fn a_long_lived_task_that_panics_is_started_again() {
+    let (tasks, metrics) = (Tasks::new("t"), crate::Metrics::new());
+    tasks.count_restarts(&metrics);
+    let starts = Arc::new(AtomicUsize::new(0));
+    let counted = starts.clone();
+    let kept = tasks
+        .child("c")
+        .spawn_restarting(TaskKind::Queue, "queue", move || {
+            let start = counted.fetch_add(1, Ordering::SeqCst);
+            async move { assert!(start >= 2, "not yet") }
+        });
+    kept.await.unwrap();
+    assert_eq!(starts.load(Ordering::SeqCst), 3);
+    let text = metrics.text();
+    let line = "meridian_task_restarts_total{task=\"queue\"} 2";
+    assert!(text.contains(line), "{text}");
+}
