@@ -174,7 +174,8 @@ pub(super) fn heartbeat(
         cancel_requested: activity.cancel_requested_event_id != EventId::default(),
         paused: false,
     };
-    turn.durability = Durability::Behind;
+    // Durable before the answer: a worker that dies right after is replaced by one that goes on from here.
+    turn.durability = Durability::Durable;
     changed(turn, id);
     Ok(())
 }

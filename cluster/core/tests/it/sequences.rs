@@ -865,4 +865,11 @@ fn only_what_nobody_was_promised_is_written_behind() {
     assert_eq!(ask(&mut wf, take(5)), Durability::Behind);
     assert_eq!(ask(&mut wf, take(6)), Durability::Durable);
     assert_eq!(ask(&mut wf, take(7)), Durability::Durable);
+    let heartbeat = Request::Heartbeat {
+        activity: ActivityRef::Id("many".into()),
+        details: payloads("progress"),
+        identity: "w".into(),
+    };
+    // Its details are what the next attempt goes on from.
+    assert_eq!(ask(&mut wf, heartbeat), Durability::Durable);
 }
