@@ -229,8 +229,12 @@ fn fail(error: sqlx::Error) -> StoreError {
     match (code(&error).as_deref(), &error) {
         // Integrity constraint violations: somebody inserted the same key at the same time.
         (Some(code), _) if code.starts_with("23") => StoreError::Conflict(text),
-        // Bad data, and bad statements or a schema that is not ours.
-        (Some(code), _) if code.starts_with("22") || code.starts_with("42") => {
+        // Bad data, what is too large for a row or an index, and bad statements or a schema that is not ours.
+        (Some(code), _)
+            if ["22", "42", "54"]
+                .iter()
+                .any(|class| code.starts_with(class)) =>
+        {
             StoreError::Invalid(text)
         }
         (Some("XX001" | "XX002"), _) => StoreError::Corrupt(text),

@@ -222,6 +222,7 @@ fn code(error: &sqlx::Error) -> Option<i32> {
 }
 
 const SQLITE_IOERR: i32 = 10;
+const SQLITE_FULL: i32 = 13;
 
 /// What a driver's error means to the caller.
 fn fail(error: sqlx::Error) -> StoreError {

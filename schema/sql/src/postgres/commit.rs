@@ -23,6 +23,8 @@ const COMMIT: &str = "SELECT commit_batch(
 /// What the function raises for broken fences and guards; the message lists them.
 const FENCED: &str = "MD001";
 const CONFLICT: &str = "MD002";
+/// The SQLSTATE of a full disk.
+const DISK_FULL: &str = "53100";
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
@@ -84,6 +86,7 @@ fn refusal(batch: &CommitBatch, error: sqlx::Error) -> CommitError {
             let key = |index: usize| Some(batch.updates.get(index)?.key.clone());
             CommitError::Conflict(listed().filter_map(key).collect::<Vec<RunKey>>())
         }
+        DISK_FULL => CommitError::Full(text),
         // Data, constraints, cardinality (a row twice in one statement), limits: the batch itself is bad.
         code if ["21", "22", "23", "42", "54"]
             .iter()

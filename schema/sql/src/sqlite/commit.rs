@@ -10,7 +10,7 @@ use schema_store::{
 };
 use sqlx::SqliteConnection;
 
-use super::{Backend, SQLITE_IOERR, code, rows::Rows};
+use super::{Backend, SQLITE_FULL, SQLITE_IOERR, code, rows::Rows};
 use crate::{place::ancestors_encode, pointers::Pointers, stats::Stats};
 
 /// The text: what every batch does, and what comes seldom. `$1` fences, `$2` guards of runs, `$3` guards of
@@ -165,6 +165,7 @@ impl Backend {
             }
             // The log may hold the transaction or not.
             Some(SQLITE_IOERR) => Err(CommitError::Unknown(error.to_string())),
+            Some(SQLITE_FULL) => Err(CommitError::Full(error.to_string())),
             // ERROR, TOOBIG, MISMATCH, RANGE
             Some(1 | 18 | 20 | 25) => Err(CommitError::Refused(error.to_string())),
             Some(_) => Err(CommitError::Unavailable(error.to_string())),
