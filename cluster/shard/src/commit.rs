@@ -38,6 +38,8 @@ pub(crate) enum Failure {
     Dropped(&'static str),
     /// The store refuses it.
     Rejected(String),
+    /// The store has no room for it.
+    Full(String),
 }
 
 /// A transaction's write.
@@ -118,6 +120,7 @@ impl From<Failure> for ShardError {
             Failure::Lost(shard) => Self::Lost(shard),
             Failure::Dropped(why) => Self::Dropped(why.to_owned()),
             Failure::Rejected(why) => Self::Rejected(why),
+            Failure::Full(why) => Self::Unavailable(format!("the store has no room: {why}")),
         }
     }
 }
@@ -137,7 +140,7 @@ impl Write {
         if self.entry.epoch() == self.epoch {
             self.entry.fail();
             let runs = self.runs.iter().map(|r| r.key.run_id.clone()).collect();
-            self.shard.revive(self.entry.clone(), runs);
+            self.shard.regenerate_tasks(self.entry.clone(), runs);
         }
         self.ticket.end(Err(failure));
     }

@@ -35,6 +35,23 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Tells apart lanes of several kernels in one process.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
+/// Starts what drives the queues of all shards.
+fn start_queues(host: &Arc<Host>) {
+    let tasks = &host.deps.tasks;
+    let stop = tasks.token(TaskKind::Queue);
+    let (timers, visibility, sweeper) = (host.clone(), host.clone(), host.clone());
+    let stops = (stop.clone(), stop.clone(), stop);
+    tasks.spawn_restarting(TaskKind::Queue, "timers", move || {
+        TimerQueue::run(timers.clone(), stops.0.clone())
+    });
+    tasks.spawn_restarting(TaskKind::Queue, "visibility", move || {
+        VisibilityInbox::run(visibility.clone(), stops.1.clone())
+    });
+    tasks.spawn_restarting(TaskKind::Queue, "sweeper", move || {
+        Sweeper::run(sweeper.clone(), stops.2.clone())
+    });
+}
+
 /// The shards of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Shards(Arc<Inner>);
@@ -56,6 +73,7 @@ impl Shards {
     /// Starts the lanes and follows the ring. Tasks wait until [`Self::run_queues`] says who executes them.
     pub fn start(options: ShardsOptions, deps: ShardsDeps) -> Self {
         let tasks = deps.tasks.clone();
+        tasks.count_restarts(&deps.metrics);
         let start = STARTED.fetch_add(1, Ordering::Relaxed);
         let unique = uuid::Uuid::new_v4().simple();
         let lanes = (0..options.lanes.max(1))
@@ -95,34 +113,19 @@ impl Shards {
                 driver.drive(stop),
             );
         }
-        let queue = tasks.token(TaskKind::Queue);
-        tasks.spawn(
-            TaskKind::Queue,
-            "timers",
-            TimerQueue::run(host.clone(), queue.clone()),
-        );
-        let visibility = VisibilityInbox::run(host.clone(), queue.clone());
-        tasks.spawn(TaskKind::Queue, "visibility", visibility);
-        tasks.spawn(
-            TaskKind::Queue,
-            "sweeper",
-            Sweeper::run(host.clone(), queue),
-        );
+        start_queues(&host);
         let shards = Self(Arc::new(Inner {
             host,
             slots,
             draining: CancellationToken::new(),
         }));
-        tasks.spawn(
-            TaskKind::Background,
-            "shard-ownership",
-            shards.clone().follow_ring(),
-        );
-        tasks.spawn(
-            TaskKind::Background,
-            "failover-watch",
-            shards.clone().follow_namespaces(),
-        );
+        let (ring, namespaces) = (shards.clone(), shards.clone());
+        tasks.spawn_restarting(TaskKind::Background, "shard-ownership", move || {
+            ring.clone().follow_ring()
+        });
+        tasks.spawn_restarting(TaskKind::Background, "failover-watch", move || {
+            namespaces.clone().follow_namespaces()
+        });
         shards
     }
 

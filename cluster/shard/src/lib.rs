@@ -17,6 +17,7 @@
 
 mod commit;
 mod controller;
+mod dlq;
 mod error;
 mod handover;
 mod history;
@@ -29,12 +30,14 @@ mod options;
 mod policy;
 mod queue;
 mod record;
+mod regenerate;
 mod shard;
 mod sweep;
 mod tail;
 mod txn;
 
 pub use controller::Shards;
+pub use dlq::{DlqEntry, TaskDlq, dlq_name};
 pub use error::{ReadError, ShardError, TxnError, UpdateError};
 pub use history::{HistoryBatch, HistoryPage};
 pub use host::ShardsDeps;

@@ -283,28 +283,29 @@ impl Locked {
         let epoch = self.entry.epoch();
         if self.cached.reload || self.cached.epoch != epoch {
             if !self.cached.reload {
-                self.revive_lost();
+                self.regenerate_lost();
             }
             *self.cached = Cached {
                 epoch,
                 ..Cached::default()
             };
+            self.shard.forget_behind(&self.entry.key);
         }
     }
 
     /// Drops what is in memory as soon as the writes under way have ended; what the run owes is found again
-    /// by [`Shard::revive`].
+    /// by [`Shard::regenerate_tasks`].
     pub(crate) fn suspect(&mut self) {
         self.cached.reload = true;
-        self.revive_lost();
+        self.regenerate_lost();
     }
 
     /// What runs owe has to be found again when tasks of theirs may be done on the ground of state that is
     /// dropped now.
-    fn revive_lost(&self) {
+    fn regenerate_lost(&self) {
         let lossy = self.cached.runs.iter().filter(|s| s.ahead);
         let runs = lossy.map(|s| s.workflow.key.run_id.clone()).collect();
-        self.shard.revive(self.entry.clone(), runs);
+        self.shard.regenerate_tasks(self.entry.clone(), runs);
     }
 
     /// The current pointer.

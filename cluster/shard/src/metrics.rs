@@ -23,6 +23,7 @@ pub(crate) struct Meters {
     pub(crate) loads: IntCounter,
     pub(crate) visibility_writes: IntCounter,
     pub(crate) dropped: IntCounterVec,
+    pub(crate) dlq_writes: IntCounterVec,
 }
 
 impl Meters {
@@ -79,6 +80,11 @@ impl Meters {
                 "meridian_commit_dropped_total",
                 "Writes dropped before they were durable.",
                 &["reason"],
+            ),
+            dlq_writes: m.counters(
+                "meridian_task_dlq_writes_total",
+                "Tasks that cannot be done and were set aside, by what they are.",
+                &["kind"],
             ),
         }
     }

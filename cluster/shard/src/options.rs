@@ -42,6 +42,8 @@ pub struct ShardsOptions {
     pub park_delay: Duration,
     /// Longest pause between attempts of a task.
     pub retry_max: Duration,
+    /// A task whose executor panicked more often than this is set aside.
+    pub panics_max: u32,
     /// Replication tasks kept in memory, per shard.
     pub replication_ring: usize,
     /// A task that is not done after this leaves the outbox for a timer row, so that trimming goes on.
@@ -69,6 +71,7 @@ impl Default for ShardsOptions {
             visibility_lag: Duration::from_millis(40),
             park_delay: Duration::from_secs(10),
             retry_max: Duration::from_secs(10),
+            panics_max: 70,
             replication_ring: 4_096,
             rehome_after: Duration::from_secs(120),
         }

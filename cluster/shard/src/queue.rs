@@ -57,7 +57,7 @@ pub enum Verdict {
     Retry(std::time::Duration),
     /// Nothing to do before the run changes, the namespace fails over, or some time passes.
     Park,
-    /// It can never be done: it is recorded for people and dropped.
+    /// It can never be done: it is set aside for an operator.
     Poison(String),
 }
 

@@ -16,6 +16,7 @@ use proto_ids::{EventId, FailoverVersion, RunKey, ShardId};
 use proto_messages::temporal::api::history::v1::History;
 use schema_store::execution::{BranchRecord, ItemRowKey, ItemWrite, RunRecord};
 
+mod dlq;
 mod hot;
 mod item;
 mod message;
@@ -26,6 +27,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dlq::{decode_dlq_entry, encode_dlq_entry};
 pub(crate) use hot::encode_hot;
 pub(crate) use positions::{Positions, decode_positions, encode_positions};
 pub(crate) use start::encode_start;

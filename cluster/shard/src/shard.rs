@@ -5,9 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use cluster_core::{Given, Outcome, Refusal, Reply, Task, Workflow};
+use cluster_core::{Given, Outcome, Refusal, Reply, Workflow};
 use cluster_membership::Role as MemberRole;
-use cluster_runtime::{CancellationToken, TaskKind};
+use cluster_runtime::CancellationToken;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use proto_ids::{EventId, NamespaceId, RangeId, RunId, RunKey, ShardId, Timestamp, WorkflowId};
@@ -24,6 +24,7 @@ use crate::{
     notify::{RunProgress, Watchers},
     queue::{Job, Parked, QueuedTask, Queues},
     record::Positions,
+    regenerate::Owed,
     tail::Tail,
     txn::{Mode, Txn},
 };
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) parked: Parked,
     pub(crate) watchers: Watchers,
     pub(crate) tail: Tail,
+    /// Runs whose tasks have to be generated again.
+    pub(crate) owed: Owed,
     /// Entries with state behind their writes.
     pub(crate) behind: Mutex<HashMap<WorkflowKey, Arc<Entry>>>,
     /// Whether the sweeper knows of it.
@@ -88,6 +91,7 @@ impl Shard {
             parked: Parked::default(),
             watchers: Watchers::default(),
             tail: Tail::default(),
+            owed: Owed::default(),
             behind: Mutex::default(),
             marked: AtomicBool::new(false),
             swept: Mutex::new(Instant::now()),
@@ -328,52 +332,11 @@ impl Shard {
         }
         self.0.cache.clear(&self.0.host);
         self.0.behind.lock().clear();
+        self.0.owed.clear();
         self.0.parked.clear();
         self.0.watchers.clear();
         self.0.tail.clear(&self.0.host);
         self.0.host.lost.notify_one();
-    }
-
-    /// After state was dropped from memory: what its runs owe is found again from what is stored, and
-    /// stored as new tasks, since the old ones may be done on the ground of what was dropped.
-    pub(crate) fn revive(&self, entry: Arc<Entry>, runs: Vec<RunId>) {
-        if self.is_lost() || runs.is_empty() {
-            return;
-        }
-        let shard = self.clone();
-        self.0
-            .host
-            .deps
-            .tasks
-            .spawn(TaskKind::Background, "revive", async move {
-                let Err(error) = shard.revive_now(&entry, &runs).await else {
-                    return;
-                };
-                if !shard.is_lost() {
-                    tracing::error!(shard = %shard.id(), namespace = %entry.key.namespace_id,
-                    workflow_id = %entry.key.workflow_id, %error,
-                    "what a workflow owes could not be found again; its timeouts will tell");
-                }
-            });
-    }
-
-    async fn revive_now(
-        &self,
-        entry: &Arc<Entry>,
-        runs: &[RunId],
-    ) -> Result<(), TxnError<ShardError>> {
-        let mut txn = Txn::begin(self, entry.key.clone(), Mode::Replicating).await?;
-        let moment = txn.moment();
-        let policy = moment.given().policy;
-        for run_id in runs {
-            let found = txn.peek(run_id).await.map_err(TxnError::Decided)?;
-            let tasks: Vec<Task> = match found {
-                Some(workflow) if workflow.is_running() => workflow.rebuild_tasks(policy),
-                _ => continue,
-            };
-            txn.add_tasks(run_id, tasks).map_err(TxnError::Decided)?;
-        }
-        txn.end(Ok(())).await
     }
 
     pub(crate) fn arm_unsaved(&self, task: QueuedTask, superseded: Option<Arc<AtomicBool>>) {
@@ -448,7 +411,6 @@ async fn decide<T>(
     let Some(workflow) = txn.run(&run_id).await? else {
         return Ok(Err(Ended::NotFound));
     };
-    let before = workflow.hot.next_event_id;
     match f(workflow, &moment.given()) {
         Ok((outcome, value)) => {
             let (next_event_id, closed) = (workflow.hot.next_event_id, !workflow.is_running());
@@ -462,12 +424,7 @@ async fn decide<T>(
             }))
         }
         Err(refusal) => {
-            let half_done = workflow.hot.next_event_id != before;
-            if half_done {
-                tracing::error!(run = %workflow.key, ?refusal,
-                    "a refused request left events in memory; the run is read again");
-            }
-            if half_done || matches!(refusal, Refusal::Corrupt(_)) {
+            if matches!(refusal, Refusal::Corrupt(_)) {
                 txn.spoil();
             }
             Ok(Err(Ended::Refused(refusal)))

@@ -33,6 +33,17 @@ pub(crate) struct Sweeper {
     copies: Mutex<Option<(u64, HashSet<ClusterName>)>>,
 }
 
+/// Shards of one round. A panic in its midst forgets none of them.
+struct Swept(Vec<Shard>);
+
+impl Drop for Swept {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.iter().for_each(Shard::mark);
+        }
+    }
+}
+
 impl Sweeper {
     pub(crate) fn mark(&self, shard: &Shard) {
         self.marked.lock().insert(shard.id(), shard.clone());
@@ -68,9 +79,9 @@ impl Sweeper {
                 () = stop.cancelled() => break,
             }
             let remotes = remotes(&host);
-            let shards = sweeper.take();
-            join_all(shards.iter().map(|shard| shard.sweep(&remotes))).await;
-            host.measure(&shards);
+            let shards = Swept(sweeper.take());
+            join_all(shards.0.iter().map(|shard| shard.sweep(&remotes))).await;
+            host.measure(&shards.0);
         }
         join_all(sweeper.take().iter().map(|shard| shard.settle())).await;
     }
@@ -137,8 +148,12 @@ impl Shard {
         self.store_behind(host.options.behind_after).await;
         self.0.cache.trim(host);
         self.0.tail.trim(host);
+        if !self.0.owed.is_empty() {
+            self.pay_debts();
+            return self.mark();
+        }
         let due = self.0.swept.lock().elapsed() >= host.options.progress_every;
-        let moved = self.0.queues.has_moved(host.now(), remotes);
+        let moved = self.0.queues.has_moved(remotes);
         if due && moved {
             *self.0.swept.lock() = Instant::now();
             self.store_progress(remotes).await;
@@ -182,7 +197,10 @@ impl Shard {
     /// behind, so that goes to the lane first, after the positions were taken: lane order does the rest.
     async fn store_progress(&self, remotes: &[Remote]) {
         let queues = &self.0.queues;
-        let Some(advance) = queues.advance(self.0.host.now(), remotes) else {
+        if !self.0.owed.is_empty() {
+            return;
+        }
+        let Some(advance) = queues.advance(remotes) else {
             return;
         };
         self.store_behind(Duration::ZERO).await;

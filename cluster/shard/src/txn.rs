@@ -21,7 +21,10 @@ use crate::{
     shard::Shard,
 };
 
+mod handed_out;
 mod submit;
+
+use handed_out::HandedOut;
 
 /// What surrounds one decision: its moment, the namespace's failover version, limits, and a fresh seed.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ pub struct Txn {
     staged: Vec<Staged>,
     /// A run was handed out to be changed.
     touched: bool,
+    /// Runs that were handed out and not staged since, as they were.
+    handed_out: Vec<HandedOut>,
     spoiled: bool,
     finished: bool,
 }
@@ -131,6 +136,7 @@ impl Txn {
             mode,
             staged: Vec::new(),
             touched: false,
+            handed_out: Vec::new(),
             spoiled: false,
             finished: false,
         })
@@ -169,13 +175,18 @@ impl Txn {
     }
 
     /// A run, to decide on. A change of it has to be staged with [`Self::put`] or [`Self::replace`]; whoever
-    /// changed a run and then gives up calls [`Self::spoil`]. (A refused request changes nothing.)
+    /// changed a run and then gives up calls [`Self::spoil`]. (A refused request changes nothing; that is
+    /// checked when the transaction ends.)
     pub async fn run(&mut self, run_id: &RunId) -> Result<Option<&mut Workflow>, ShardError> {
         let Some(at) = self.locked.find(run_id).await? else {
             return Ok(None);
         };
         self.touched = true;
-        Ok(Some(&mut self.locked.cached.runs[at].workflow))
+        let workflow = &mut self.locked.cached.runs[at].workflow;
+        if !self.handed_out.iter().any(|h| h.run_id == *run_id) {
+            self.handed_out.push(HandedOut::new(workflow));
+        }
+        Ok(Some(workflow))
     }
 
     /// What is in memory of this workflow id is wrong: it is dropped when the transaction ends, whatever it
@@ -351,6 +362,7 @@ impl Txn {
     /// Ends the transaction: what is staged goes to the lane, the lock is given up, and the answer waits for
     /// the last write of this workflow id that it may have seen.
     pub(crate) async fn end<T, E>(mut self, result: Result<T, E>) -> Result<T, TxnError<E>> {
+        self.notice_half_done();
         let submitted = match &result {
             Ok(_) if self.spoiled => Err(TxnError::Shard(ShardError::Dropped(
                 "the transaction was spoiled".to_owned(),
@@ -382,6 +394,21 @@ impl Txn {
         submitted
     }
 
+    /// A run that was changed and not staged is a decision that was given up half-way: nothing of it may stay.
+    fn notice_half_done(&mut self) {
+        for handed_out in std::mem::take(&mut self.handed_out) {
+            let Some(at) = self.locked.loaded(&handed_out.run_id) else {
+                continue;
+            };
+            let workflow = &self.locked.cached.runs[at].workflow;
+            if handed_out.is_changed(workflow) {
+                tracing::error!(shard = %self.locked.shard.id(), run = %workflow.key,
+                    "a run was changed in memory and nothing of it staged; it is read again");
+                self.spoiled = true;
+            }
+        }
+    }
+
     fn slot(&mut self, run_id: &RunId) -> Result<&mut Slot, ShardError> {
         match self.locked.loaded(run_id) {
             Some(at) => Ok(&mut self.locked.cached.runs[at]),
@@ -392,6 +419,7 @@ impl Txn {
     }
 
     fn stage(&mut self, run_id: &RunId) -> &mut Staged {
+        self.handed_out.retain(|h| h.run_id != *run_id);
         let at = self
             .staged
             .iter()

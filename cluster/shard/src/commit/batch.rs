@@ -57,17 +57,7 @@ impl Driver {
             prepared.add(part, first, near);
         }
         for p in progress {
-            prepared.fence(&p.shard);
-            prepared
-                .batch
-                .progress
-                .retain(|other| other.shard != p.shard.id());
-            prepared.batch.progress.push(ShardProgress {
-                shard: p.shard.id(),
-                state: p.state.clone(),
-                trim_outbox: p.trim_outbox,
-                trim_timers: p.trim_timers,
-            });
+            prepared.progress(p);
         }
         self.seq += 1;
         prepared.batch.seq = self.seq;
@@ -130,6 +120,37 @@ impl Prepared {
             rehomed: part.rehomed,
         });
         self.batch.updates.push(part.update);
+    }
+
+    /// Adds a shard's positions and what they allow to trim; every task of the batch is registered by now. Of
+    /// two for one shard the later positions count, and what either of them trims.
+    fn progress(&mut self, p: &Progress) {
+        self.fence(&p.shard);
+        let (trim_outbox, trim_timers) =
+            p.shard
+                .0
+                .queues
+                .still_trims(p.shard.id(), p.trim_outbox, p.trim_timers);
+        if (trim_outbox, trim_timers) != (p.trim_outbox, p.trim_timers) {
+            p.shard.mark();
+        }
+        let progress = &mut self.batch.progress;
+        match progress
+            .iter_mut()
+            .find(|known| known.shard == p.shard.id())
+        {
+            Some(known) => {
+                known.state = p.state.clone();
+                known.trim_outbox = known.trim_outbox.max(trim_outbox);
+                known.trim_timers = known.trim_timers.max(trim_timers);
+            }
+            None => progress.push(ShardProgress {
+                shard: p.shard.id(),
+                state: p.state.clone(),
+                trim_outbox,
+                trim_timers,
+            }),
+        }
     }
 
     fn fence(&mut self, shard: &Shard) {

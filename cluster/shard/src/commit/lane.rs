@@ -19,6 +19,9 @@ use crate::host::Host;
 const PAUSES: retry::Policy =
     retry::Policy::exponential(Duration::from_millis(20), Duration::from_secs(2));
 
+/// Longest pause while the store has no room: it is asked again with what comes next.
+const FULL_PAUSE_MAX: Duration = Duration::from_millis(250);
+
 /// How often whatever can run is let before a batch at most.
 const GATHER_ROUNDS: usize = 3;
 
@@ -270,6 +273,7 @@ impl Driver {
                         parts.push_front(rest);
                     }
                 }
+                Settled::Full(text) => self.refuse_full(part, &mut progress, &text).await,
                 Settled::Refused(text) => {
                     if part.len() > 1 {
                         let later = part.split_off(part.len() / 2);
@@ -283,9 +287,12 @@ impl Driver {
         }
     }
 
-    /// Ends writes whose ground has gone, and forgets progress of shards that are lost.
+    /// Ends writes whose ground has gone, and forgets progress of shards that are lost or owe tasks: a task
+    /// that counts as done may be one of those.
     fn without_void(&self, writes: Vec<Write>, progress: &mut Vec<Progress>) -> Vec<Write> {
-        give_up(progress, |p| p.shard.is_lost());
+        give_up(progress, |p| {
+            p.shard.is_lost() || !p.shard.0.owed.is_empty()
+        });
         let mut kept = Vec::with_capacity(writes.len());
         for write in writes {
             if write.is_void() {
@@ -305,6 +312,23 @@ impl Driver {
             self.host.meters.dropped.with_label_values(&[why]).inc();
             write.fail(Failure::Dropped(why));
         }
+    }
+
+    /// Whoever waits is told at once: waiting does not make room.
+    async fn refuse_full(&mut self, writes: Vec<Write>, progress: &mut Vec<Progress>, why: &str) {
+        tracing::error!(
+            lane = self.lane.name,
+            why,
+            writes = writes.len(),
+            "the store has no room; writes are refused until there is some"
+        );
+        give_up(progress, |_| true);
+        let dropped = self.host.meters.dropped.with_label_values(&["full"]);
+        for write in writes {
+            dropped.inc();
+            write.fail(Failure::Full(why.to_owned()));
+        }
+        tokio::time::sleep(self.pauses.next_pause().min(FULL_PAUSE_MAX)).await;
     }
 
     fn reject(&self, writes: Vec<Write>, progress: &mut Vec<Progress>, text: &str) {
@@ -377,6 +401,7 @@ impl Driver {
                 meters.batches.with_label_values(&["unknown"]).inc();
                 self.resolve(&prepared.shards).await
             }
+            Err(CommitError::Full(text)) => Settled::Full(text),
             Err(CommitError::Refused(text)) => Settled::Refused(text),
         };
         if matches!(settled, Settled::Stored) {

@@ -19,6 +19,8 @@ pub(super) enum Settled {
     NotStored(&'static str),
     /// It is not: the guards of these failed.
     Conflict(Vec<RunKey>),
+    /// It is not: the store has no room.
+    Full(String),
     /// It is not: the store does not like something in it.
     Refused(String),
 }

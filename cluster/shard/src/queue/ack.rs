@@ -1,17 +1,14 @@
 //! Which tasks of a shard are not done yet, per category, and hence what may be trimmed. Ids are registered
 //! before their commit begins, so that no trim computed meanwhile can pass them.
+//!
+//! Invariants: a timer row of this shard at or before `read` is in memory, done, or not stored; nothing beyond
+//! `read` is trimmed; no decision rests on the clock of the owner before.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use cluster_core::task::Category;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use proto_ids::{ShardId, TaskId, Timestamp};
 use tokio::sync::watch;
@@ -34,32 +31,38 @@ pub(crate) struct Queues {
     pub(super) state: Mutex<State>,
     /// Which shard this is, and of how many.
     shard: (ShardId, i32),
+    /// Held by whoever reads timer rows, so that they are read in order and without gaps.
+    pub(super) window: tokio::sync::Mutex<()>,
     watermark: watch::Sender<TaskId>,
-    /// Commits so far; lets a worker see that something changed under it.
-    commits: AtomicU64,
 }
 
 pub(super) struct State {
     transfer: Track,
     visibility: Track,
     near: Track,
-    /// Timer rows up to `edge` that have not fired and ended.
+    /// Timer rows in memory that have not fired and ended.
     pub(super) rows: BTreeSet<(Timestamp, TaskId)>,
+    /// Timer rows that ended and are stored still.
+    ended: BTreeSet<(Timestamp, TaskId)>,
     /// Tasks that moved to a timer row.
     rehomed: HashMap<TaskId, Timestamp>,
-    /// A timer row ended since positions were written.
-    rows_ended: bool,
     pub(super) stream: Stream,
     /// Highest id that is durable.
     committed: TaskId,
     /// Everything the owner before left has been registered.
     pub(super) recovered: bool,
-    /// Timer rows due up to here are in memory.
+    /// Commits arm their own timers due up to here; later ones are left to a read of their rows.
     pub(super) edge: Timestamp,
+    /// Timer rows due up to here have been read. Follows `edge` once the rows up to it are in memory.
+    pub(super) read: Timestamp,
     /// When the next look at later rows is due, if there are any.
     pub(super) window_at: Option<Timestamp>,
+    /// Rows that cannot be decoded and were set aside, by their id.
+    set_aside: HashSet<TaskId>,
     /// Positions as last given to the lane.
-    written: Option<Positions>,
+    written: Positions,
+    /// They may not have been stored, nor what they allowed to trim have gone.
+    unsure: bool,
 }
 
 /// What a shard's queues allow to be written.
@@ -94,18 +97,21 @@ impl Queues {
                 visibility: Track::default(),
                 near: Track::default(),
                 rows: BTreeSet::new(),
+                ended: BTreeSet::new(),
                 rehomed: HashMap::new(),
-                rows_ended: false,
                 stream,
                 committed: TaskId::new(first.get() - 1),
                 recovered: false,
                 edge,
+                read: Timestamp::from_nanos(i64::MIN),
                 window_at: None,
-                written: Some(stored),
+                set_aside: HashSet::new(),
+                written: stored,
+                unsure: false,
             }),
             shard,
+            window: tokio::sync::Mutex::default(),
             watermark: watch::Sender::new(first),
-            commits: AtomicU64::new(0),
         }
     }
 
@@ -145,7 +151,6 @@ impl Queues {
         tasks: Vec<(QueuedTask, Home)>,
         rehomed: Vec<Homed>,
     ) {
-        self.commits.fetch_add(1, Ordering::AcqRel);
         let mut jobs = Vec::with_capacity(tasks.len());
         let mut later: Option<Timestamp> = None;
         let mut state = self.state.lock();
@@ -190,13 +195,12 @@ impl Queues {
             let mut was_open = state.close(homed.task.task.kind.category(), id);
             let before = state.rehomed.insert(id, homed.fire_at);
             if let Some(before) = before.or(homed.task.task.fire_at) {
-                was_open |= state.rows.remove(&(before, id));
+                was_open |= state.end_row(before, id);
             }
             if !was_open {
                 // It was done while it moved: its new row is nobody's business.
                 state.rehomed.remove(&id);
-                state.rows.remove(&(homed.fire_at, id));
-                state.rows_ended = true;
+                state.end_row(homed.fire_at, id);
             }
         }
     }
@@ -218,10 +222,6 @@ impl Queues {
         self.watermark.subscribe()
     }
 
-    pub(crate) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Acquire)
-    }
-
     /// A task needs no more care.
     pub(crate) fn done(&self, task: &QueuedTask) {
         let id = task.task_id;
@@ -229,9 +229,7 @@ impl Queues {
         state.close(task.task.kind.category(), id);
         let homes = [state.rehomed.remove(&id), task.task.fire_at];
         for at in homes.into_iter().flatten() {
-            if state.rows.remove(&(at, id)) {
-                state.rows_ended = true;
-            }
+            state.end_row(at, id);
         }
     }
 
@@ -254,6 +252,15 @@ impl Queues {
         track.0.contains(&task.task_id)
     }
 
+    /// Whether this row was set aside by this owner.
+    pub(crate) fn is_set_aside(&self, id: TaskId) -> bool {
+        self.state.lock().set_aside.contains(&id)
+    }
+
+    pub(crate) fn note_set_aside(&self, id: TaskId) {
+        self.state.lock().set_aside.insert(id);
+    }
+
     /// Tasks in memory that are not done.
     pub(crate) fn open(&self) -> usize {
         let state = self.state.lock();
@@ -261,39 +268,76 @@ impl Queues {
         outbox + state.rows.len()
     }
 
-    /// Whether positions moved since they were written last.
-    pub(crate) fn has_moved(&self, now: Timestamp, remotes: &[Remote]) -> bool {
+    /// Whether positions moved since they were written last, or rows can go.
+    pub(crate) fn has_moved(&self, remotes: &[Remote]) -> bool {
         let mut state = self.state.lock();
-        let positions = state.positions(self.shard, now, remotes);
-        state.recovered && state.written.as_ref() != Some(&positions)
+        if !state.recovered {
+            return false;
+        }
+        let positions = state.positions(self.shard, remotes);
+        state.unsure || state.written != positions || state.rows_to_trim().is_some()
     }
 
     /// What may be written now, if anything moved. Whoever asks has to store all state behind the shard's
     /// writes first: a task may be done because of state that is not stored yet.
-    pub(crate) fn advance(&self, now: Timestamp, remotes: &[Remote]) -> Option<Advance> {
+    pub(crate) fn advance(&self, remotes: &[Remote]) -> Option<Advance> {
         let mut state = self.state.lock();
         if !state.recovered {
             return None;
         }
-        let positions = state.positions(self.shard, now, remotes);
-        if state.written.as_ref() == Some(&positions) {
+        let positions = state.positions(self.shard, remotes);
+        let trim_timers = match state.unsure {
+            true => Some(state.rows_bound()),
+            false => state.rows_to_trim(),
+        };
+        if !state.unsure && state.written == positions && trim_timers.is_none() {
             return None;
         }
-        let before = state.written.replace(positions.clone()).unwrap_or_default();
-        state.rows_ended = false;
+        let before = std::mem::replace(&mut state.written, positions.clone());
+        let unsure = std::mem::take(&mut state.unsure);
+        if let Some((at, id)) = trim_timers {
+            state.ended = state.ended.split_off(&(at, id.next()));
+        }
         let trim = positions.trim();
         Some(Advance {
             state: record::encode_positions(&positions),
-            trim_outbox: (trim > before.trim()).then_some(trim),
-            trim_timers: (positions.timer_rows > before.timer_rows).then_some(positions.timer_rows),
+            trim_outbox: (unsure || trim > before.trim()).then_some(trim),
+            trim_timers,
         })
     }
 
-    /// The positions were not stored after all.
+    /// The positions were not stored after all, nor was anything trimmed.
     pub(crate) fn forget_written(&self) {
+        self.state.lock().unsure = true;
+    }
+
+    /// What may still go of what was computed a moment ago: since then a clock may have been set back, and a
+    /// timer row have come that is due before the ones that ended. Called by the lane when every task of the
+    /// batch, and of all before it, is registered.
+    pub(crate) fn still_trims(
+        &self,
+        shard: ShardId,
+        outbox: Option<TaskId>,
+        timers: Option<(Timestamp, TaskId)>,
+    ) -> (Option<TaskId>, Option<(Timestamp, TaskId)>) {
         let mut state = self.state.lock();
-        state.written = None;
-        state.rows_ended = true;
+        let open = [&state.transfer, &state.near, &state.visibility];
+        let lowest = open.iter().filter_map(|track| track.0.first()).min();
+        let is_open = outbox.is_some_and(|trim| lowest.is_some_and(|id| *id <= trim));
+        debug_assert!(
+            !is_open,
+            "shard {shard}: {outbox:?} is not done, {lowest:?}"
+        );
+        if is_open {
+            tracing::error!(%shard, ?outbox, ?lowest,
+                "outbox rows that are not done were about to be trimmed; they stay");
+        }
+        let rows_hold = timers.is_some_and(|bound| {
+            bound.0 <= state.read && state.rows.first().is_none_or(|first| *first > bound)
+        });
+        let timers_stay = timers.is_some() && !rows_hold;
+        state.unsure |= is_open || timers_stay;
+        (outbox.filter(|_| !is_open), timers.filter(|_| !timers_stay))
     }
 }
 
@@ -336,36 +380,68 @@ impl State {
         Some(look)
     }
 
-    /// Where the queues stand. Timer rows count only when one has ended, so that time passing on an idle
-    /// shard is no reason to write.
+    /// A timer row needs no more care; it goes with a later trim.
+    fn end_row(&mut self, fire_at: Timestamp, id: TaskId) -> bool {
+        let was_open = self.rows.remove(&(fire_at, id));
+        if was_open {
+            self.ended.insert((fire_at, id));
+        }
+        was_open
+    }
+
+    /// A row that holds nothing to be done; it goes with a later trim.
+    pub(super) fn end_unread(&mut self, fire_at: Timestamp, id: TaskId) {
+        self.ended.insert((fire_at, id));
+    }
+
+    /// Whether the task of a row that is stored still is done.
+    pub(super) fn has_ended(&self, fire_at: Timestamp, id: TaskId) -> bool {
+        self.ended.contains(&(fire_at, id))
+    }
+
+    /// Every stored timer row up to here has ended: below the first one that has not, and not beyond what was
+    /// read.
+    fn rows_bound(&self) -> (Timestamp, TaskId) {
+        let read = (self.read, TaskId::new(i64::MAX - 1));
+        match self.rows.first() {
+            Some((at, id)) => read.min((*at, TaskId::new(id.get() - 1))),
+            None => read,
+        }
+    }
+
+    /// Up to where timer rows can go, when that makes any go: time passing on an idle shard is no reason to
+    /// write.
+    fn rows_to_trim(&self) -> Option<(Timestamp, TaskId)> {
+        let bound = self.rows_bound();
+        self.ended
+            .first()
+            .is_some_and(|first| *first <= bound)
+            .then_some(bound)
+    }
+
+    /// Where the queues stand. What is done stays done, so no position falls.
     fn positions(
         &mut self,
         (shard, shard_count): (ShardId, i32),
-        now: Timestamp,
         remotes: &[Remote],
     ) -> Positions {
         let committed = self.committed;
-        let mut timer_rows = self
-            .written
-            .as_ref()
-            .map(|w| w.timer_rows)
-            .unwrap_or_default();
-        if self.rows_ended {
-            let fired = self.edge.min(now);
-            let bound = match self.rows.first() {
-                Some((at, id)) if *at <= fired => (*at, TaskId::new(id.get() - 1)),
-                _ => (fired, TaskId::new(i64::MAX)),
-            };
-            timer_rows = timer_rows.max(bound);
-        }
-        Positions {
+        let before = &self.written;
+        let found = Positions {
             transfer: self.transfer.level(committed),
             timer: self.near.level(committed),
             visibility: self.visibility.level(committed),
             replication: self.stream.level(shard, shard_count, committed, remotes),
-            timer_rows,
             readers: self.stream.readers().clone(),
             dropped: self.stream.dropped(),
-        }
+        };
+        debug_assert!(
+            found.transfer >= before.transfer
+                && found.timer >= before.timer
+                && found.visibility >= before.visibility
+                && found.replication >= before.replication,
+            "positions fell from {before:?} to {found:?}"
+        );
+        found
     }
 }

@@ -5,14 +5,10 @@ use std::{sync::Arc, time::Duration};
 use cluster_core::task::Category;
 use cluster_runtime::{TaskKind, retry};
 use proto_ids::{TaskId, Timestamp};
+use schema_store::execution::TimerRow;
 
 use super::{Home, Job, QueuedTask, timer::What};
-use crate::{
-    error::ShardError,
-    record::{self, Positions},
-    shard::Shard,
-    sweep::REHOMED_FOR_MAX,
-};
+use crate::{error::ShardError, record::Positions, shard::Shard, sweep::REHOMED_FOR_MAX};
 
 /// Rows read at once.
 const PAGE: usize = 512;
@@ -25,22 +21,29 @@ impl Shard {
     /// ids and edge lie beyond.
     pub(crate) fn recover(&self, stored: Positions, first: TaskId) {
         let shard = self.clone();
-        let name = format!("recover-shard-{}", self.id());
-        self.0.host.deps.tasks.spawn(TaskKind::Background, name, async move {
-            let attempt = || async {
-                shard.recover_outbox(&stored, first).await?;
-                shard.load_timers(stored.timer_rows, None).await?;
-                    shard.load_rehomed().await
-            };
-            let worth_it = |error: &ShardError| {
-                tracing::warn!(shard = %shard.id(), %error, "tasks left by the owner before cannot be read yet");
-                !shard.is_lost()
-            };
-            if retry::retry(&PAUSES, worth_it, attempt).await.is_ok() {
-                shard.0.queues.state.lock().recovered = true;
-                shard.mark();
-            }
+        let tasks = &self.0.host.deps.tasks;
+        tasks.spawn_restarting(TaskKind::Background, "recover-shard", move || {
+            let (shard, stored) = (shard.clone(), stored.clone());
+            async move { shard.recover_now(&stored, first).await }
         });
+    }
+
+    async fn recover_now(&self, stored: &Positions, first: TaskId) {
+        let attempt = || async {
+            self.recover_outbox(stored, first).await?;
+            let edge = self.0.queues.state.lock().edge;
+            self.load_timers(edge).await?;
+            self.load_rehomed(edge).await
+        };
+        let worth_it = |error: &ShardError| {
+            tracing::warn!(shard = %self.id(), %error,
+                "tasks left by the owner before cannot be read yet");
+            !self.is_lost()
+        };
+        if retry::retry(&PAUSES, worth_it, attempt).await.is_ok() {
+            self.0.queues.state.lock().recovered = true;
+            self.mark();
+        }
     }
 
     async fn recover_outbox(&self, stored: &Positions, first: TaskId) -> Result<(), ShardError> {
@@ -54,8 +57,9 @@ impl Shard {
                 if row.first_task_id >= first {
                     continue;
                 }
-                let tasks = read_tasks(&row.data)?;
-                for task in tasks {
+                let category = Category::Transfer;
+                let tasks = self.tasks_of_row(category, row.last_task_id, &row.data);
+                for task in tasks.await? {
                     found += usize::from(self.take_over(task, stored));
                 }
             }
@@ -88,29 +92,36 @@ impl Shard {
         true
     }
 
-    /// Brings timer rows due within the window into memory, and notes when to do so again. `after` is what
-    /// was read before; the edge is moved first, so that commits meanwhile arm their own timers.
-    pub(super) async fn load_timers(
-        &self,
-        after: (Timestamp, TaskId),
-        edge: Option<Timestamp>,
-    ) -> Result<(), ShardError> {
+    /// Brings timer rows due up to `edge` into memory, all that were not read before, and notes when to look
+    /// again. A new owner begins with the first row there is: what is done was trimmed. Commits have to arm
+    /// their own timers up to `edge` already; `read`, on which trimming relies, follows when everything is here.
+    async fn load_timers(&self, edge: Timestamp) -> Result<(), ShardError> {
         let store = self.0.host.deps.store.execution.clone();
-        let edge = match edge {
-            Some(edge) => edge,
-            None => self.0.queues.state.lock().edge,
-        };
-        let mut after = after;
+        let _in_order = self.0.queues.window.lock().await;
+        let read = self.0.queues.state.lock().read;
+        let mut after = (read, TaskId::new(i64::MAX));
         loop {
             let rows = store.timer_read(self.id(), after, edge, PAGE).await?;
             for row in &rows {
                 after = (row.fire_at, row.task_id);
-                self.arm_row(row.fire_at, &row.data)?;
+                for task in self.tasks_of_timer_row(row).await? {
+                    self.arm_task(row.fire_at, task);
+                }
             }
             if rows.len() < PAGE {
                 break;
             }
         }
+        {
+            let mut state = self.0.queues.state.lock();
+            assert!(
+                edge <= state.edge,
+                "rows are read up to an edge that commits do not keep"
+            );
+            state.read = state.read.max(edge);
+        }
+        // A timer that ended while its row was being read may have been waiting for this to be trimmed.
+        self.mark();
         let beyond = (edge, TaskId::new(i64::MAX));
         let next = store
             .timer_read(self.id(), beyond, Timestamp::MAX, 1)
@@ -126,19 +137,19 @@ impl Shard {
 
     /// Tasks that are not timers but moved to timer rows because they hung: a new owner has to know of them at
     /// once, since the run may change or the namespace fail over before their rows are due.
-    async fn load_rehomed(&self) -> Result<(), ShardError> {
+    async fn load_rehomed(&self, edge: Timestamp) -> Result<(), ShardError> {
         let host = &self.0.host;
-        let edge = self.0.queues.state.lock().edge;
+        // Twice as far as such rows lie: the host that wrote them may have had another idea of the time.
         let until = host
             .now()
-            .plus(REHOMED_FOR_MAX.max(host.options.rehome_after));
+            .plus(2 * REHOMED_FOR_MAX.max(host.options.rehome_after));
         let mut after = (edge, TaskId::new(i64::MAX));
         loop {
             let store = &host.deps.store.execution;
             let rows = store.timer_read(self.id(), after, until, PAGE).await?;
             for row in &rows {
                 after = (row.fire_at, row.task_id);
-                for task in read_tasks(&row.data)? {
+                for task in self.tasks_of_timer_row(row).await? {
                     if task.task.fire_at != Some(row.fire_at) {
                         self.arm_task(row.fire_at, task);
                     }
@@ -150,16 +161,19 @@ impl Shard {
         }
     }
 
-    fn arm_row(&self, fire_at: Timestamp, data: &[u8]) -> Result<(), ShardError> {
-        for task in read_tasks(data)? {
-            self.arm_task(fire_at, task);
+    async fn tasks_of_timer_row(&self, row: &TimerRow) -> Result<Vec<QueuedTask>, ShardError> {
+        let tasks = self.tasks_of_row(Category::Timer, row.task_id, &row.data);
+        let tasks = tasks.await?;
+        if tasks.is_empty() {
+            let mut state = self.0.queues.state.lock();
+            state.end_unread(row.fire_at, row.task_id);
         }
-        Ok(())
+        Ok(tasks)
     }
 
     fn arm_task(&self, fire_at: Timestamp, task: QueuedTask) {
         let mut state = self.0.queues.state.lock();
-        if !state.open(&task, Home::Row(fire_at)) {
+        if state.has_ended(fire_at, task.task_id) || !state.open(&task, Home::Row(fire_at)) {
             return;
         }
         let is_rehomed = task.task.fire_at != Some(fire_at);
@@ -176,36 +190,32 @@ impl Shard {
         }
     }
 
-    /// The window's end comes near: read the next one.
+    /// The window's end comes near: read the next one. The edge moves first, so that commits meanwhile arm
+    /// their own timers.
     pub(super) fn advance_window(&self) {
         if self.is_lost() {
             return;
         }
+        let host = &self.0.host;
+        let edge = {
+            let mut state = self.0.queues.state.lock();
+            state.window_at = None;
+            let next = host.now().plus(host.options.timer_window);
+            state.edge = state.edge.max(next);
+            state.edge
+        };
         let shard = self.clone();
-        self.0
-            .host
-            .deps
-            .tasks
-            .spawn(TaskKind::Background, "timer-window", async move {
-                let host = &shard.0.host;
-                let (before, edge) = {
-                    let mut state = shard.0.queues.state.lock();
-                    let before = state.edge;
-                    state.window_at = None;
-                    state.edge = before.max(host.now().plus(host.options.timer_window));
-                    (before, state.edge)
-                };
-                let after = (before, TaskId::new(i64::MAX));
-                let attempt = || shard.load_timers(after, Some(edge));
+        let tasks = &host.deps.tasks;
+        tasks.spawn_restarting(TaskKind::Background, "timer-window", move || {
+            let shard = shard.clone();
+            async move {
+                let attempt = || shard.load_timers(edge);
                 let worth_it = |error: &ShardError| {
                     tracing::warn!(shard = %shard.id(), %error, "timer rows cannot be read yet");
                     !shard.is_lost()
                 };
                 let _ = retry::retry(&PAUSES, worth_it, attempt).await;
-            });
+            }
+        });
     }
-}
-
-fn read_tasks(data: &[u8]) -> Result<Vec<QueuedTask>, ShardError> {
-    record::decode_tasks(data).map_err(|e| ShardError::Corrupt(e.to_string()))
 }

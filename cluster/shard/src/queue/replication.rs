@@ -14,11 +14,7 @@ use proto_ids::{ClusterName, ShardId, TaskId};
 use tokio::sync::watch;
 
 use super::QueuedTask;
-use crate::{
-    error::ShardError,
-    record::{self, Positions},
-    shard::Shard,
-};
+use crate::{error::ShardError, record::Positions, shard::Shard};
 
 /// Outbox rows read at once when a stream is behind the ring.
 const PAGE: usize = 256;
@@ -248,9 +244,9 @@ impl Shard {
             let rows = store.outbox_read(self.id(), after, PAGE).await?;
             for row in &rows {
                 after = row.last_task_id;
-                let tasks = record::decode_tasks(&row.data)
-                    .map_err(|e| ShardError::Corrupt(e.to_string()))?;
-                let wanted = tasks.into_iter().filter(|t| {
+                let category = Category::Transfer;
+                let tasks = self.tasks_of_row(category, row.last_task_id, &row.data);
+                let wanted = tasks.await?.into_iter().filter(|t| {
                     t.task.kind.category() == Category::Replication
                         && t.task_id >= from
                         && t.task_id < until

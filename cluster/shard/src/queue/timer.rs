@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -32,6 +32,20 @@ pub(crate) enum What {
     Window(Shard),
     /// A parked task has waited long enough.
     Unpark(Shard, RunKey, u64),
+}
+
+/// Items whose time has come. Those that a panic keeps from happening are armed again.
+struct Due<'a> {
+    queue: &'a TimerQueue,
+    items: VecDeque<Item>,
+}
+
+impl Drop for Due<'_> {
+    fn drop(&mut self) {
+        for item in self.items.drain(..) {
+            self.queue.arm(Timestamp::from_nanos(item.at), item.what);
+        }
+    }
 }
 
 struct Item {
@@ -126,9 +140,14 @@ impl TimerQueue {
         loop {
             let earlier = host.timers.earlier.notified();
             let now = host.now().nanos();
-            for item in host.timers.due(now) {
+            let mut due = Due {
+                queue: &host.timers,
+                items: host.timers.due(now).into(),
+            };
+            while let Some(item) = due.items.pop_front() {
                 item.happen(&host, now);
             }
+            drop(due);
             let first = host.timers.first.load(Ordering::Acquire);
             let sleep = u64::try_from(first.saturating_sub(host.now().nanos())).unwrap_or(0);
             let asleep = async {

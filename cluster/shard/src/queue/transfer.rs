@@ -2,24 +2,20 @@
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use cluster_runtime::{TaskKind, Tasks};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::Instrument;
 
-use super::{Executor, Job, Role, Verdict, timer::What};
-use crate::{error::TxnError, host::Host, record};
-
-/// Where tasks that can never be done are recorded.
-const DEAD: &str = "task-dead-letters";
+use super::{Executor, Job, Role, Verdict, park::Judging, timer::What};
+use crate::{dlq::DlqEntry, error::TxnError, host::Host};
 
 /// First pause after a failed attempt that names none.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How soon a task is looked at again when something changed in its shard while it was judged.
-const QUICK_LOOK: Duration = Duration::from_millis(200);
+/// How soon a task is looked at again when its run or a namespace changed while it was judged.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// Tasks that wait for a worker.
 pub(crate) struct Pool {
@@ -64,9 +60,12 @@ pub(crate) fn start(
         let (host, executor) = (host.clone(), executor.clone());
         // Dropped at shutdown wherever it is: an execution that was cut off is repeated by the next owner.
         let name = format!("{}-worker-{i}", pool(&host).name);
-        tasks.spawn(TaskKind::Background, name, async move {
-            while let Some(job) = pool(&host).pop().await {
-                work(&host, pool(&host).name, executor.as_ref(), job).await;
+        tasks.spawn_restarting(TaskKind::Background, name, move || {
+            let (host, executor) = (host.clone(), executor.clone());
+            async move {
+                while let Some(job) = pool(&host).pop().await {
+                    work(&host, pool(&host).name, executor.as_ref(), job).await;
+                }
             }
         });
     }
@@ -76,23 +75,20 @@ async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, mu
     if job.is_void() {
         return;
     }
+    let judging = Judging::begin(&job);
     let role = match role(host, &job).await {
         Ok(Some(role)) => role,
         // The namespace is gone, and with it every reason.
         Ok(None) => return done(&job),
         Err(()) => return again(host, job, FIRST_PAUSE),
     };
-    let commits = job.shard.0.queues.commits();
     let begun = Instant::now();
     let span = tracing::debug_span!("task", shard = %job.shard.id(), task_id = %job.task.task_id,
         namespace = %job.task.run.namespace_id, workflow_id = %job.task.run.workflow_id,
         run_id = %job.task.run.run_id, kind = ?job.task.task.kind, ?role);
     let execution = AssertUnwindSafe(executor.execute(&job.shard, &job.task, role));
-    let verdict = execution.catch_unwind().instrument(span).await.unwrap_or_else(|_| {
-        tracing::error!(shard = %job.shard.id(), run = %job.task.run, kind = ?job.task.task.kind,
-            "the executor of a task panicked; the task is tried again");
-        Verdict::Retry(host.options.retry_max)
-    });
+    let verdict = execution.catch_unwind().instrument(span).await;
+    let verdict = verdict.unwrap_or_else(|_| after_panic(host, &job));
     host.meters
         .task_seconds
         .with_label_values(&[queue])
@@ -108,25 +104,28 @@ async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, mu
         Verdict::Done => done(&job),
         Verdict::Retry(pause) => again(host, job, pause),
         Verdict::Park => {
-            let changed = job.shard.0.queues.commits() != commits;
-            // The delay is a safety net under the wake-ups, so it grows; a change that came while the task
-            // was judged may have been missed, so it is short then.
-            let longer = host
-                .options
-                .park_delay
-                .saturating_mul(1 << job.attempt.min(6));
-            let delay = if changed {
-                QUICK_LOOK.min(longer)
-            } else {
-                longer
-            };
-            job.attempt = job.attempt.saturating_add(u32::from(!changed));
+            // The delay is a safety net under the wake-ups, so it grows.
+            let grown = 1 << job.attempt.min(6);
+            let delay = host.options.park_delay.saturating_mul(grown);
+            job.attempt = job.attempt.saturating_add(1);
             rehome_if_old(host, &job);
-            let shard = job.shard.clone();
-            shard.0.parked.park(job, delay);
+            if let Some(mut job) = judging.park(job, delay) {
+                job.attempt = 0;
+                host.timers.arm(host.now().plus(AT_ONCE), What::Again(job));
+            }
         }
-        Verdict::Poison(reason) => bury(host, job, &reason).await,
+        Verdict::Poison(cause) => set_aside(host, job, cause).await,
     }
+}
+
+/// A panic may come from what cannot be seen here, so the task is tried again; not for ever.
+fn after_panic(host: &Host, job: &Job) -> Verdict {
+    tracing::error!(shard = %job.shard.id(), run = %job.task.run, kind = ?job.task.task.kind,
+        attempt = job.attempt, "the executor of a task panicked");
+    if job.attempt >= host.options.panics_max {
+        return Verdict::Poison("its executor panics, see the log".to_owned());
+    }
+    Verdict::Retry(host.options.retry_max)
 }
 
 /// What this cluster is to the task's namespace now; `None` when there is no such namespace.
@@ -150,17 +149,14 @@ fn done(job: &Job) {
 fn again(host: &Host, mut job: Job, pause: Duration) {
     job.attempt = job.attempt.saturating_add(1);
     let grown = FIRST_PAUSE.saturating_mul(1 << job.attempt.min(12));
-    // The first retry comes when the executor said; later ones back off.
+    // The first retry comes when the executor said; later ones back off, but never sooner than it said.
     let pause = if job.attempt == 1 {
         pause
     } else {
-        pause.max(grown)
+        pause.max(grown.min(host.options.retry_max))
     };
     rehome_if_old(host, &job);
-    let at = host
-        .now()
-        .plus(pause.min(host.options.retry_max.max(pause)));
-    host.timers.arm(at, What::Again(job));
+    host.timers.arm(host.now().plus(pause), What::Again(job));
 }
 
 /// A task that hangs must not hold back the trimming of everything after it: its stored form moves to a
@@ -172,14 +168,16 @@ fn rehome_if_old(host: &Host, job: &Job) {
     }
 }
 
-async fn bury(host: &Host, job: Job, reason: &str) {
-    tracing::error!(shard = %job.shard.id(), run = %job.task.run, kind = ?job.task.task.kind, reason,
-        queue = DEAD, "a task can never be done; it is recorded and dropped");
-    let data: Bytes = record::encode_tasks(&job.task.run, &[job.task.as_ref()]);
-    match host.deps.store.queue.queue_enqueue(DEAD, data).await {
-        Ok(_) => done(&job),
+async fn set_aside(host: &Host, job: Job, cause: String) {
+    let entry = DlqEntry {
+        attempts: job.attempt.saturating_add(1),
+        ..DlqEntry::of_tasks(&job.task.run, &[job.task.as_ref()], cause)
+    };
+    match job.shard.set_aside(entry).await {
+        Ok(()) => done(&job),
         Err(error) => {
-            tracing::warn!(%error, "the task could not be recorded yet");
+            tracing::warn!(shard = %job.shard.id(), run = %job.task.run, %error,
+                "a task cannot be set aside yet");
             again(host, job, host.options.retry_max);
         }
     }

@@ -465,10 +465,7 @@ pub(crate) struct Positions {
     pub(crate) visibility: i64,
     #[prost(int64, tag = "4")]
     pub(crate) replication: i64,
-    #[prost(int64, tag = "5")]
-    pub(crate) timer_row_at: i64,
-    #[prost(int64, tag = "6")]
-    pub(crate) timer_row_id: i64,
+    // 5 and 6 held how far timer rows had fired.
     /// Written before readers had more than a position; read once, then in `stands`.
     #[prost(btree_map = "string, int64", tag = "7")]
     pub(crate) readers: std::collections::BTreeMap<String, i64>,
@@ -490,4 +487,29 @@ pub(crate) struct Reader {
     pub(crate) came_back_empty: bool,
     #[prost(bool, tag = "5")]
     pub(crate) connected: bool,
+}
+
+/// Tasks that were set aside.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub(crate) struct DlqEntry {
+    #[prost(int32, tag = "1")]
+    pub(crate) shard: i32,
+    #[prost(int32, tag = "2")]
+    pub(crate) category: i32,
+    #[prost(string, tag = "3")]
+    pub(crate) kind: String,
+    #[prost(string, tag = "4")]
+    pub(crate) namespace_id: String,
+    #[prost(string, tag = "5")]
+    pub(crate) workflow_id: String,
+    #[prost(string, tag = "6")]
+    pub(crate) run_id: String,
+    #[prost(string, tag = "7")]
+    pub(crate) cause: String,
+    #[prost(int64, tag = "8")]
+    pub(crate) time: i64,
+    #[prost(uint32, tag = "9")]
+    pub(crate) attempts: u32,
+    #[prost(bytes = "bytes", tag = "10")]
+    pub(crate) row: bytes::Bytes,
 }

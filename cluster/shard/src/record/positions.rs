@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
-use proto_ids::{TaskId, Timestamp};
+use proto_ids::TaskId;
 
 use super::{RecordError, decode_message, message};
 use crate::queue::Reader;
 
-/// Per category the highest id up to which everything is done, how far timer rows have fired, how each
-/// replication reader stands, and the highest replication task that may have been trimmed.
+/// Per category the highest id up to which everything is done, how each replication reader stands, and the
+/// highest replication task that may have been trimmed. Timer rows have no position: the rows that are left are
+/// the ones that are not done, and a fire time of one host's clock says nothing about the rows of another's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Positions {
     pub(crate) transfer: TaskId,
     pub(crate) timer: TaskId,
     pub(crate) visibility: TaskId,
     pub(crate) replication: TaskId,
-    pub(crate) timer_rows: (Timestamp, TaskId),
     pub(crate) readers: BTreeMap<String, Reader>,
     pub(crate) dropped: TaskId,
 }
@@ -38,8 +38,6 @@ pub(crate) fn encode_positions(p: &Positions) -> Bytes {
         timer: p.timer.get(),
         visibility: p.visibility.get(),
         replication: p.replication.get(),
-        timer_row_at: p.timer_rows.0.nanos(),
-        timer_row_id: p.timer_rows.1.get(),
         readers: BTreeMap::new(),
         stands: p
             .readers
@@ -72,10 +70,6 @@ pub(crate) fn decode_positions(data: &[u8]) -> Result<Positions, RecordError> {
         timer: TaskId::new(p.timer),
         visibility: TaskId::new(p.visibility),
         replication,
-        timer_rows: (
-            Timestamp::from_nanos(p.timer_row_at),
-            TaskId::new(p.timer_row_id),
-        ),
         readers: older.chain(stands).collect(),
         dropped,
     })

@@ -432,7 +432,6 @@ fn positions() -> Positions {
         timer: TaskId::new(2),
         visibility: TaskId::new(3),
         replication: TaskId::new(4),
-        timer_rows: (Timestamp::from_nanos(5), TaskId::new(6)),
         readers: [
             ("b/1".to_owned(), reader("", 7)),
             ("c/2".to_owned(), reader("7d2e", 8)),

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     faults::Fault,
-    world::{NS, World, is_duplicate, key, start_task, stays_pending, until},
+    world::{NS, World, is_duplicate, key, namespace, quick, start_task, stays_pending, until},
 };
 
 /// Invariants 1 and 4: no answer, no dispatch, no read before the commit; and yet the next transaction
@@ -106,6 +106,61 @@ async fn an_unavailable_store_only_delays() {
     let world = World::new();
     world.start("w").await.unwrap();
     (0..3).for_each(|_| world.faults.inject(Fault::Unavailable));
+    world.signal("w", "1").await.unwrap();
+    assert_eq!(world.signals("w").await, 1);
+}
+
+/// A store without room answers at once, with the reason, and goes on when there is room.
+#[tokio::test]
+async fn a_full_store_is_told_at_once() {
+    let mut options = quick();
+    options.behind_after = std::time::Duration::from_secs(3_600);
+    let world = World::with(options, namespace(), false);
+    world.start("w").await.unwrap();
+    until("dispatched", || world.seen.dispatched("w") == 1).await;
+    world.faults.inject(Fault::Full);
+    let refused = world.signal("w", "1").await.unwrap_err();
+    let reason = refused.to_string();
+    assert!(
+        matches!(refused, UpdateError::Shard(ShardError::Unavailable(_))),
+        "{reason}"
+    );
+    assert!(
+        reason.contains("no room") && reason.contains("injected"),
+        "{reason}"
+    );
+    world.signal("w", "1").await.unwrap();
+    assert_eq!(world.signals("w").await, 1);
+}
+
+/// A transaction that changes a run and then refuses leaves nothing in memory, whatever it changed.
+#[tokio::test]
+async fn a_refusal_half_way_is_noticed() {
+    let world = World::new();
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let run_id = crate::world::key("w").run_id;
+    let half_way = async |txn: &mut cluster_shard::Txn| {
+        let run = txn.run(&run_id).await.unwrap().unwrap();
+        run.hot.signal_count += 1;
+        run.hot.cancel_request = Some("half a request".into());
+        Err::<(), _>("refused")
+    };
+    let (ns, wid) = (NS.into(), "w".into());
+    let refused = shard.transact(&ns, &wid, half_way).await;
+    assert_eq!(refused, Err(TxnError::Decided("refused")));
+    assert_eq!(world.signals("w").await, 0);
+    // The same when the caller goes on as if nothing had been refused.
+    let half_way = async |txn: &mut cluster_shard::Txn| {
+        txn.run(&run_id).await.unwrap().unwrap().hot.signal_count += 1;
+        Ok::<_, ()>(())
+    };
+    let dropped = shard.transact(&ns, &wid, half_way).await;
+    assert!(matches!(
+        dropped,
+        Err(TxnError::Shard(ShardError::Dropped(_)))
+    ));
+    assert_eq!(world.signals("w").await, 0);
     world.signal("w", "1").await.unwrap();
     assert_eq!(world.signals("w").await, 1);
 }

@@ -4,16 +4,21 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
-use proto_ids::{NamespaceId, RunKey, ShardId, TaskId, Timestamp, WorkflowId};
+use proto_ids::{NamespaceId, RunId, RunKey, ShardId, TaskId, Timestamp, WorkflowId};
 use schema_store::{
     CommitError, Store, StoreError,
     execution::{CommitBatch, CurrentRecord, ExecutionStore, OutboxRow, RunRecord, TimerRow},
+    visibility::{
+        VisibilityCount, VisibilityPage, VisibilityRecord, VisibilityStore, VisibilityWrite,
+        query::Query,
+    },
 };
 use tokio::sync::Semaphore;
 
@@ -26,6 +31,8 @@ pub enum Fault {
     UnknownStored,
     /// The connection broke before the write.
     UnknownNotStored,
+    /// The store has no room; nothing was written.
+    Full,
     /// The guard of this workflow's run fails, if it is in the batch.
     Conflict(&'static str),
 }
@@ -42,6 +49,15 @@ pub struct Faults {
     pub largest: AtomicUsize,
     /// Commits that wait at the gate.
     pub waiting: AtomicUsize,
+    /// Timer rows cannot be read while it is set.
+    pub no_timer_reads: AtomicBool,
+    /// How many reads of runs fail next.
+    pub failing_loads: AtomicUsize,
+    /// Workflow whose runs cannot be read.
+    pub corrupt: Mutex<Option<&'static str>>,
+    /// Workflow whose visibility rows are refused.
+    pub unlisted: Mutex<Option<&'static str>>,
+    visibility: Arc<dyn VisibilityStore>,
 }
 
 /// All permits there are: the gate is open.
@@ -58,8 +74,14 @@ impl Faults {
             commits: AtomicUsize::new(0),
             largest: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            no_timer_reads: AtomicBool::new(false),
+            failing_loads: AtomicUsize::new(0),
+            corrupt: Mutex::default(),
+            unlisted: Mutex::default(),
+            visibility: store.visibility.clone(),
         });
         store.execution = faults.clone();
+        store.visibility = faults.clone();
         (faults, store)
     }
 
@@ -105,6 +127,7 @@ impl ExecutionStore for Faults {
         match fault {
             None => self.inner.commit(batch).await,
             Some(Fault::Unavailable) => Err(CommitError::Unavailable("injected".into())),
+            Some(Fault::Full) => Err(CommitError::Full("injected".into())),
             Some(Fault::UnknownStored) => {
                 self.inner.commit(batch).await?;
                 Err(CommitError::Unknown("injected".into()))
@@ -126,6 +149,15 @@ impl ExecutionStore for Faults {
         shard: ShardId,
         key: &RunKey,
     ) -> Result<Option<RunRecord>, StoreError> {
+        if *self.corrupt.lock() == Some(key.workflow_id.as_str()) {
+            return Err(StoreError::Corrupt("injected".into()));
+        }
+        let left = &self.failing_loads;
+        let one_less = |n: usize| n.checked_sub(1);
+        let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        if fails.is_ok() {
+            return Err(StoreError::Unavailable("injected".into()));
+        }
         self.inner.run_load(shard, key).await
     }
 
@@ -156,6 +188,9 @@ impl ExecutionStore for Faults {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<TimerRow>, StoreError> {
+        if self.no_timer_reads.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("injected".into()));
+        }
         self.inner.timer_read(shard, after, until, limit).await
     }
 
@@ -166,5 +201,49 @@ impl ExecutionStore for Faults {
         limit: usize,
     ) -> Result<Vec<RunKey>, StoreError> {
         self.inner.run_list(shard, after, limit).await
+    }
+}
+
+#[async_trait]
+impl VisibilityStore for Faults {
+    async fn visibility_write(&self, writes: Vec<VisibilityWrite>) -> Result<(), StoreError> {
+        let refused = *self.unlisted.lock();
+        let is_refused = |write: &VisibilityWrite| match write {
+            VisibilityWrite::Put(record) => refused == Some(record.workflow_id.as_str()),
+            VisibilityWrite::Delete { .. } => false,
+        };
+        if writes.iter().any(is_refused) {
+            return Err(StoreError::Invalid("injected".into()));
+        }
+        self.visibility.visibility_write(writes).await
+    }
+
+    async fn visibility_list(
+        &self,
+        namespace_id: &NamespaceId,
+        query: &Query,
+        page_size: usize,
+        after: Option<Bytes>,
+    ) -> Result<VisibilityPage, StoreError> {
+        let found = self
+            .visibility
+            .visibility_list(namespace_id, query, page_size, after);
+        found.await
+    }
+
+    async fn visibility_count(
+        &self,
+        namespace_id: &NamespaceId,
+        query: &Query,
+    ) -> Result<VisibilityCount, StoreError> {
+        self.visibility.visibility_count(namespace_id, query).await
+    }
+
+    async fn visibility_get(
+        &self,
+        namespace_id: &NamespaceId,
+        run_id: &RunId,
+    ) -> Result<Option<VisibilityRecord>, StoreError> {
+        self.visibility.visibility_get(namespace_id, run_id).await
     }
 }

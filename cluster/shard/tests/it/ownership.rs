@@ -46,7 +46,15 @@ async fn process(id: &str, base: &Store, fixed: Option<Namespace>) -> World {
                 .expect("reads the store")
         }
     };
-    World::member(membership, tasks, base.clone(), options, registry, true)
+    World::member(
+        membership,
+        tasks,
+        base.clone(),
+        options,
+        registry,
+        true,
+        Default::default(),
+    )
 }
 
 fn owned(world: &World) -> BTreeSet<ShardId> {

@@ -53,19 +53,13 @@ async fn idle_is_silent() {
     assert_eq!(world.faults.commits(), last);
 }
 
-/// Retried until it works; what is poison is recorded and dropped.
+/// Retried until it works.
 #[tokio::test]
 async fn verdicts_are_obeyed() {
     let world = World::new();
     *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_millis(1)));
     world.start("w").await.unwrap();
     until("tried again", || world.seen.dispatched("w") >= 3).await;
-    *world.seen.verdict.lock() = Some(Verdict::Poison("never".into()));
-    let dead = || {
-        let read = world.store.queue.queue_read("task-dead-letters", 0, 10);
-        at_once(read).unwrap().len()
-    };
-    until("recorded", || dead() == 1).await;
 }
 
 /// On a standby a task waits for the run to change, or for the failover that makes it active.
@@ -75,9 +69,9 @@ async fn parked_tasks_wake() {
     *world.seen.verdict.lock() = Some(Verdict::Park);
     world.start("w").await.unwrap();
     until("looked at", || world.seen.dispatched("w") == 1).await;
-    // A change that came while the task was judged is looked at again soon; let that pass.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let looked = world.seen.dispatched("w");
+    assert_eq!(looked, 1, "nothing happened to it");
     world.signal("w", "1").await.unwrap();
     until("woken by the run", || world.seen.dispatched("w") > looked).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -88,6 +82,39 @@ async fn parked_tasks_wake() {
     })
     .await;
     assert_eq!(world.seen.tasks.lock().last().unwrap().1, Role::Standby);
+}
+
+/// A failover that comes while a task is being judged as standby is not missed: it is executed as active at
+/// once, not after the delay of parked tasks.
+#[tokio::test]
+async fn a_failover_while_a_task_is_judged_wakes_it() {
+    let world = World::with(quick(), replicated("a"), true);
+    *world.seen.verdict.lock() = Some(Verdict::Park);
+    world.start("w").await.unwrap();
+    let seen_as = |role: Role| {
+        let tasks = world.seen.tasks.lock();
+        tasks.iter().filter(|(_, r)| *r == role).count()
+    };
+    until("looked at", || seen_as(Role::Active) > 0).await;
+    world.registry.set(vec![replicated("b")]);
+    until("parked as standby", || seen_as(Role::Standby) > 0).await;
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    *world.seen.gate.lock() = Some(gate.clone());
+    let looks = seen_as(Role::Standby);
+    let mut standby = replicated("b");
+    standby.failover_version = proto_ids::FailoverVersion::new(12);
+    world.registry.set(vec![standby]);
+    until("judged again", || seen_as(Role::Standby) > looks).await;
+    let acted = seen_as(Role::Active);
+    *world.seen.verdict.lock() = Some(Verdict::Done);
+    let mut active = replicated("a");
+    active.failover_version = proto_ids::FailoverVersion::new(21);
+    world.registry.set(vec![active]);
+    // The change is told while the executor still thinks.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    *world.seen.gate.lock() = None;
+    gate.add_permits(1_000);
+    until("executed as active", || seen_as(Role::Active) > acted).await;
 }
 
 /// Streams read from memory when they keep up and from the outbox when they do not, and nothing is trimmed

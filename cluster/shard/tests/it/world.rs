@@ -1,6 +1,12 @@
 //! One process of a cluster over a store that outlives it, and an executor that writes down what it is given.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use cluster_core::{
@@ -8,7 +14,7 @@ use cluster_core::{
     request::{Parent, Signal},
 };
 use cluster_membership::{Member, Membership, Role as MemberRole};
-use cluster_runtime::{Metrics, Settings, SystemClock, Tasks};
+use cluster_runtime::{Clock, Metrics, Settings, SystemClock, Tasks};
 use cluster_shard::{
     CurrentChange, Executor, Executors, QueuedTask, Role, Shard, Shards, ShardsDeps, ShardsOptions,
     Txn, TxnError, UpdateError, Updated, Verdict,
@@ -25,6 +31,7 @@ use proto_messages::temporal::api::{
     workflowservice::v1::{RespondWorkflowTaskCompletedRequest, StartWorkflowExecutionRequest},
 };
 use schema_store::{Store, memory::MemoryStore};
+use tokio::sync::Semaphore;
 
 use crate::faults::Faults;
 
@@ -35,13 +42,20 @@ pub const NS: &str = "11111111-2222-3333-4444-555555555555";
 pub struct Seen {
     pub tasks: Mutex<Vec<(QueuedTask, Role)>>,
     pub verdict: Mutex<Option<Verdict>>,
+    /// Executions need a permit each before they answer, while there is a gate.
+    pub gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
 #[async_trait]
 impl Executor for Seen {
     async fn execute(&self, _: &Shard, task: &QueuedTask, role: Role) -> Verdict {
+        let verdict = self.verdict.lock().clone();
+        let gate = self.gate.lock().clone();
         self.tasks.lock().push((task.clone(), role));
-        self.verdict.lock().clone().unwrap_or(Verdict::Done)
+        if let Some(gate) = gate {
+            gate.acquire().await.expect("never closed").forget();
+        }
+        verdict.unwrap_or(Verdict::Done)
     }
 }
 
@@ -75,6 +89,37 @@ pub struct World {
     pub clusters: Clusters,
     pub options: ShardsOptions,
     pub metrics: Metrics,
+    pub clock: Arc<HostClock>,
+}
+
+/// A wall clock of one process.
+#[derive(Default)]
+pub struct HostClock {
+    /// By how much it is wrong.
+    pub ahead_nanos: AtomicI64,
+}
+
+impl HostClock {
+    pub fn ahead(by: Duration) -> Arc<Self> {
+        let ahead_nanos = AtomicI64::new(by.as_nanos() as i64);
+        Arc::new(Self { ahead_nanos })
+    }
+}
+
+impl Clock for HostClock {
+    fn now_nanos(&self) -> i64 {
+        SystemClock.now_nanos() + self.ahead_nanos.load(Ordering::SeqCst)
+    }
+}
+
+pub fn alone() -> Membership {
+    let at = ([127, 0, 0, 1], 1).into();
+    Membership::alone(Member {
+        id: "me".into(),
+        gossip: at,
+        roles: vec![(MemberRole::History, at)],
+        incarnation: 1,
+    })
 }
 
 pub fn namespace() -> Namespace {
@@ -122,20 +167,31 @@ impl World {
         namespace: Namespace,
         connected: bool,
     ) -> Self {
-        let at = ([127, 0, 0, 1], 1).into();
-        let membership = Membership::alone(Member {
-            id: "me".into(),
-            gossip: at,
-            roles: vec![(MemberRole::History, at)],
-            incarnation: 1,
-        });
         Self::member(
-            membership,
+            alone(),
             Tasks::new("test"),
             base,
             options,
             Registry::fixed(vec![namespace]),
             connected,
+            Arc::default(),
+        )
+    }
+
+    /// A process whose tasks are executed by something around what writes them down.
+    pub fn with_executor(
+        options: ShardsOptions,
+        around: impl FnOnce(Arc<Seen>) -> Arc<dyn Executor>,
+    ) -> Self {
+        Self::build(
+            alone(),
+            Tasks::new("test"),
+            MemoryStore::new().store(),
+            options,
+            Registry::fixed(vec![namespace()]),
+            false,
+            Arc::default(),
+            around,
         )
     }
 
@@ -147,6 +203,30 @@ impl World {
         options: ShardsOptions,
         registry: Registry,
         connected: bool,
+        clock: Arc<HostClock>,
+    ) -> Self {
+        Self::build(
+            membership,
+            tasks,
+            base,
+            options,
+            registry,
+            connected,
+            clock,
+            |seen| seen,
+        )
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything a process is made of")]
+    fn build(
+        membership: Membership,
+        tasks: Tasks,
+        base: Store,
+        options: ShardsOptions,
+        registry: Registry,
+        connected: bool,
+        clock: Arc<HostClock>,
+        around: impl FnOnce(Arc<Seen>) -> Arc<dyn Executor>,
     ) -> Self {
         let (faults, store) = Faults::new(&base);
         let cluster = |name: &str, connection_enabled| ClusterInfo {
@@ -163,16 +243,17 @@ impl World {
             registry: registry.clone(),
             clusters: clusters.clone(),
             overload: Default::default(),
-            clock: SystemClock::shared(),
+            clock: clock.clone(),
             tasks: tasks.clone(),
             settings: Settings::new(),
             metrics: metrics.clone(),
         };
         let shards = Shards::start(options.clone(), deps);
         let seen = Arc::new(Seen::default());
+        let executor = around(seen.clone());
         shards.run_queues(Executors {
-            transfer: seen.clone(),
-            timer: seen.clone(),
+            transfer: executor.clone(),
+            timer: executor,
         });
         Self {
             base,
@@ -185,13 +266,13 @@ impl World {
             clusters,
             options,
             metrics,
+            clock,
         }
     }
 
     /// The process dies: nothing more is written, everything in memory is gone. The store remains.
     pub async fn crash(self) -> Self {
-        self.faults.close();
-        self.tasks.kill().await;
+        self.die().await;
         let namespace = (*self.registry.all()[0]).clone();
         let connected = !self.clusters.remotes().is_empty();
         Self::over(self.base, self.options, namespace, connected)
@@ -203,6 +284,26 @@ impl World {
         let namespace = (*self.registry.all()[0]).clone();
         let connected = !self.clusters.remotes().is_empty();
         Self::over(self.base, self.options, namespace, connected)
+    }
+
+    async fn die(&self) {
+        self.faults.close();
+        self.tasks.kill().await;
+    }
+
+    /// [`Self::crash`], and the next owner is a host with this clock.
+    pub async fn crash_to(self, clock: Arc<HostClock>) -> Self {
+        self.die().await;
+        let registry = Registry::fixed(vec![(*self.registry.all()[0]).clone()]);
+        Self::member(
+            alone(),
+            Tasks::new("test"),
+            self.base,
+            self.options,
+            registry,
+            false,
+            clock,
+        )
     }
 
     pub async fn shard(&self, workflow_id: &str) -> Shard {
@@ -353,6 +454,26 @@ impl World {
             queries_pending: false,
         };
         self.handle(workflow_id, request).await.expect("completed")
+    }
+
+    /// Timer rows that are stored of a shard.
+    pub fn timer_rows(&self, shard: proto_ids::ShardId) -> usize {
+        let read = self.base.execution.timer_read(
+            shard,
+            Default::default(),
+            proto_ids::Timestamp::MAX,
+            100,
+        );
+        at_once(read).unwrap().len()
+    }
+
+    /// Whether the timer that the workflow asked for has fired.
+    pub fn fired(&self, workflow_id: &str) -> bool {
+        let is_it = |(t, _): &(QueuedTask, Role)| {
+            t.run.workflow_id.as_str() == workflow_id
+                && matches!(t.task.kind, TaskKind::UserTimer { .. })
+        };
+        self.seen.tasks.lock().iter().any(is_it)
     }
 
     /// Signals the run has received.
