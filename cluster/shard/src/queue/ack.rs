@@ -420,11 +420,7 @@ impl State {
     }
 
     /// Where the queues stand. What is done stays done, so no position falls.
-    fn positions(
-        &mut self,
-        (shard, shard_count): (ShardId, i32),
-        remotes: &[Remote],
-    ) -> Positions {
+    fn positions(&mut self, (shard, shard_count): (ShardId, i32), remotes: &[Remote]) -> Positions {
         let committed = self.committed;
         let before = &self.written;
         let found = Positions {
