@@ -4,6 +4,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use cluster_runtime::{Key, Settings, TaskKind, Tasks};
 use proto_ids::{ClusterName, FailoverVersion};
 use proto_messages::temporal::server::api::adminservice::v1::DescribeClusterResponse;
@@ -16,6 +17,7 @@ use crate::{
     rules::{self, OwnCluster, Topology},
 };
 
+pub mod adopt;
 mod record;
 
 /// How often rows are read.
@@ -63,8 +65,33 @@ pub struct Clusters(Arc<Inner>);
 
 struct Inner {
     store: Option<Arc<dyn ClusterStore>>,
+    key: SharedKey,
     topology: ArcSwap<Topology>,
     changed: watch::Sender<u64>,
+}
+
+/// A secret that the processes of this cluster share, since they share the database. It never leaves the
+/// processes.
+#[derive(Clone)]
+pub struct SharedKey(Bytes);
+
+impl SharedKey {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// 244 random bits.
+    fn fresh() -> Bytes {
+        let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+        halves.iter().flat_map(|half| *half.as_bytes()).collect()
+    }
+}
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedKey([redacted])")
+    }
 }
 
 impl ClusterInfo {
@@ -93,17 +120,17 @@ impl ClusterInfo {
 }
 
 impl Clusters {
-    /// Writes this cluster's own row, reads the directory and keeps it fresh by a task of the group.
+    /// Refuses a database of another cluster, writes this cluster's own row, reads the directory and keeps it fresh by a task of the group.
     pub async fn start(
         own: &OwnCluster,
         store: Arc<dyn ClusterStore>,
         settings: Settings,
         tasks: &Tasks,
     ) -> Result<Self, Refusal> {
-        boot(own, store.as_ref()).await?;
-        let topology = read(own.name.clone(), store.as_ref()).await?;
+        let key = boot(own, store.as_ref()).await?;
+        let topology = read(own.name.clone(), store.as_ref()).await?.topology;
         rules::check_directory(&topology)?;
-        let clusters = Self::of(Some(store), topology);
+        let clusters = Self::of(Some(store), topology, key);
         let kept = clusters.clone();
         tasks.spawn_restarting(TaskKind::Background, "cluster-refresh", move || {
             let (kept, settings) = (kept.clone(), settings.clone());
@@ -123,15 +150,22 @@ impl Clusters {
                 current: name,
                 clusters,
             },
+            SharedKey(SharedKey::fresh()),
         )
     }
 
-    fn of(store: Option<Arc<dyn ClusterStore>>, topology: Topology) -> Self {
+    fn of(store: Option<Arc<dyn ClusterStore>>, topology: Topology, key: SharedKey) -> Self {
         Self(Arc::new(Inner {
             store,
+            key,
             topology: ArcSwap::from_pointee(topology),
             changed: watch::Sender::new(0),
         }))
+    }
+
+    /// What the processes of this cluster know each other by.
+    pub fn shared_key(&self) -> &SharedKey {
+        &self.0.key
     }
 
     /// This cluster.
@@ -199,7 +233,7 @@ impl Clusters {
         let Some(store) = &self.0.store else {
             return Ok(());
         };
-        let topology = read(self.current_name(), store.as_ref()).await?;
+        let topology = read(self.current_name(), store.as_ref()).await?.topology;
         rules::check_directory(&topology)?;
         self.publish(topology);
         Ok(())
@@ -208,7 +242,7 @@ impl Clusters {
     /// Adds a remote cluster, or changes how it is treated. `remote` is what the remote said about itself.
     pub async fn upsert(&self, mut remote: ClusterInfo) -> Result<(), Refusal> {
         let store = self.store()?;
-        let topology = read(self.current_name(), store.as_ref()).await?;
+        let topology = read(self.current_name(), store.as_ref()).await?.topology;
         rules::check_remote(&topology, &remote)?;
         remote.row_version = topology
             .clusters
@@ -219,7 +253,10 @@ impl Clusters {
             .clusters
             .insert(remote.name.clone(), Arc::new(remote.clone()));
         rules::check_directory(&wanted)?;
-        match store.cluster_put(record::encode(&remote)).await {
+        match store
+            .cluster_put(record::encode(&remote, Bytes::new()))
+            .await
+        {
             Ok(()) => {}
             Err(StoreError::Conflict(_)) => {
                 return Err(Refusal::invalid(
@@ -240,7 +277,7 @@ impl Clusters {
         namespaces: impl IntoIterator<Item = &'a Namespace>,
     ) -> Result<(), Refusal> {
         let store = self.store()?;
-        let topology = read(self.current_name(), store.as_ref()).await?;
+        let topology = read(self.current_name(), store.as_ref()).await?.topology;
         rules::check_removal(&topology, name, namespaces)?;
         if !topology.clusters.contains_key(name) {
             return Err(Refusal::ClusterNotFound(name.to_string()));
@@ -289,34 +326,74 @@ impl fmt::Debug for Clusters {
     }
 }
 
-async fn read(current: ClusterName, store: &dyn ClusterStore) -> Result<Topology, Refusal> {
-    let mut clusters = std::collections::BTreeMap::new();
-    for row in store.cluster_list().await? {
-        let info = record::decode(&row).map_err(|e| {
-            StoreError::Corrupt(format!("read the row of cluster {}: {e}", row.name))
-        })?;
-        clusters.insert(row.name, Arc::new(info));
-    }
-    Ok(Topology { current, clusters })
+/// All rows, and whose database they are in.
+struct Directory {
+    topology: Topology,
+    /// Clusters that started on this database, with their secret. More than one only in the midst of
+    /// [`adopt::adopt`].
+    owners: Vec<(ClusterName, Bytes)>,
 }
 
-async fn boot(own: &OwnCluster, store: &dyn ClusterStore) -> Result<(), Refusal> {
+impl Directory {
+    fn owner_names(&self) -> Vec<&ClusterName> {
+        self.owners.iter().map(|(name, _)| name).collect()
+    }
+
+    fn secret_of(&self, cluster: &ClusterName) -> Option<&Bytes> {
+        let own = self.owners.iter().find(|(name, _)| name == cluster);
+        own.map(|(_, secret)| secret)
+    }
+}
+
+async fn read(current: ClusterName, store: &dyn ClusterStore) -> Result<Directory, Refusal> {
+    let mut clusters = std::collections::BTreeMap::new();
+    let mut owners = Vec::new();
+    for row in store.cluster_list().await? {
+        let (info, secret) = record::decode(&row).map_err(|e| {
+            StoreError::Corrupt(format!("read the row of cluster {}: {e}", row.name))
+        })?;
+        if !secret.is_empty() {
+            owners.push((row.name.clone(), secret));
+        }
+        clusters.insert(row.name, Arc::new(info));
+    }
+    Ok(Directory {
+        topology: Topology { current, clusters },
+        owners,
+    })
+}
+
+/// Checks that the database is this cluster's, and only then writes its row.
+async fn boot(own: &OwnCluster, store: &dyn ClusterStore) -> Result<SharedKey, Refusal> {
+    let mut said = false;
     for _ in 0..TRIES {
-        let topology = read(own.name.clone(), store).await?;
-        let stored = topology.clusters.get(&own.name);
+        let directory = read(own.name.clone(), store).await?;
+        rules::check_owner(&directory.topology, &directory.owner_names())?;
+        let stored = directory.topology.clusters.get(&own.name);
         let (info, overruled) = rules::boot(stored.map(AsRef::as_ref), own, || {
             uuid::Uuid::new_v4().to_string()
         });
-        if stored.is_some_and(|s| **s == info) {
-            return Ok(());
-        }
-        match store.cluster_put(record::encode(&info)).await {
-            Ok(()) => {
-                for text in overruled {
-                    tracing::warn!(cluster = %own.name, "configuration is overruled: {text}");
-                }
-                return Ok(());
+        let mut wanted = directory.topology.clone();
+        wanted
+            .clusters
+            .insert(own.name.clone(), Arc::new(info.clone()));
+        rules::check_directory(&wanted)?;
+        if !std::mem::replace(&mut said, true) {
+            for text in overruled {
+                tracing::warn!(cluster = %own.name, "configuration is overruled: {text}");
             }
+        }
+        let known = directory.secret_of(&own.name).cloned();
+        let is_stored = known.is_some() && stored.is_some_and(|s| **s == info);
+        let secret = known.unwrap_or_else(SharedKey::fresh);
+        if is_stored {
+            return Ok(SharedKey(secret));
+        }
+        match store
+            .cluster_put(record::encode(&info, secret.clone()))
+            .await
+        {
+            Ok(()) => return Ok(SharedKey(secret)),
             // Another process of this cluster starts at the same time.
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),

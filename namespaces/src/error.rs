@@ -29,6 +29,15 @@ pub enum Refusal {
         /// The id in the message.
         id: String,
     },
+    /// The cluster that tells of the namespace has no copy of it, as far as is known here; perhaps that is told by
+    /// another one a little later.
+    #[error("cluster {cluster} tells of namespace {namespace}, which does not live there")]
+    NotShared {
+        /// The namespace's name.
+        namespace: String,
+        /// The cluster that told.
+        cluster: String,
+    },
     /// Others changed namespaces all the time while this was tried; try again.
     #[error("namespaces are being changed by others, try again")]
     Contended,

@@ -62,7 +62,7 @@ enum Request<'a> {
     Create(Registration, NamespaceId),
     Update(&'a NamespaceName, Update),
     Deprecate(&'a NamespaceName),
-    Merge(&'a NamespaceTaskAttributes),
+    Merge(Option<&'a ClusterName>, &'a NamespaceTaskAttributes),
 }
 
 /// What is to be written.
@@ -125,10 +125,19 @@ impl Manager {
         self.write(&Request::Deprecate(name)).await?.namespace(name)
     }
 
-    /// Applies what another cluster told about a namespace. Never told on: each cluster hears of a change
-    /// from the one that made it.
-    pub async fn merge(&self, task: &NamespaceTaskAttributes) -> Result<Changed, Refusal> {
-        self.write(&Request::Merge(task)).await
+    /// Applies what the cluster `source` told about a namespace. Never told on: each cluster is told of a
+    /// change by the one that made it.
+    pub async fn merge(
+        &self,
+        source: &ClusterName,
+        task: &NamespaceTaskAttributes,
+    ) -> Result<Changed, Refusal> {
+        self.write(&Request::Merge(Some(source), task)).await
+    }
+
+    /// Applies a message that was set aside before, as an operator asks.
+    pub async fn merge_again(&self, task: &NamespaceTaskAttributes) -> Result<Changed, Refusal> {
+        self.write(&Request::Merge(None, task)).await
     }
 
     /// The namespace as stored now, by name.
@@ -232,12 +241,13 @@ impl Manager {
                 let change = rules::deprecate(&before, self.is_master(), stamp)?;
                 Ok(Write::update(before, change))
             }
-            Request::Merge(task) => self.decide_merge(task, stamp).await,
+            Request::Merge(source, task) => self.decide_merge(*source, task, stamp).await,
         }
     }
 
     async fn decide_merge(
         &self,
+        source: Option<&ClusterName>,
         task: &NamespaceTaskAttributes,
         stamp: Stamp,
     ) -> Result<Write, Refusal> {
@@ -248,13 +258,20 @@ impl Manager {
             .unwrap_or_default();
         let by_id = read(self.0.store.namespace_get(&task.id.as_str().into()).await?)?;
         let by_name = read(self.0.store.namespace_get_by_name(&name.into()).await?)?;
-        let current = self.0.clusters.current_name();
+        let topology = self.0.clusters.topology();
         let quiet = |namespace| Change {
             namespace,
             publish: None,
         };
         Ok(
-            match rules::merge(&current, by_id.as_ref(), by_name.as_ref(), task, stamp)? {
+            match rules::merge(
+                &topology,
+                source,
+                by_id.as_ref(),
+                by_name.as_ref(),
+                task,
+                stamp,
+            )? {
                 Merge::Create(namespace) => Write::Create(quiet(namespace)),
                 Merge::Update(namespace) => Write::Update(quiet(namespace)),
                 Merge::Ignored => Write::Nothing(match by_id {

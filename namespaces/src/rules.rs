@@ -12,11 +12,14 @@ mod update;
 mod version;
 
 pub use change::{Change, Stamp};
-pub use directory::{OwnCluster, Topology, boot, check_directory, check_remote, check_removal};
+pub use directory::{
+    OwnCluster, SHARDS_MAX, Topology, boot, check_directory, check_owner, check_remote,
+    check_removal,
+};
 pub use merge::{Merge, merge};
 pub use register::{Registration, register};
 pub use update::{HANDOVER_MAX, ReplicationChange, Update, deprecate, update};
-pub use version::{next_version, same_cluster};
+pub use version::{VERSION_MAX, next_version, same_cluster};
 
 #[cfg(test)]
 mod samples;

@@ -232,7 +232,7 @@ async fn take(
         return Ok(());
     };
     let merged = retry::retry(&MERGE_RETRY, is_worth_another_try, || {
-        deps.manager.merge(attributes)
+        deps.manager.merge(source, attributes)
     })
     .await;
     let Err(refusal) = merged else { return Ok(()) };
@@ -251,7 +251,12 @@ async fn take(
 }
 
 fn is_worth_another_try(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::Store(_) | Refusal::Contended)
+    // The queues of several clusters are separate: that a namespace got a new cluster may be told after what that
+    // cluster tells.
+    matches!(
+        refusal,
+        Refusal::Store(_) | Refusal::Contended | Refusal::NotShared { .. }
+    )
 }
 
 /// Messages that could not be merged, above `after`.
@@ -296,7 +301,7 @@ pub async fn replay(
                 return Ok(done);
             }
             if let Some(Attributes::NamespaceTaskAttributes(attributes)) = &task.attributes {
-                manager.merge(attributes).await?;
+                manager.merge_again(attributes).await?;
             }
             queues
                 .queue_delete(DEAD_LETTERS, id, id)
@@ -350,7 +355,7 @@ impl Refresher {
         if !answer.is_global_namespace {
             return Ok(Refreshed::NotOurs);
         }
-        match self.manager.merge(&attributes(id, answer)).await {
+        match self.manager.merge(source, &attributes(id, answer)).await {
             Ok(Changed::Ignored) => Ok(Refreshed::NotOurs),
             Ok(_) => Ok(Refreshed::Known),
             Err(refusal) if is_worth_another_try(&refusal) => {

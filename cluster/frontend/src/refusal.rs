@@ -13,7 +13,7 @@ pub(crate) fn of_change(refusal: Refusal) -> Status {
         Refusal::NamespaceNotFound(name) => status::namespace_not_found(&name),
         Refusal::NamespaceExists => status::namespace_already_exists(text),
         Refusal::ClusterNotFound(_) => status::not_found(text),
-        Refusal::Precondition(_) => status::failed_precondition(text),
+        Refusal::Precondition(_) | Refusal::NotShared { .. } => status::failed_precondition(text),
         Refusal::Collision { .. } => status::invalid_argument(text),
         Refusal::Contended => status::unavailable(text),
         Refusal::Store(error) => of_store(error),

@@ -30,9 +30,13 @@ struct Row {
     is_global_namespace_enabled: bool,
     #[prost(map = "string, string", tag = "10")]
     tags: HashMap<String, String>,
+    /// Only in the row of the cluster whose database this is.
+    #[prost(bytes = "bytes", tag = "11")]
+    own_secret: Bytes,
 }
 
-pub(super) fn encode(info: &ClusterInfo) -> ClusterRecord {
+/// The row; `own_secret` is empty but for the cluster whose database this is.
+pub(super) fn encode(info: &ClusterInfo, own_secret: Bytes) -> ClusterRecord {
     let row = Row {
         cluster_id: info.cluster_id.clone(),
         initial_failover_version: info.initial_failover_version,
@@ -44,6 +48,7 @@ pub(super) fn encode(info: &ClusterInfo) -> ClusterRecord {
         replication_enabled: info.replication_enabled,
         is_global_namespace_enabled: info.is_global_namespace_enabled,
         tags: info.tags.clone(),
+        own_secret,
     };
     ClusterRecord {
         name: info.name.clone(),
@@ -52,9 +57,10 @@ pub(super) fn encode(info: &ClusterInfo) -> ClusterRecord {
     }
 }
 
-pub(super) fn decode(record: &ClusterRecord) -> Result<ClusterInfo, prost::DecodeError> {
+/// The cluster, and the secret if the database is its own.
+pub(super) fn decode(record: &ClusterRecord) -> Result<(ClusterInfo, Bytes), prost::DecodeError> {
     let row = Row::decode(record.data.clone())?;
-    Ok(ClusterInfo {
+    let info = ClusterInfo {
         name: record.name.clone(),
         cluster_id: row.cluster_id,
         initial_failover_version: row.initial_failover_version,
@@ -67,5 +73,6 @@ pub(super) fn decode(record: &ClusterRecord) -> Result<ClusterInfo, prost::Decod
         is_global_namespace_enabled: row.is_global_namespace_enabled,
         tags: row.tags,
         row_version: record.version,
-    })
+    };
+    Ok((info, row.own_secret))
 }

@@ -35,6 +35,10 @@ pub struct OwnCluster {
     pub tags: std::collections::HashMap<String, String>,
 }
 
+/// The most history shards that a cluster may have. A peer that claims more would be believed by the streams
+/// that are opened for it.
+pub const SHARDS_MAX: i32 = 16_384;
+
 /// All known clusters at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topology {
@@ -102,6 +106,30 @@ pub fn boot(
     (info, overruled)
 }
 
+/// Whether the database is this cluster's. `owners` are those that started on it before; none are known where
+/// only an older version did.
+pub fn check_owner(topology: &Topology, owners: &[&ClusterName]) -> Result<(), Refusal> {
+    let own = &topology.current;
+    let is_known = topology.clusters.contains_key(own);
+    let names = |names: &mut dyn Iterator<Item = &ClusterName>| {
+        names
+            .map(|n| format!("`{n}`"))
+            .collect::<Vec<_>>()
+            .join(" or ")
+    };
+    let belongs_to = match owners {
+        [] if is_known || topology.clusters.is_empty() => return Ok(()),
+        [] => names(&mut topology.clusters.keys()),
+        [owner] if *owner == own => return Ok(()),
+        owners => names(&mut owners.iter().copied().filter(|o| *o != own)),
+    };
+    Err(Refusal::Precondition(format!(
+        "this database belongs to cluster {belongs_to}, and clusterMetadata.currentClusterName is `{own}`. Nothing was \
+         written. Correct the name, or name a database of its own; if `{own}` is right and the database was started \
+         under a wrong name, `meridian schema adopt --config FILE` gives it to `{own}`"
+    )))
+}
+
 /// Whether a set of clusters can be worked with as a whole.
 pub fn check_directory(topology: &Topology) -> Result<(), Refusal> {
     if !topology.clusters.contains_key(&topology.current) {
@@ -115,7 +143,8 @@ pub fn check_directory(topology: &Topology) -> Result<(), Refusal> {
         check_one(cluster)?;
         if let Some(other) = seen.insert(cluster.initial_failover_version, &cluster.name) {
             return Err(Refusal::invalid(format!(
-                "clusters {other} and {} have the same initial failover version {}",
+                "clusters {other} and {} have the same initial failover version {}; if one of them is a wrong name of this cluster, \
+                 stop it and run `meridian schema adopt --config FILE` with the right one",
                 cluster.name, cluster.initial_failover_version
             )));
         }
@@ -167,6 +196,11 @@ pub fn check_remote(topology: &Topology, remote: &ClusterInfo) -> Result<(), Ref
         return Err(Refusal::invalid(
             "Cannot add remote cluster due to invalid history shard number",
         ));
+    }
+    if theirs > SHARDS_MAX {
+        return Err(Refusal::Invalid(format!(
+            "Cannot add remote cluster: it claims {theirs} history shards, and {SHARDS_MAX} is the most that there can be"
+        )));
     }
     if ours.max(theirs) % ours.min(theirs).max(1) != 0 {
         return Err(Refusal::invalid(
@@ -235,11 +269,16 @@ impl Topology {
             .clusters
             .get(cluster)
             .ok_or_else(|| Refusal::invalid(format!("Invalid cluster name: {cluster}.")))?;
-        Ok(next_version(
+        next_version(
             info.initial_failover_version,
             info.failover_version_increment,
             current,
-        ))
+        )
+        .ok_or_else(|| {
+            Refusal::Precondition(format!(
+                "failover version {current} is the last one: there is none after it for cluster {cluster}"
+            ))
+        })
     }
 
     /// The cluster that owns a version of a global namespace; an unknown one gets a name that says so.

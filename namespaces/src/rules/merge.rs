@@ -18,7 +18,8 @@ use proto_messages::{
 use crate::{
     error::Refusal,
     namespace::Namespace,
-    rules::{change::Stamp, replicas},
+    rules::{Topology, VERSION_MAX, change::Stamp, replicas},
+    {SYSTEM_NAMESPACE, SYSTEM_NAMESPACE_ID},
 };
 
 /// What a message asks for.
@@ -41,9 +42,11 @@ struct Message<'a> {
     task: &'a NamespaceTaskAttributes,
 }
 
-/// Decides about a message. `by_id` and `by_name` are the namespaces that have its id and its name here.
+/// Decides about a message that `source` told; without one an operator vouches for it. `by_id` and `by_name` are
+/// the namespaces that have its id and its name here. A cluster tells of namespaces that it shares, never of the server's own or of local ones.
 pub fn merge(
-    current: &ClusterName,
+    topology: &Topology,
+    source: Option<&ClusterName>,
     by_id: Option<&Namespace>,
     by_name: Option<&Namespace>,
     task: &NamespaceTaskAttributes,
@@ -58,6 +61,24 @@ pub fn merge(
             id: message.id.to_string(),
         });
     }
+    message.check(topology)?;
+    if by_id.is_some_and(|known| !known.is_global) {
+        return Err(Refusal::Precondition(format!(
+            "namespace {} is local here; what another cluster tells about it is not taken",
+            message.info.name
+        )));
+    }
+    let is_shared_with = |cluster: &ClusterName| match by_id {
+        Some(known) => known.lives_in(cluster),
+        None => message.clusters().contains(cluster),
+    };
+    if let Some(stranger) = source.filter(|s| !is_shared_with(s)) {
+        return Err(Refusal::NotShared {
+            namespace: message.info.name.clone(),
+            cluster: stranger.to_string(),
+        });
+    }
+    let current = &topology.current;
     match (by_id, task.namespace_operation()) {
         (_, NamespaceOperation::Unspecified) => Err(Refusal::invalid(
             "Invalid namespace operation in replication task.",
@@ -96,6 +117,35 @@ impl<'a> Message<'a> {
                 .ok_or_else(|| missing("replication config"))?,
             task,
         })
+    }
+
+    /// Whether it can be true at all, whoever says it.
+    fn check(&self, topology: &Topology) -> Result<(), Refusal> {
+        if self.info.name == SYSTEM_NAMESPACE || self.id.as_str() == SYSTEM_NAMESPACE_ID {
+            return Err(Refusal::invalid(
+                "the namespace of the server itself is not replicated",
+            ));
+        }
+        for (what, version) in [
+            ("failover version", self.task.failover_version),
+            ("config version", self.task.config_version),
+        ] {
+            if !(0..=VERSION_MAX).contains(&version) {
+                return Err(Refusal::Invalid(format!(
+                    "{what} {version} of namespace {} is out of range",
+                    self.info.name
+                )));
+            }
+        }
+        let active = ClusterName::from(self.replication.active_cluster_name.as_str());
+        let owner = topology.cluster_of(FailoverVersion::new(self.task.failover_version));
+        if topology.clusters.contains_key(&active) && owner != active {
+            return Err(Refusal::Invalid(format!(
+                "failover version {} of namespace {} belongs to {owner}, not to {active}, which is told to be active",
+                self.task.failover_version, self.info.name
+            )));
+        }
+        Ok(())
     }
 
     fn clusters(&self) -> Vec<ClusterName> {

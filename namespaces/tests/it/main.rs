@@ -95,7 +95,10 @@ async fn pull(from: &Cluster, to: &Cluster, after: i64) -> i64 {
         let Some(Attributes::NamespaceTaskAttributes(attributes)) = &task.attributes else {
             panic!("{task:?}")
         };
-        to.manager.merge(attributes).await.unwrap();
+        to.manager
+            .merge(&from.clusters.current_name(), attributes)
+            .await
+            .unwrap();
     }
     messages.last_retrieved_message_id
 }
@@ -281,9 +284,114 @@ async fn writers_that_meet_all_succeed() {
         .map(|n| n.notification_version)
         .collect();
     assert_eq!(stamps.len(), 9);
-    let merged = west.manager.merge(&Default::default()).await;
+    let merged = west
+        .manager
+        .merge(&"east".into(), &Default::default())
+        .await;
     assert!(matches!(
         merged,
         Err(Refusal::Invalid(_)) | Ok(Changed::Ignored)
     ));
+}
+
+fn own(name: &str, initial: i64) -> OwnCluster {
+    OwnCluster {
+        name: name.into(),
+        initial_failover_version: initial,
+        failover_version_increment: 100,
+        shard_count: 4,
+        address: format!("{name}:7233"),
+        connection_enabled: true,
+        is_global_namespace_enabled: true,
+        ..Default::default()
+    }
+}
+
+async fn refused_on(store: &Store, own: &OwnCluster) -> String {
+    let tasks = Tasks::new("refused".to_owned());
+    let started = Clusters::start(own, store.cluster.clone(), Settings::new(), &tasks).await;
+    started.expect_err("refused").to_string()
+}
+
+#[tokio::test]
+async fn a_start_under_a_wrong_name_writes_nothing_and_the_right_one_still_starts() {
+    let store = schema_store::memory::MemoryStore::new().store();
+    let west = start_on(store.clone(), "west", 1).await;
+    let east = start("east", 2).await;
+    west.clusters.upsert(described(&east)).await.unwrap();
+    let before = store.cluster.cluster_list().await.unwrap();
+    // A slip, and the name of a cluster that is known here.
+    for (name, initial) in [("wset", 1), ("wset", 7), ("east", 2)] {
+        let told = refused_on(&store, &own(name, initial)).await;
+        assert!(told.contains("belongs to cluster `west`"), "{told}");
+    }
+    assert_eq!(store.cluster.cluster_list().await.unwrap(), before);
+    let again = start_on(store.clone(), "west", 1).await;
+    assert_eq!(
+        again.clusters.shared_key().bytes(),
+        west.clusters.shared_key().bytes()
+    );
+    assert_ne!(
+        again.clusters.shared_key().bytes(),
+        east.clusters.shared_key().bytes()
+    );
+    assert_eq!(again.clusters.shared_key().bytes().len(), 32);
+}
+
+#[tokio::test]
+async fn a_database_started_under_a_wrong_name_can_be_adopted() {
+    let store = schema_store::memory::MemoryStore::new().store();
+    let wrong = start_on(store.clone(), "wset", 1).await;
+    let local = Registration {
+        is_global: false,
+        clusters: Vec::new(),
+        ..orders()
+    };
+    wrong.manager.register(local).await.unwrap();
+    let key = wrong.clusters.shared_key().clone();
+    let id = wrong.clusters.current().cluster_id.clone();
+    let told = refused_on(&store, &own("west", 1)).await;
+    assert!(told.contains("schema adopt"), "{told}");
+    let done = namespaces::clusters::adopt::adopt(&own("west", 1), &store)
+        .await
+        .unwrap();
+    assert!(
+        done.iter().any(|d| d.contains("wset is forgotten")),
+        "{done:?}"
+    );
+    let right = start_on(store.clone(), "west", 1).await;
+    assert_eq!(right.clusters.all().len(), 1);
+    assert_eq!(right.clusters.current().cluster_id, id);
+    assert_eq!(right.clusters.shared_key().bytes(), key.bytes());
+    let orders = right.manager.get(&"orders".into()).await.unwrap();
+    assert_eq!(
+        (orders.active_cluster.as_str(), orders.clusters.len()),
+        ("west", 1)
+    );
+    assert!(right.registry.by_id(&SYSTEM_NAMESPACE_ID.into()).is_some());
+    let done = namespaces::clusters::adopt::adopt(&own("west", 1), &store)
+        .await
+        .unwrap();
+    assert!(done.is_empty(), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_directory_with_a_wrong_name_of_this_cluster_is_mended() {
+    // As an older version left it: both names, neither marked.
+    let store = schema_store::memory::MemoryStore::new().store();
+    let west = start_on(store.clone(), "west", 1).await;
+    let other = schema_store::memory::MemoryStore::new().store();
+    start_on(other.clone(), "wset", 1).await;
+    for row in other.cluster.cluster_list().await.unwrap() {
+        let row = schema_store::cluster::ClusterRecord { version: 0, ..row };
+        store.cluster.cluster_put(row).await.unwrap();
+    }
+    west.tasks.kill().await;
+    let told = refused_on(&store, &own("west", 1)).await;
+    assert!(told.contains("schema adopt"), "{told}");
+    namespaces::clusters::adopt::adopt(&own("west", 1), &store)
+        .await
+        .unwrap();
+    let mended = start_on(store, "west", 1).await;
+    assert_eq!(mended.clusters.all().len(), 1);
 }

@@ -234,7 +234,10 @@ impl Cluster {
             let Some(Attributes::NamespaceTaskAttributes(attributes)) = &task.attributes else {
                 panic!("{task:?}")
             };
-            self.manager.merge(attributes).await.unwrap();
+            self.manager
+                .merge(&from.name.into(), attributes)
+                .await
+                .unwrap();
         }
     }
 

@@ -144,3 +144,60 @@ fn versions_name_their_cluster() {
         ("unknown-cluster-0".into(), "unknown-cluster-3".into())
     );
 }
+
+#[test]
+fn a_database_of_another_cluster_is_refused_with_the_way_out() {
+    let (west, wset) = ("west".into(), "wset".into());
+    let as_cluster = |name: &str| Topology {
+        current: name.into(),
+        ..topology()
+    };
+    assert!(check_owner(&topology(), &[&west]).is_ok());
+    // Written by a version that did not note the owner.
+    assert!(check_owner(&topology(), &[]).is_ok());
+    assert!(
+        check_owner(
+            &Topology {
+                current: wset,
+                ..Default::default()
+            },
+            &[]
+        )
+        .is_ok()
+    );
+    for (current, owners) in [
+        ("wset", vec![&west]),
+        ("wset", vec![]),
+        ("east", vec![&west]),
+    ] {
+        let told = check_owner(&as_cluster(current), &owners)
+            .unwrap_err()
+            .to_string();
+        for part in [
+            "belongs to cluster",
+            "`west`",
+            current,
+            "Nothing was written",
+            "meridian schema adopt",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_claims_absurd_numbers_of_shards_is_refused() {
+    for shard_count in [SHARDS_MAX + 4, 100_000, i32::MAX - 3] {
+        let remote = ClusterInfo {
+            shard_count,
+            ..cluster("north", 3)
+        };
+        let told = check_remote(&topology(), &remote).unwrap_err().to_string();
+        assert!(told.contains("the most that there can be"), "{told}");
+    }
+    let most = ClusterInfo {
+        shard_count: SHARDS_MAX,
+        ..cluster("north", 3)
+    };
+    check_remote(&topology(), &most).unwrap();
+}

@@ -17,7 +17,15 @@ fn task(namespace: &Namespace, operation: NamespaceOperation) -> NamespaceTaskAt
 }
 
 fn receive(known: Option<&Namespace>, task: &NamespaceTaskAttributes) -> Merge {
-    merge(&"east".into(), known, known, task, STAMP).unwrap()
+    merge(
+        &samples::topology("east"),
+        Some(&"west".into()),
+        known,
+        known,
+        task,
+        STAMP,
+    )
+    .unwrap()
 }
 
 /// What two clusters must agree on.
@@ -78,7 +86,15 @@ fn a_name_or_id_that_means_another_namespace_collides() {
         ..source
     };
     for (by_id, by_name) in [(None, Some(&other_id)), (Some(&other_name), None)] {
-        let refused = merge(&"east".into(), by_id, by_name, &task, STAMP).unwrap_err();
+        let refused = merge(
+            &samples::topology("east"),
+            Some(&"west".into()),
+            by_id,
+            by_name,
+            &task,
+            STAMP,
+        )
+        .unwrap_err();
         assert!(matches!(refused, Refusal::Collision { .. }));
     }
 }
@@ -116,7 +132,14 @@ fn a_message_without_its_parts_is_refused() {
         ),
     ];
     for message in broken {
-        let refused = merge(&"east".into(), None, None, &message, STAMP);
+        let refused = merge(
+            &samples::topology("east"),
+            Some(&"west".into()),
+            None,
+            None,
+            &message,
+            STAMP,
+        );
         assert!(matches!(refused, Err(Refusal::Invalid(_))), "{message:?}");
     }
 }
@@ -132,6 +155,106 @@ fn a_handover_elsewhere_is_not_one_here() {
         panic!()
     };
     assert!(!after.handover);
+}
+
+fn there(here: &str) -> &'static str {
+    if here == "west" { "east" } else { "west" }
+}
+
+#[test]
+fn a_peer_takes_over_neither_local_namespaces_nor_those_it_does_not_share() {
+    let told = |known: Option<&Namespace>, source: &str, message: &NamespaceTaskAttributes| {
+        let source = source.into();
+        merge(
+            &samples::topology("east"),
+            Some(&source),
+            known,
+            known,
+            message,
+            STAMP,
+        )
+    };
+    let newer = |namespace: Namespace| {
+        let version = proto_ids::FailoverVersion::new(101);
+        let namespace = Namespace {
+            failover_version: version,
+            config_version: 9,
+            ..namespace
+        };
+        task(&namespace, Update)
+    };
+    let global = samples::global("west");
+    // Whoever shares it may change it; another connected cluster may not, nor a namespace of this one only.
+    assert!(matches!(
+        told(Some(&global), "west", &newer(global.clone())),
+        Ok(Merge::Update(_))
+    ));
+    let stranger = told(Some(&global), "north", &newer(global.clone()));
+    assert!(
+        matches!(stranger, Err(Refusal::NotShared { .. })),
+        "{stranger:?}"
+    );
+    let stranger = told(None, "north", &newer(global.clone()));
+    assert!(
+        matches!(stranger, Err(Refusal::NotShared { .. })),
+        "{stranger:?}"
+    );
+    let local = told(Some(&samples::local()), "west", &newer(global.clone()));
+    assert!(matches!(local, Err(Refusal::Precondition(_))), "{local:?}");
+    // The server's own, by name or by id, known or not.
+    for system in [
+        Namespace {
+            name: SYSTEM_NAMESPACE.into(),
+            ..global.clone()
+        },
+        Namespace {
+            id: SYSTEM_NAMESPACE_ID.into(),
+            ..global.clone()
+        },
+    ] {
+        for known in [None, Some(&system)] {
+            let taken = told(known, "west", &newer(system.clone()));
+            assert!(matches!(taken, Err(Refusal::Invalid(_))), "{taken:?}");
+        }
+    }
+}
+
+#[test]
+fn versions_that_cannot_be_are_not_taken() {
+    let global = samples::global("west");
+    let with = |failover: i64, config: i64| {
+        let message = NamespaceTaskAttributes {
+            failover_version: failover,
+            config_version: config,
+            ..task(&global, Update)
+        };
+        merge(
+            &samples::topology("east"),
+            Some(&"west".into()),
+            Some(&global),
+            Some(&global),
+            &message,
+            STAMP,
+        )
+    };
+    assert!(matches!(with(101, 1), Ok(Merge::Update(_))));
+    for (failover, config) in [
+        (i64::MAX, 1),
+        (i64::MAX - 6, 1),
+        (VERSION_MAX + 1, 1),
+        (-1, 1),
+        (i64::MIN, 1),
+        (101, i64::MAX),
+        (101, -1),
+        // East's number with west told to be active.
+        (102, 1),
+    ] {
+        let told = with(failover, config);
+        assert!(
+            matches!(told, Err(Refusal::Invalid(_))),
+            "{failover} {config}: {told:?}"
+        );
+    }
 }
 
 proptest! {
@@ -192,7 +315,7 @@ proptest! {
         let (west, east) = (run("west", &at_west), run("east", &at_east));
         let told = |namespace: &Namespace, other: &Namespace, here: &str| {
             let message = task(other, Update);
-            match merge(&here.into(), Some(namespace), Some(namespace), &message, STAMP).unwrap() {
+            match merge(&samples::topology(here), Some(&there(here).into()), Some(namespace), Some(namespace), &message, STAMP).unwrap() {
                 Merge::Update(n) => n,
                 Merge::Ignored => namespace.clone(),
                 Merge::Create(_) => unreachable!("it is known"),
