@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::SocketAddr,
     num::{NonZeroU8, NonZeroUsize},
     sync::Arc,
     time::Duration,
@@ -22,13 +23,21 @@ use tokio::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Member, Membership, node::Node, wire::GossipCodec};
+use crate::{
+    Member, Membership,
+    node::Node,
+    seal::{SEAL_BYTES, Seal},
+    wire::GossipCodec,
+};
 
 /// Fits into one frame of every network met in practice.
 const DATAGRAM_BYTES_MAX: usize = 1_400;
-/// First bytes of every datagram; the last is the version of the format.
-const MAGIC: [u8; 4] = *b"MRG\x01";
-const PREFIX_BYTES: usize = MAGIC.len() + 8;
+/// The most members. A cluster that is larger needs another way to keep its members in sight.
+const MEMBERS_MAX: usize = 1_000;
+/// Datagrams taken in one second. Every member sends a few dozen, to a few others.
+const DATAGRAMS_MAX: u32 = 2_000;
+/// Pause between two lines about dropped datagrams.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// How many contacts are greeted at a time.
 const GREETED_MAX: usize = 8;
 
@@ -76,7 +85,7 @@ impl Timing {
             suspect_to_down_after: self.suspect_for,
             // Nobody needs the dead for long: whoever comes back does so as a new incarnation.
             remove_down_after: Some(Duration::from_secs(300)),
-            max_packet_size: few(DATAGRAM_BYTES_MAX - PREFIX_BYTES),
+            max_packet_size: few(DATAGRAM_BYTES_MAX - SEAL_BYTES),
             notify_down_members: true,
             periodic_announce: every(Duration::from_secs(10), 1),
             // Two halves of a network that heals find each other through those they thought dead.
@@ -101,30 +110,70 @@ pub(crate) struct Gossip {
     timers: BTreeMap<(Instant, u64), Timer<Node>>,
     timers_made: u64,
     socket: UdpSocket,
-    prefix: [u8; PREFIX_BYTES],
+    seal: Seal,
+    door: Door,
     membership: Membership,
+}
+
+/// What was let in lately, and what was not.
+struct Door {
+    count_dropped: CountDropped,
+    /// When the present second began, and how many datagrams it brought.
+    second: (Instant, u32),
+    said: Option<Instant>,
+}
+
+/// Counts a dropped datagram by its reason.
+pub(crate) type CountDropped = Box<dyn Fn(&'static str) + Send>;
+
+impl Door {
+    /// Whether this second has room for one more.
+    fn has_room(&mut self) -> bool {
+        let now = Instant::now();
+        if now.duration_since(self.second.0) >= Duration::from_secs(1) {
+            self.second = (now, 0);
+        }
+        self.second.1 += 1;
+        self.second.1 <= DATAGRAMS_MAX
+    }
+
+    fn drop(&mut self, reason: &'static str, from: SocketAddr) {
+        (self.count_dropped)(reason);
+        if self.said.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return;
+        }
+        self.said = Some(Instant::now());
+        tracing::warn!(
+            %from,
+            reason,
+            "gossip is dropped; the metric meridian_gossip_dropped_total tells how much"
+        );
+    }
 }
 
 impl Gossip {
     pub(crate) fn new(
         membership: Membership,
-        cluster: &str,
+        seal: Seal,
+        count_dropped: CountDropped,
         timing: &Timing,
         socket: UdpSocket,
     ) -> Self {
         let me = Node::new((**membership.me()).clone());
         let seed = xxh3_64(me.id.as_bytes()) ^ me.incarnation;
         let rng = SmallRng::seed_from_u64(seed);
-        let mut prefix = [0; PREFIX_BYTES];
-        prefix[..MAGIC.len()].copy_from_slice(&MAGIC);
-        prefix[MAGIC.len()..].copy_from_slice(&xxh3_64(cluster.as_bytes()).to_be_bytes());
         Self {
             foca: Foca::new(me, timing.config(), rng, GossipCodec::default()),
             wishes: AccumulatingRuntime::new(),
             timers: BTreeMap::new(),
             timers_made: 0,
             socket,
-            prefix,
+            seal,
+            door: Door {
+                count_dropped,
+                second: (Instant::now(), 0),
+                said: None,
+            },
             membership,
         }
     }
@@ -143,7 +192,7 @@ impl Gossip {
             };
             tokio::select! {
                 received = self.socket.recv_from(&mut datagram) => match received {
-                    Ok((bytes, _)) => self.hear(&datagram[..bytes]),
+                    Ok((bytes, from)) => self.receive(&datagram[..bytes], from),
                     // A port that nobody listens on any more is told this way on some systems.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                     Err(error) => {
@@ -167,15 +216,24 @@ impl Gossip {
         }
     }
 
-    fn hear(&mut self, datagram: &[u8]) {
-        // Others may have been on this port before; a cluster never takes part in another's gossip.
-        let Some(data) = datagram.strip_prefix(&self.prefix) else {
-            tracing::debug!("datagram of something else is ignored");
-            return;
+    fn receive(&mut self, datagram: &[u8], from: SocketAddr) {
+        let data = match self.seal.open(datagram) {
+            Ok(data) => data,
+            Err(refused) => return self.door.drop(refused.reason(), from),
         };
+        if !self.door.has_room() {
+            return self.door.drop("too_many", from);
+        }
+        if self.foca.num_members() >= MEMBERS_MAX && !self.is_known(from) {
+            return self.door.drop("members_max", from);
+        }
         if let Err(error) = self.foca.handle_data(data, &mut self.wishes) {
             tracing::debug!(%error, "datagram is ignored");
         }
+    }
+
+    fn is_known(&self, from: SocketAddr) -> bool {
+        self.foca.iter_members().any(|m| m.id().gossip == from)
     }
 
     fn tick(&mut self) {
@@ -238,9 +296,7 @@ impl Gossip {
 
     fn send(&mut self) {
         while let Some((to, data)) = self.wishes.to_send() {
-            let mut datagram = Vec::with_capacity(PREFIX_BYTES + data.len());
-            datagram.extend_from_slice(&self.prefix);
-            datagram.extend_from_slice(&data);
+            let datagram = self.seal.close(&data);
             // Gossip may be lost at any time; a full buffer is no different.
             if let Err(error) = self.socket.try_send_to(&datagram, to.gossip) {
                 tracing::debug!(to = %to.gossip, %error, "gossip could not be sent");

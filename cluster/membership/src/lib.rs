@@ -9,6 +9,7 @@ mod member;
 mod membership;
 mod node;
 mod ring;
+mod seal;
 mod wire;
 
 pub use contacts::{ContactError, Contacts, StoreContacts};

@@ -7,15 +7,18 @@ use std::{
     time::Duration,
 };
 
-use cluster_runtime::{SharedClock, TaskKind, Tasks};
+use cluster_runtime::{Metrics, SharedClock, TaskKind, Tasks};
 use tokio::{
     net::UdpSocket,
     sync::{mpsc, oneshot, watch},
 };
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::{
     Contacts, Member, Ring, Role,
-    gossip::{Ask, Gossip, Timing},
+    gossip::{Ask, CountDropped, Gossip, Timing},
+    seal::Seal,
     wire::ID_BYTES_MAX,
 };
 
@@ -49,6 +52,10 @@ pub struct Join {
     pub bind: SocketAddr,
     /// The cluster's name; gossip of another is ignored.
     pub cluster: String,
+    /// A secret of the cluster's processes; gossip without it is dropped.
+    pub key: Vec<u8>,
+    /// Where dropped gossip is counted.
+    pub metrics: Metrics,
     /// How to find the others.
     pub contacts: Arc<dyn Contacts>,
     /// How quickly to notice.
@@ -95,6 +102,8 @@ impl Membership {
             mut member,
             bind,
             cluster,
+            key,
+            metrics,
             contacts,
             timing,
         } = join;
@@ -117,7 +126,17 @@ impl Membership {
         };
         // The cell is new; nobody else can have filled it.
         let _ = membership.0.link.set(link);
-        let gossip = Gossip::new(membership.clone(), &cluster, &timing, socket);
+        let me = membership.me();
+        // No two starts have the same id and time.
+        let seal = Seal::new(&key, &cluster, xxh3_64(me.id.as_bytes()) ^ me.incarnation);
+        let dropped = metrics.counters(
+            "meridian_gossip_dropped_total",
+            "Datagrams on the membership port that were not taken, by reason",
+            &["reason"],
+        );
+        let count: CountDropped =
+            Box::new(move |reason| dropped.with_label_values(&[reason]).inc());
+        let gossip = Gossip::new(membership.clone(), seal, count, &timing, socket);
         // Told to stop last: until then others may still have to find their way around this member.
         let token = tasks.token(TaskKind::Lane);
         tasks.spawn(TaskKind::Lane, "gossip", gossip.run(inbox, token));

@@ -6,18 +6,20 @@ use std::{
 };
 
 use cluster_membership::{Join, Member, Membership, Ring, Role, StoreContacts, Timing};
-use cluster_runtime::{SharedClock, SystemClock, Tasks};
+use cluster_runtime::{Metrics, SharedClock, SystemClock, Tasks};
 use schema_store::{cluster::ClusterStore, memory::MemoryStore};
 
 const LONG: Duration = Duration::from_secs(20);
 
 struct Process {
     membership: Membership,
+    metrics: Metrics,
     tasks: Tasks,
 }
 
 struct Cluster {
     name: &'static str,
+    key: &'static [u8],
     store: Arc<dyn ClusterStore>,
     clock: SharedClock,
 }
@@ -26,6 +28,7 @@ impl Cluster {
     fn new(name: &'static str) -> Self {
         Self {
             name,
+            key: b"secret",
             store: Arc::new(MemoryStore::default()),
             clock: SystemClock::shared(),
         }
@@ -36,6 +39,7 @@ impl Cluster {
     }
 
     async fn start_at(&self, id: &str, roles: &[Role], at: std::net::SocketAddr) -> Process {
+        let metrics = Metrics::new();
         let rpc = ([127, 0, 0, 1], 1).into();
         let roles = roles.iter().map(|r| (*r, rpc)).collect();
         let join = Join {
@@ -47,12 +51,18 @@ impl Cluster {
             },
             bind: at,
             cluster: self.name.into(),
+            key: self.key.into(),
+            metrics: metrics.clone(),
             contacts: Arc::new(StoreContacts::new(self.store.clone(), self.clock.clone())),
             timing: Timing::default(),
         };
         let tasks = Tasks::new(id.to_owned());
         let membership = Membership::join(join, &self.clock, &tasks).await.unwrap();
-        Process { membership, tasks }
+        Process {
+            membership,
+            metrics,
+            tasks,
+        }
     }
 }
 
@@ -146,6 +156,7 @@ async fn clusters_do_not_mix_even_with_the_same_contacts() {
     let east = Cluster::new("east");
     let west = Cluster {
         name: "west",
+        key: b"secret",
         store: east.store.clone(),
         clock: east.clock.clone(),
     };
@@ -177,4 +188,45 @@ async fn alone_needs_no_socket() {
     assert!(alone.ring(Role::Worker).is_empty());
     alone.leave().await;
     alone.wait_for(Role::History, 1, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_lacks_the_key_becomes_no_member_and_is_counted() {
+    let east = Cluster::new("east");
+    let a = east.start("a", &[Role::History]).await;
+    let b = east.start("b", &[Role::History]).await;
+    a.sees(Role::History, 2).await;
+    b.sees(Role::History, 2).await;
+    // It knows the cluster's name and every address, and says all that a member says.
+    let forger = Cluster {
+        name: "east",
+        key: b"guess",
+        store: east.store.clone(),
+        clock: east.clock.clone(),
+    };
+    let c = forger.start("c", &[Role::History]).await;
+    let at = a.membership.me().gossip;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let counted = |reason: &str| {
+        let line = format!("meridian_gossip_dropped_total{{reason=\"{reason}\"}} ");
+        let text = a.metrics.text();
+        let found = text
+            .lines()
+            .find_map(|l| l.strip_prefix(&line).map(str::to_owned));
+        found.map_or(0, |n| n.parse::<u64>().unwrap())
+    };
+    let counts = async {
+        while counted("forged") < 3 || counted("foreign") < 1 {
+            socket
+                .send_to(b"MRG\x01 of an older version", at)
+                .await
+                .unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LONG, counts)
+        .await
+        .expect("dropped datagrams are counted");
+    assert_eq!(a.membership.ring(Role::History).len(), 2);
+    assert_eq!(c.membership.ring(Role::History).len(), 1);
 }

@@ -78,6 +78,8 @@ impl Process {
             },
             bind: any,
             cluster: "test".into(),
+            key: b"secret".to_vec(),
+            metrics: Default::default(),
             contacts: known,
             timing: Timing::default(),
         };

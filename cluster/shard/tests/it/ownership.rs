@@ -24,6 +24,8 @@ async fn process(id: &str, base: &Store, fixed: Option<Namespace>) -> World {
         },
         bind: at,
         cluster: "east".into(),
+        key: b"secret".to_vec(),
+        metrics: Default::default(),
         contacts: Arc::new(StoreContacts::new(base.cluster.clone(), clock.clone())),
         timing: Timing {
             probe_every: Duration::from_millis(100),
