@@ -30,6 +30,7 @@ mod execution;
 #[path = "plain/history.rs"]
 mod history;
 mod lock;
+mod mark;
 #[path = "plain/namespace.rs"]
 mod namespace;
 #[path = "plain/queue.rs"]
@@ -37,6 +38,7 @@ mod queue;
 mod rows;
 #[path = "plain/shard.rs"]
 mod shard;
+mod startup;
 #[path = "plain/task_queue.rs"]
 mod task_queue;
 #[path = "plain/visibility.rs"]
@@ -45,6 +47,7 @@ mod visibility_write;
 
 use database::{Database, Tuning};
 use lock::FileLock;
+use mark::{Mark, Noted};
 
 /// The driver, under the names that the shared statements use.
 type Driver = sqlx::Sqlite;
@@ -58,6 +61,7 @@ const PRIVATE: u32 = 0o600;
 struct Backend {
     db: Database,
     stats: Arc<Stats>,
+    mark: Mark,
     /// Held as long as anything uses the files.
     _lock: Arc<FileLock>,
 }
@@ -70,15 +74,22 @@ struct Visibility {
 
 /// Opens both files, bringing their schemas up to date.
 pub(crate) async fn open(options: &Options, stats: Arc<Stats>) -> Result<Store, StoreError> {
-    let lock = Arc::new(FileLock::take(&options.path)?);
+    let (lock, stopped) = FileLock::take(&options.path)?;
+    let lock = Arc::new(lock);
     let (main, beside) = databases(options);
+    let noted = Noted::read(&main.path)?;
+    startup::check_files(&main.path, &beside.path, noted.as_ref())?;
     let db = Database::open(&main, &stats).await?;
+    startup::check_pages(&db, &main.path, stopped).await?;
     db.migrate(migrate::SQLITE, Wish::Upgrade).await?;
+    let mark = startup::check_mark(&db, &main.path, noted.as_ref()).await?;
     let visibility = Database::open(&beside, &stats).await?;
+    startup::check_pages(&visibility, &beside.path, stopped).await?;
     visibility
         .migrate(migrate::SQLITE_VISIBILITY, Wish::Upgrade)
         .await?;
-    // Lanes are named per process start, and no other process has the file: nobody asks for these any more.
+    // Lanes are named per process start, and no other process has the file: nobody asks for these any more. The new
+    // mark names none of them.
     let mut tx = db.begin().await?;
     sqlx::query("DELETE FROM lane_commit")
         .execute(tx.conn())
@@ -88,6 +99,7 @@ pub(crate) async fn open(options: &Options, stats: Arc<Stats>) -> Result<Store, 
     let backend = Arc::new(Backend {
         db,
         stats,
+        mark,
         _lock: lock.clone(),
     });
     Ok(Store {
@@ -110,7 +122,7 @@ pub(crate) async fn schema(options: &Options, wish: Wish) -> Result<Vec<SchemaSt
     let (main, beside) = databases(options);
     let mut found = Vec::new();
     let _lock = match wish {
-        Wish::Upgrade => Some(FileLock::take(&options.path)?),
+        Wish::Upgrade => Some(FileLock::take(&options.path)?.0),
         Wish::Look => None,
     };
     for (tuning, known) in [
@@ -229,7 +241,9 @@ fn fail(error: sqlx::Error) -> StoreError {
     let text = error.to_string();
     match (code(&error), &error) {
         // CORRUPT, NOTADB
-        (Some(11 | 26), _) => StoreError::Corrupt(text),
+        (Some(11 | 26), _) => StoreError::Corrupt(format!(
+            "{text}: a database file of this server is damaged; stop it, and start it again to have the files checked"
+        )),
         // CONSTRAINT
         (Some(19), _) => StoreError::Conflict(text),
         // ERROR (as in a bad statement), TOOBIG, MISMATCH, RANGE

@@ -145,6 +145,8 @@ impl Backend {
         let outcome = query.execute(&mut writer.conn).await;
         let Err(error) = outcome else {
             writer.in_doubt = false;
+            // With the connection still held, so that marks come in the order of commits.
+            self.mark.note(&batch.lane, batch.seq);
             drop(writer);
             self.stats.committed(batch.updates.len());
             Stats::add(&self.stats.transactions, 1);

@@ -18,7 +18,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{PRIVATE, fail};
+use super::{PRIVATE, fail, startup::damaged};
 use crate::{
     migrate::{self, Migration, SchemaStatus, Wish},
     stats::Stats,
@@ -73,9 +73,16 @@ impl Database {
             .pragma("cache_size", format!("-{}", tuning.cache_kib))
             .pragma("temp_store", "MEMORY")
             .disable_statement_logging();
+        let unusable = |error| match fail(error) {
+            StoreError::Corrupt(text) => damaged(&tuning.path, &text),
+            StoreError::Unavailable(text) => {
+                StoreError::Unavailable(format!("open {}: {text}", tuning.path.display()))
+            }
+            other => other,
+        };
         let conn = SqliteConnection::connect_with(&options)
             .await
-            .map_err(fail)?;
+            .map_err(unusable)?;
         let reading = options
             .pragma("query_only", "ON")
             .pragma("cache_size", "-2048");

@@ -14,12 +14,21 @@ use schema_store::StoreError;
 /// A lock on `FILE.lock`, held until dropped.
 #[derive(Debug)]
 pub(super) struct FileLock {
-    _file: File,
+    file: File,
+}
+
+/// How the last process that had the database ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// It closed the database, or there was none.
+    Cleanly,
+    /// It died.
+    Uncleanly,
 }
 
 impl FileLock {
     /// Takes the lock of the database file, creating its folder on the way.
-    pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
+    pub(super) fn take(database: &Path) -> Result<(Self, Stopped), StoreError> {
         let path = lock_path(database);
         let broken = |step: &str, error: std::io::Error| {
             StoreError::Unavailable(format!("{step} {}: {error}", path.display()))
@@ -57,12 +66,25 @@ impl FileLock {
             }
             Err(TryLockError::Error(error)) => return Err(broken("lock", error)),
         }
+        let mut before = String::new();
+        // What cannot be read as text was cut.
+        let stopped = match file.read_to_string(&mut before) {
+            Ok(0) => Stopped::Cleanly,
+            _ => Stopped::Uncleanly,
+        };
         let note = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         note.map_err(|error| broken("write", error))?;
-        Ok(Self { _file: file })
+        Ok((Self { file }, stopped))
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // An empty file says that all was closed in good order; if it stays, the next start checks more.
+        let _ = self.file.set_len(0);
     }
 }
 

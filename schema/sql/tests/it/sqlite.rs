@@ -166,3 +166,132 @@ async fn commits_are_counted() {
         .collect();
     assert_eq!(grown, [3, 3, 3, 3]);
 }
+
+/// Opens, commits some batches, and ends as told: cleanly or as if killed, by leaving its name in the lock.
+async fn written(path: &Path, batches: i64, how: &str) {
+    let store = schema_sql::open(Options::sqlite(path)).await.expect("open");
+    let fence = acquire(&store).await;
+    for seq in 1..=batches {
+        let batch = creation(fence, seq, &format!("w-{}-{seq}", fence.range.get()));
+        store.execution.commit(batch).await.expect("commit");
+    }
+    drop(store);
+    if how == "killed" {
+        std::fs::write(beside(path, ".lock"), "1\n").expect("write");
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut path = path.to_path_buf().into_os_string();
+    path.push(suffix);
+    path.into()
+}
+
+async fn refused(path: &Path) -> String {
+    match schema_sql::open(Options::sqlite(path)).await {
+        Ok(_) => panic!("{} is served", path.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_database_file_that_lost_what_was_acknowledged_is_noticed_with_its_name() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("west.db");
+    let mark = beside(&path, ".mark");
+    written(&path, 3, "cleanly").await;
+    let older = std::fs::read(&path).expect("read");
+    written(&path, 3, "killed").await;
+    let whole = std::fs::read(&path).expect("read");
+
+    let cases: [(&str, Box<dyn Fn()>, &str); 4] = [
+        (
+            "emptied",
+            Box::new(|| std::fs::write(&path, "").expect("write")),
+            "is empty, although",
+        ),
+        (
+            "deleted",
+            Box::new(|| std::fs::remove_file(&path).expect("remove")),
+            "is missing, although",
+        ),
+        (
+            "an older copy",
+            Box::new(|| std::fs::write(&path, &older).expect("write")),
+            "lacks commits that were acknowledged",
+        ),
+        (
+            "another database",
+            Box::new(|| {
+                let mut other = whole.clone();
+                // The number that tells databases apart, in the header.
+                other[60..64].copy_from_slice(&7_u32.to_be_bytes());
+                std::fs::write(&path, other).expect("write");
+            }),
+            "is not the database that was here",
+        ),
+    ];
+    for (what, spoil, expected) in &cases {
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(beside(&path, suffix));
+        }
+        spoil();
+        let told = refused(&path).await;
+        assert!(told.contains(expected), "{what}: {told}");
+        assert!(told.contains(&path.display().to_string()), "{what}: {told}");
+        assert!(told.contains(&mark.display().to_string()), "{what}: {told}");
+        // Nothing was made or changed by the look.
+        assert!(*what != "deleted" || !path.exists());
+        std::fs::write(&path, &whole).expect("put back");
+    }
+    // What was put back is served, and so is an older copy once the operator says so.
+    written(&path, 1, "cleanly").await;
+    std::fs::write(&path, &older).expect("write");
+    refused(&path).await;
+    std::fs::remove_file(&mark).expect("remove");
+    written(&path, 1, "cleanly").await;
+    // Without the mark, the visibility file is witness enough.
+    std::fs::remove_file(&mark).expect("remove");
+    std::fs::remove_file(&path).expect("remove");
+    assert!(
+        refused(&path)
+            .await
+            .contains("west.db-visibility says that there was data")
+    );
+}
+
+#[tokio::test]
+async fn damage_is_looked_for_after_an_unclean_stop() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("west.db");
+    written(&path, 200, "killed").await;
+    let mut bytes = std::fs::read(&path).expect("read");
+    // All pages but the first two, which hold the schema.
+    for page in bytes.chunks_mut(4096).skip(3) {
+        page[..64].fill(0xa5);
+    }
+    std::fs::write(&path, bytes).expect("write");
+    let told = refused(&path).await;
+    assert!(
+        told.contains("is damaged") && told.contains("west.db"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn files_are_readable_by_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("west.db");
+    let store = schema_sql::open(Options::sqlite(&path))
+        .await
+        .expect("open");
+    acquire(&store).await;
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder.path()).expect("list").flatten() {
+        let mode = entry.metadata().expect("metadata").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.path());
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen} files");
+}
