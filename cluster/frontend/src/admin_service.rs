@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use cluster_rpc::{ReplicationClient, status};
+use cluster_rpc::{ReplicationClient, guard::check_speaks_for, status};
 use proto_ids::ShardId;
 use proto_messages::temporal::server::api::adminservice::v1::*;
 use proto_services::temporal::server::api::adminservice::v1::admin_service_server::AdminService;
@@ -63,6 +63,7 @@ macro_rules! service {
                 request: Request<Streaming<StreamWorkflowReplicationMessagesRequest>>,
             ) -> Result<Response<BoxStream<StreamWorkflowReplicationMessagesResponse>>, Status> {
                 self.host.readiness.check()?;
+                self.host.check_stream_peer(&request)?;
                 let shard = server_shard(&request)?;
                 self.delegates.replication.stream(shard, request).await
             }
@@ -71,6 +72,7 @@ macro_rules! service {
                 &self,
                 request: Request<GetNamespaceReplicationMessagesRequest>,
             ) -> Result<Response<GetNamespaceReplicationMessagesResponse>, Status> {
+                check_speaks_for(request.extensions(), &request.get_ref().cluster_name)?;
                 let told = request.metadata().get(CLIENT_STORE);
                 let store_id = told.and_then(|id| id.to_str().ok()).map(str::to_owned);
                 let host = &self.host;

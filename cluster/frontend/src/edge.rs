@@ -8,6 +8,7 @@ use std::{
 
 use cluster_rpc::{
     Connection, Gated, deadline,
+    guard::AuthenticatedPeer,
     status::{self, Masking},
 };
 use cluster_runtime::overload::{Class, InFlight};
@@ -53,6 +54,8 @@ struct Arrival {
     deadline: Option<Instant>,
     /// A gate has let its class's share in already.
     is_gated: bool,
+    /// Who called, when a certificate proved it.
+    peer: Option<AuthenticatedPeer>,
 }
 
 impl Arrival {
@@ -62,6 +65,7 @@ impl Arrival {
             deadline: deadline::timeout_of(&headers).map(|d| Instant::now() + d),
             headers: Arc::new(headers),
             is_gated,
+            peer: None,
         }
     }
 }
@@ -105,7 +109,8 @@ impl Host {
             _ => None,
         };
         let is_gated = extensions.get::<Gated>().is_some();
-        let arrival = Arrival::new(headers, is_gated);
+        let mut arrival = Arrival::new(headers, is_gated);
+        arrival.peer = extensions.get::<AuthenticatedPeer>().cloned();
         let answered = self.run_attempt(arrival, &mut attempt).await?;
         if let Some(connection) = connection
             && attempt.is_long()
@@ -178,6 +183,7 @@ impl Host {
         }
         let _in_flight = self.let_in(&arrival, attempt)?;
         let namespace = self.namespace_of(attempt.locate()).await?;
+        self.check_peer(arrival.peer.as_ref(), &namespace)?;
         let span = tracing::debug_span!("call", operation, namespace = %namespace.name);
         self.drive(&arrival, attempt, namespace)
             .instrument(span)

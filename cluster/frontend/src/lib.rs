@@ -14,6 +14,7 @@ mod health;
 mod limits;
 mod metrics;
 mod operator_service;
+mod peers;
 mod quota;
 mod redirect;
 mod refusal;

@@ -4,6 +4,7 @@
 
 pub mod channel;
 pub mod deadline;
+pub mod guard;
 pub mod history;
 pub mod matching;
 pub mod replication;

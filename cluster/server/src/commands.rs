@@ -1,19 +1,26 @@
 //! `meridian server` and `meridian schema`: one node for production, and its database.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use cluster_membership::Role;
-use cluster_runtime::telemetry::{LogFormat, init_logs};
+use cluster_runtime::{
+    SystemClock,
+    telemetry::{LogFormat, init_logs},
+};
+use proto_ids::Timestamp;
 
 use crate::{
     Node,
     config::{self, DatastoreConfig, NodeConfig},
     dynamic,
-    node::store_options,
+    node::{own_cluster, store_options},
     tls,
 };
+
+/// A process that was seen within this may still run.
+const MEMBERS_LATELY: Duration = Duration::from_secs(60);
 
 /// One node.
 #[derive(Clone, Debug, Args)]
@@ -38,6 +45,9 @@ pub enum SchemaCommand {
     Upgrade(SchemaArgs),
     /// Tell the schema's version.
     Status(SchemaArgs),
+    /// Give the database to the cluster that the configuration names, after a start under a wrong name. Stop every
+    /// process of the cluster first.
+    Adopt(SchemaArgs),
 }
 
 /// Names the database by the configuration of its cluster.
@@ -104,8 +114,10 @@ async fn check(args: &ServerArgs, config: &NodeConfig) -> anyhow::Result<ExitCod
 
 /// Works on the schema.
 pub async fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
-    let (SchemaCommand::Setup(args) | SchemaCommand::Upgrade(args) | SchemaCommand::Status(args)) =
-        &command;
+    let (SchemaCommand::Setup(args)
+    | SchemaCommand::Upgrade(args)
+    | SchemaCommand::Status(args)
+    | SchemaCommand::Adopt(args)) = &command;
     let config = config::load(&args.config)?;
     let (options, _) = store_options(&config.datastore);
     let statuses = match command {
@@ -115,6 +127,7 @@ pub async fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
         SchemaCommand::Upgrade(_) => schema_sql::schema_upgrade(&options)
             .await
             .context("upgrade the schema")?,
+        SchemaCommand::Adopt(_) => return adopt(&config).await,
         SchemaCommand::Status(_) => schema_sql::schema_status(&options)
             .await
             .context("look at the schema")?,
@@ -124,6 +137,36 @@ pub async fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
             "{}: version {} of {}",
             status.database, status.version, status.latest
         );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn adopt(config: &NodeConfig) -> anyhow::Result<ExitCode> {
+    let (options, name) = store_options(&config.datastore);
+    let store = schema_sql::open(options)
+        .await
+        .with_context(|| format!("open the {name} store"))?;
+    let now = SystemClock::shared().now_nanos();
+    let lately = Timestamp::from_nanos(now).minus(MEMBERS_LATELY);
+    let living = store
+        .cluster
+        .member_list(lately)
+        .await
+        .context("read the members")?;
+    anyhow::ensure!(
+        living.is_empty(),
+        "{} processes of the cluster were here within the last minute: stop them all, then try again",
+        living.len()
+    );
+    let done = namespaces::clusters::adopt::adopt(&own_cluster(config), &store)
+        .await
+        .context("give the database to the cluster")?;
+    match done.is_empty() {
+        true => println!(
+            "the database belongs to cluster {} already",
+            config.cluster.name
+        ),
+        false => done.iter().for_each(|line| println!("{line}")),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,9 @@
-//! `/metrics` for Prometheus, over HTTP/1.1.
+//! `/metrics` for Prometheus, `/health/live` and `/health/ready` for whoever starts and stops processes, over
+//! HTTP/1.1.
 
 use std::{convert::Infallible, net::SocketAddr};
 
+use crate::node::Health;
 use anyhow::Context;
 use bytes::Bytes;
 use cluster_runtime::{
@@ -18,6 +20,7 @@ use tokio::net::TcpListener;
 pub(crate) async fn serve(
     at: SocketAddr,
     metrics: Metrics,
+    health: Health,
     tasks: &Tasks,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(at)
@@ -31,10 +34,10 @@ pub(crate) async fn serve(
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 continue;
             };
-            let metrics = metrics.clone();
+            let (metrics, health) = (metrics.clone(), health.clone());
             group.spawn(TaskKind::Background, "metrics-connection", async move {
                 let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-                    let response = answer(request.uri().path(), &metrics);
+                    let response = answer(request.uri().path(), &metrics, &health);
                     async move { Ok::<_, Infallible>(response) }
                 });
                 // A scraper that hangs up concerns nobody.
@@ -47,13 +50,33 @@ pub(crate) async fn serve(
     Ok(bound)
 }
 
-fn answer(path: &str, metrics: &Metrics) -> Response<Full<Bytes>> {
+fn answer(path: &str, metrics: &Metrics, health: &Health) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain";
+    let state = health.state();
     let (status, kind, body) = match path {
+        "/health/live" if state.is_live => (StatusCode::OK, TEXT, "live\n".to_owned()),
+        "/health/live" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            TEXT,
+            "starting or stopping\n".to_owned(),
+        ),
+        "/health/ready" if state.is_ready() => (StatusCode::OK, TEXT, "ready\n".to_owned()),
+        "/health/ready" => {
+            let mut reasons = state.faults;
+            if !state.is_live {
+                reasons.push("the ports are not served".into());
+            }
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                format!("{}\n", reasons.join("\n")),
+            )
+        }
         "/metrics" => (StatusCode::OK, Metrics::CONTENT_TYPE, metrics.text()),
         _ => (
             StatusCode::NOT_FOUND,
-            "text/plain",
-            "metrics are at /metrics\n".to_owned(),
+            TEXT,
+            "metrics are at /metrics, health at /health/live and /health/ready\n".to_owned(),
         ),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));

@@ -4,6 +4,7 @@
 //! closed, calls drained, shards handed over, lanes emptied.
 
 mod ground;
+mod health;
 mod reflection;
 mod roles;
 mod serve;
@@ -23,7 +24,8 @@ use namespaces::{Clusters, Manager, Registry};
 
 use crate::config::NodeConfig;
 
-pub(crate) use ground::store_options;
+pub(crate) use ground::{own_cluster, store_options};
+pub(crate) use health::Health;
 
 /// How long a stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -37,6 +39,7 @@ pub struct Node {
     metrics: Metrics,
     membership: Membership,
     readiness: Readiness,
+    health: Health,
     shards: Option<Shards>,
     registry: Registry,
     manager: Manager,
@@ -82,8 +85,13 @@ impl Node {
         if let Some(dynamic) = &config.dynamic {
             crate::dynamic::follow(dynamic.clone(), settings.clone(), tasks).await?;
         }
+        let health = Health::new();
         let metrics_address = match config.metrics {
-            Some(at) => Some(crate::metrics_endpoint::serve(at, metrics.clone(), tasks).await?),
+            Some(at) => {
+                let served =
+                    crate::metrics_endpoint::serve(at, metrics.clone(), health.clone(), tasks);
+                Some(served.await?)
+            }
             None => None,
         };
         let ground = ground::Ground::lay(config, roles, settings, metrics.clone(), tasks).await?;
@@ -92,17 +100,22 @@ impl Node {
         let running = roles::run(config, roles, &ground, &membership, tasks).await?;
         let addresses = listeners.addresses();
         let peer_address = listeners.peer_address();
-        listeners.serve(&running, tasks);
+        health
+            .follow(ground.store.cluster.clone(), membership.clone(), tasks)
+            .await;
+        listeners.serve(&running, &health, tasks);
         if !config.membership.alone {
             wait_for_others(config, &membership).await;
         }
         running.readiness.set(true);
+        health.set_live(true);
         Ok(Self {
             name: config.cluster.name.clone(),
             tasks: tasks.clone(),
             metrics,
             membership,
             readiness: running.readiness.clone(),
+            health,
             shards: running.shards.clone(),
             registry: ground.registry,
             manager: ground.manager,
@@ -161,6 +174,7 @@ impl Node {
     /// Stops in order; an error says what held on.
     pub async fn stop(self) -> anyhow::Result<()> {
         tracing::info!(cluster = %self.name, "node stops");
+        self.health.set_live(false);
         self.readiness.set(false);
         tokio::time::sleep(UNREADY_FIRST).await;
         self.membership.leave().await;

@@ -72,13 +72,20 @@ pub struct UpArgs {
 /// Starts the clusters and runs until Ctrl-C.
 pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     init_logs(LogFormat::Pretty, &args.log).context("set up logging")?;
+    check_data(&args)?;
     let configs = configs(&args)?;
     let mut nodes = Vec::new();
     for config in configs {
         let name = config.cluster.name.clone();
         let roles: BTreeSet<Role> = Role::ALL.into_iter().collect();
         let node = Node::start(config, &roles).await;
-        nodes.push(node.with_context(|| format!("start cluster {name}"))?);
+        let node = node.with_context(|| format!("start cluster {name}"))?;
+        if let Err(error) = check_default(&args, &node) {
+            // What was just opened is closed in good order; the error is what counts.
+            let _ = node.stop().await;
+            return Err(error);
+        }
+        nodes.push(node);
     }
     connect(&nodes).await?;
     register(&nodes).await?;
@@ -147,6 +154,43 @@ fn configs(args: &UpArgs) -> anyhow::Result<Vec<NodeConfig>> {
             })
         })
         .collect()
+}
+
+/// Whether the data is of more clusters than are asked for: the others would be missed for ever.
+fn check_data(args: &UpArgs) -> anyhow::Result<()> {
+    if args.ephemeral {
+        return Ok(());
+    }
+    let count = usize::from(args.clusters);
+    let has_data = |name: &&&str| args.data.join(format!("{name}.db")).exists();
+    if let Some(last) = NAMES.iter().rev().find(has_data) {
+        let there = NAMES
+            .iter()
+            .position(|name| name == last)
+            .map_or(0, |n| n + 1);
+        anyhow::ensure!(
+            there <= count,
+            "{} holds {there} clusters (up to {last}.db), and {count} are asked for: run `meridian up --clusters {there}`, \
+             or give another folder with --data",
+            args.data.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether the namespace that all clusters are to share can be shared, before the others start.
+fn check_default(args: &UpArgs, node: &Node) -> anyhow::Result<()> {
+    let known = node.registry().by_name(&DEFAULT_NAMESPACE.into());
+    let is_local = known.is_some_and(|namespace| !namespace.is_global);
+    anyhow::ensure!(
+        args.clusters == 1 || !is_local,
+        "{} holds a one-cluster world: the namespace {DEFAULT_NAMESPACE} is local to {}, and its workflows are in no other \
+         cluster. Run `meridian up --clusters 1`, or give another folder with --data for {} clusters",
+        args.data.display(),
+        node.cluster(),
+        args.clusters
+    );
+    Ok(())
 }
 
 fn localhost(port: u16) -> SocketAddr {
@@ -265,8 +309,19 @@ async fn register(nodes: &[Node]) -> anyhow::Result<()> {
         Err(refusal) => return Err(refusal).context("register the default namespace"),
     }
     let name = DEFAULT_NAMESPACE.into();
+    let lives_in = |node: &&Node| {
+        let known = first.registry().by_name(&name);
+        known.is_none_or(|namespace| namespace.lives_in(&node.cluster().into()))
+    };
+    for stranger in nodes.iter().filter(|node| !lives_in(node)) {
+        eprintln!(
+            "note: the namespace {DEFAULT_NAMESPACE} does not live in {}, which is new here; workflows of before would be \
+             missing there",
+            stranger.cluster()
+        );
+    }
     let agreed = async {
-        for node in nodes {
+        for node in nodes.iter().filter(lives_in) {
             let mut changed = node.registry().watch();
             while node.registry().by_name(&name).is_none() {
                 if changed.changed().await.is_err() {

@@ -129,6 +129,8 @@ impl Ground {
             member,
             bind,
             cluster: config.cluster.name.clone(),
+            key: self.clusters.shared_key().bytes().to_vec(),
+            metrics: self.metrics.clone(),
             contacts: Arc::new(StoreContacts::new(
                 self.store.cluster.clone(),
                 self.clock.clone(),
@@ -141,7 +143,8 @@ impl Ground {
     }
 }
 
-fn own_cluster(config: &NodeConfig) -> OwnCluster {
+/// This cluster, as the directory has it.
+pub(crate) fn own_cluster(config: &NodeConfig) -> OwnCluster {
     let cluster = &config.cluster;
     OwnCluster {
         name: cluster.name.as_str().into(),

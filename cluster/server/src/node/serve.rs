@@ -8,21 +8,24 @@ use std::{
 use anyhow::Context;
 use cluster_frontend::Readiness;
 use cluster_membership::Role;
-use cluster_rpc::serve::{Gzip, Listener, ServeOptions};
+use cluster_rpc::{
+    guard::{Callers, guarded},
+    serve::{Gzip, Listener, ServeOptions},
+};
 use cluster_runtime::task::{TaskKind, Tasks};
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 
 use super::reflection::Reflection;
 use crate::{
-    config::NodeConfig,
-    node::{ground::Ground, roles::Running},
+    config::{NodeConfig, TlsGroup},
+    node::{ground::Ground, health::Health, roles::Running},
 };
 
 /// Open ports that are not served yet.
 pub(super) struct Listeners {
-    roles: BTreeMap<Role, Listener>,
-    peer: Option<Listener>,
+    roles: BTreeMap<Role, (Listener, Callers)>,
+    peer: Option<(Listener, Callers)>,
 }
 
 impl Listeners {
@@ -45,13 +48,18 @@ impl Listeners {
                 Role::Frontend => (certificates.frontend.clone(), public),
                 _ => (certificates.internode.clone(), ServeOptions::internal()),
             };
+            let callers = match role {
+                Role::Frontend => callers_of(at.grpc, config.tls.frontend.as_ref()),
+                _ => internal_callers(*role, at.grpc, config.tls.internode.as_ref()),
+            };
             let listener = Listener::bind(at.grpc, tls, options).await;
             let listener = listener.with_context(|| taken(&config.cluster.name, *role, at.grpc))?;
-            open.insert(*role, listener.counted(&ground.metrics));
+            open.insert(*role, (listener.counted(&ground.metrics), callers));
             if let Some(at) = at.peer.filter(|_| *role == Role::Frontend) {
                 let listener = Listener::bind(at, certificates.peer.clone(), public).await;
                 let listener = listener.with_context(|| taken(&config.cluster.name, *role, at))?;
-                peer = Some(listener.counted(&ground.metrics));
+                let callers = callers_of(at, config.tls.peer.as_ref());
+                peer = Some((listener.counted(&ground.metrics), callers));
             }
         }
         Ok(Self { roles: open, peer })
@@ -60,38 +68,49 @@ impl Listeners {
     pub(super) fn addresses(&self) -> BTreeMap<Role, SocketAddr> {
         self.roles
             .iter()
-            .map(|(role, l)| (*role, l.address()))
+            .map(|(role, (listener, _))| (*role, listener.address()))
             .collect()
     }
 
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
-        self.peer.as_ref().map(Listener::address)
+        self.peer.as_ref().map(|(listener, _)| listener.address())
     }
 
-    pub(super) fn serve(self, running: &Running, tasks: &Tasks) {
+    pub(super) fn serve(self, running: &Running, health: &Health, tasks: &Tasks) {
         let reflection = Reflection::default();
-        for (role, listener) in self.roles {
+        for (role, (listener, callers)) in self.roles {
             let gate = running.gate.clone().filter(|_| role == Role::Frontend);
-            listener.gated(gate).serve(
-                tasks,
-                role.as_str(),
-                routes(
-                    running.routes.get(&role),
-                    &reflection,
-                    &running.readiness,
-                    tasks,
-                ),
-            );
+            let mounted = running.routes.get(&role);
+            let routes = routes(role, mounted, &reflection, health, tasks);
+            listener
+                .gated(gate)
+                .serve(tasks, role.as_str(), guarded(routes, callers));
         }
-        if let Some(listener) = self.peer {
+        if let Some((listener, callers)) = self.peer {
             let public = running.routes.get(&Role::Frontend);
-            listener.serve(
-                tasks,
-                "frontend-peers",
-                routes(public, &reflection, &running.readiness, tasks),
-            );
+            let routes = routes(Role::Frontend, public, &reflection, health, tasks);
+            listener.serve(tasks, "frontend-peers", guarded(routes, callers));
         }
     }
+}
+
+/// Who can call a port: this machine's programs, those with a certificate, or anybody.
+fn callers_of(at: SocketAddr, tls: Option<&TlsGroup>) -> Callers {
+    let have_certificates = tls.is_some_and(|group| group.server.require_client_auth);
+    match at.ip().is_loopback() || have_certificates {
+        true => Callers::Known,
+        false => Callers::Anybody,
+    }
+}
+
+/// The services of a cluster call one another on these ports, with or without TLS; that others may, too, is said.
+fn internal_callers(role: Role, at: SocketAddr, tls: Option<&TlsGroup>) -> Callers {
+    if callers_of(at, tls) == Callers::Anybody {
+        tracing::warn!(address = %at, service = %role,
+            "this port is for the services of the cluster and can be called by anybody who reaches it; set \
+             global.tls.internode with requireClientAuth, or keep it from other machines");
+    }
+    Callers::Known
 }
 
 fn taken(cluster: &str, role: Role, at: SocketAddr) -> String {
@@ -102,27 +121,33 @@ fn taken(cluster: &str, role: Role, at: SocketAddr) -> String {
 
 /// The role's services, with health and reflection.
 fn routes(
+    role: Role,
     mounted: Option<&RoutesBuilder>,
     reflection: &Reflection,
-    readiness: &Readiness,
+    health: &Health,
     tasks: &Tasks,
 ) -> Routes {
     let mut builder = mounted.cloned().unwrap_or_default();
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (reporter, service) = tonic_health::server::health_reporter();
     // Clients compress whatever they send, probes included.
-    builder.add_service(health.accept_compressed(Gzip).send_compressed(Gzip));
+    builder.add_service(service.accept_compressed(Gzip).send_compressed(Gzip));
     builder.add_service(reflection.clone());
-    let mut ready = readiness.watch();
-    tasks.spawn(TaskKind::Background, "health", async move {
+    let mut changed = health.watch();
+    tasks.spawn(TaskKind::Background, "health-service", async move {
+        let told = |well| match well {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
         loop {
-            let status = match *ready.borrow_and_update() {
-                true => ServingStatus::Serving,
-                false => ServingStatus::NotServing,
-            };
-            for service in Readiness::SERVICES.into_iter().chain([""]) {
-                reporter.set_service_status(service, status).await;
+            let state = changed.borrow_and_update().clone();
+            // The service without a name is the process: to end it because the database is away helps nobody.
+            reporter.set_service_status("", told(state.is_live)).await;
+            for service in services(role) {
+                reporter
+                    .set_service_status(service, told(state.is_ready()))
+                    .await;
             }
-            if ready.changed().await.is_err() {
+            if changed.changed().await.is_err() {
                 return;
             }
         }
@@ -130,73 +155,12 @@ fn routes(
     builder.routes()
 }
 
-#[cfg(test)]
-mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use cluster_rpc::tuned;
-    use proto_messages::temporal::api::operatorservice::v1::ListClustersRequest;
-    use proto_services::temporal::api::operatorservice::v1::{
-        operator_service_client::OperatorServiceClient,
-        operator_service_server::{OperatorService, OperatorServiceServer},
-    };
-    use tokio_stream::StreamExt;
-    use tonic::{Code, transport::Endpoint};
-    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-    use tonic_reflection::pb::v1::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-        server_reflection_request::MessageRequest,
-    };
-
-    use super::*;
-
-    struct Idle;
-
-    impl OperatorService for Idle {}
-
-    /// The newest clients compress whatever they send, and ask again without only where they are told to.
-    #[tokio::test]
-    async fn every_service_of_a_port_takes_compressed_messages() {
-        let tasks = Tasks::new("test");
-        let at = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = Listener::bind(at, None, ServeOptions::public()).await;
-        let listener = listener.expect("a port");
-        let address = format!("http://{}", listener.address());
-        let mut mounted = RoutesBuilder::default();
-        let server = OperatorServiceServer::from_arc(Arc::new(Idle));
-        mounted.add_service(tuned!(server, 1 << 20));
-        let readiness = Readiness::new();
-        readiness.set(true);
-        let reflection = Reflection::default();
-        let routes = routes(Some(&mounted), &reflection, &readiness, &tasks);
-        listener.serve(&tasks, "frontend", routes);
-        let channel = Endpoint::from_shared(address).expect("an address");
-        let channel = channel.connect().await.expect("a connection");
-
-        let mut health = HealthClient::new(channel.clone())
-            .send_compressed(Gzip)
-            .accept_compressed(Gzip);
-        let asked = HealthCheckRequest::default();
-        health.check(asked).await.expect("health");
-
-        let mut reflection = ServerReflectionClient::new(channel.clone())
-            .send_compressed(Gzip)
-            .accept_compressed(Gzip);
-        let asked = ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(MessageRequest::ListServices("*".into())),
-        };
-        let answers = reflection.server_reflection_info(tokio_stream::once(asked));
-        let mut answers = answers.await.expect("reflection").into_inner();
-        assert!(answers.next().await.expect("an answer").is_ok());
-
-        let mut operator = OperatorServiceClient::new(channel)
-            .send_compressed(Gzip)
-            .accept_compressed(Gzip);
-        let refused = operator.list_clusters(ListClustersRequest::default()).await;
-        let refused = refused.expect_err("nobody implements it");
-        assert_eq!(refused.message(), "Not yet implemented");
-        assert_eq!(refused.code(), Code::Unimplemented);
-        tasks.shutdown(Duration::from_secs(5)).await;
+/// The names under which the health service tells whether calls can be served.
+fn services(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::Frontend => &Readiness::SERVICES,
+        Role::History => &["temporal.server.api.historyservice.v1.HistoryService"],
+        Role::Matching => &["temporal.server.api.matchingservice.v1.MatchingService"],
+        Role::Worker => &["temporal.server.api.workerservice.v1.WorkerService"],
     }
 }

@@ -1,0 +1,106 @@
+//! Whether the process lives, and whether it can serve. It lives from the moment its ports are served until it
+//! stops; it can serve while the database answers and some history host is there to own shards. The gRPC health
+//! service tells the first as the service without a name, the second for each service; over HTTP they are
+//! `/health/live` and `/health/ready` on the metrics port.
+
+use std::{sync::Arc, time::Duration};
+
+use cluster_membership::{Membership, Role};
+use cluster_runtime::task::{TaskKind, Tasks};
+use schema_store::{StoreError, cluster::ClusterStore};
+use tokio::sync::watch;
+
+/// How often the database is asked.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// How long it may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// A handle on what is known. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Health(watch::Sender<State>);
+
+/// What is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Whether the ports are served.
+    pub(crate) is_live: bool,
+    /// Why calls cannot be served now; empty when they can.
+    pub(crate) faults: Vec<String>,
+}
+
+impl State {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_live && self.faults.is_empty()
+    }
+}
+
+impl Health {
+    /// Not yet.
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(State {
+            is_live: false,
+            faults: vec!["the process is starting".into()],
+        }))
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.0.borrow().clone()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
+    }
+
+    /// The ports are served, or not any more.
+    pub(crate) fn set_live(&self, is_live: bool) {
+        self.0
+            .send_if_modified(|state| std::mem::replace(&mut state.is_live, is_live) != is_live);
+    }
+
+    /// Looks once, then again and again as a task of the group.
+    pub(crate) async fn follow(
+        &self,
+        store: Arc<dyn ClusterStore>,
+        membership: Membership,
+        tasks: &Tasks,
+    ) {
+        self.look(store.as_ref(), &membership).await;
+        let health = self.clone();
+        tasks.spawn(TaskKind::Background, "health", async move {
+            let mut hosts = membership.watch(Role::History);
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(ASK_EVERY) => {}
+                    _ = hosts.changed() => {}
+                }
+                health.look(store.as_ref(), &membership).await;
+            }
+        });
+    }
+
+    async fn look(&self, store: &dyn ClusterStore, membership: &Membership) {
+        let mut faults = Vec::new();
+        match tokio::time::timeout(ANSWER_WITHIN, store.cluster_list()).await {
+            // A full one, or one that changes under the read, is there.
+            Ok(Ok(_) | Err(StoreError::Conflict(_))) => {}
+            Ok(Err(error)) => faults.push(error.to_string()),
+            Err(_) => faults.push(format!(
+                "the store did not answer within {} s",
+                ANSWER_WITHIN.as_secs()
+            )),
+        }
+        if membership.ring(Role::History).is_empty() {
+            faults.push("no history host is there to own shards".into());
+        }
+        self.0.send_if_modified(|state| {
+            let differs = state.faults != faults;
+            if differs && faults.is_empty() {
+                tracing::info!("ready to serve");
+            } else if differs {
+                tracing::warn!(reason = faults.join("; "), "not ready to serve");
+            }
+            state.faults = faults;
+            differs
+        });
+    }
+}
