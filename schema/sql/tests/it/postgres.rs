@@ -7,7 +7,7 @@ use std::{
 
 use proto_ids::RunKey;
 use schema_sql::{Options, WalCounters, schema_setup, schema_status, schema_upgrade};
-use schema_store::{CommitError, Store, StoreError};
+use schema_store::{CommitError, Store};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::{

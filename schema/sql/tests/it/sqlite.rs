@@ -172,10 +172,17 @@ async fn written(path: &Path, batches: i64, how: &str) {
     let store = schema_sql::open(Options::sqlite(path)).await.expect("open");
     let fence = acquire(&store).await;
     for seq in 1..=batches {
-        let batch = creation(fence, seq, &format!("w-{}-{seq}", fence.range.get()));
+        let mut batch = creation(fence, seq, &format!("w-{}-{seq}", fence.range.get()));
+        batch.lane = format!("lane of start {}", fence.range.get());
         store.execution.commit(batch).await.expect("commit");
     }
     drop(store);
+    // The driver closes files on threads of its own; the last one removes the log.
+    let begun = std::time::Instant::now();
+    while beside(path, "-wal").exists() {
+        assert!(begun.elapsed().as_secs() < 30, "the files stay open");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     if how == "killed" {
         std::fs::write(beside(path, ".lock"), "1\n").expect("write");
     }
