@@ -10,6 +10,7 @@ use namespaces::{ClusterInfo, Clusters};
 use parking_lot::Mutex;
 use proto_messages::{
     meridian::replication::v1::{ApplyRequest, ApplyResponse, Outcome},
+    temporal::api::failure::v1::Failure,
     temporal::server::api::{
         adminservice::v1::{
             StreamWorkflowReplicationMessagesRequest, StreamWorkflowReplicationMessagesResponse,
@@ -17,7 +18,10 @@ use proto_messages::{
             stream_workflow_replication_messages_response::Attributes,
         },
         persistence::v1::ReplicationTaskInfo,
-        replication::v1::{ReplicationTask, WorkflowReplicationMessages},
+        replication::v1::{
+            ReplicationTask, SyncActivityTaskAttributes, WorkflowReplicationMessages,
+            replication_task,
+        },
     },
 };
 use proto_services::{
@@ -298,6 +302,48 @@ async fn a_task_that_cannot_be_applied_stops_nothing_and_can_be_replayed() {
     );
     assert_eq!(world.letters.purge("east", last).await.unwrap(), 1);
     assert!(world.letters.read("east", 0, 10).await.unwrap().is_empty());
+}
+
+/// A task that no receiver can decode: protobuf is read a hundred messages deep.
+fn nested_too_deeply(id: i64) -> ReplicationTask {
+    let failure = (0..200).fold(Failure::default(), |cause, _| Failure {
+        cause: Some(Box::new(cause)),
+        ..Failure::default()
+    });
+    let attributes = SyncActivityTaskAttributes {
+        last_failure: Some(failure),
+        ..Default::default()
+    };
+    ReplicationTask {
+        attributes: Some(replication_task::Attributes::SyncActivityTaskAttributes(
+            attributes,
+        )),
+        ..task(id, "deep")
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_decoded_stops_nothing_and_is_kept_as_it_came() {
+    let mut world = world().await;
+    let mut stream = world.opened.recv().await.unwrap();
+    let tasks = vec![nested_too_deeply(3), task(4, "a")];
+    stream.send(tasks, 5).await;
+    stream.acked(5).await;
+    assert_eq!(*world.applier.order.lock(), [4]);
+    let letters = world.letters.read("east", 0, 10).await.unwrap();
+    let letter = &letters[0].letter;
+    assert!(
+        letter.reason.contains("cannot be decoded"),
+        "{}",
+        letter.reason
+    );
+    let raw = letter.task.as_ref().unwrap().raw_task_info.as_ref();
+    assert_eq!(raw.unwrap().workflow_id, "deep");
+    assert!(letter.undecoded_task.len() > 200);
+    let replayed = world
+        .letters
+        .replay("east", 0, i64::MAX, &world.replication);
+    assert_eq!(replayed.await.unwrap().failed.len(), 1, "and it stays");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use proto_messages::{
             history::v1::{History, HistoryEvent},
         },
         server::api::{
-            adminservice::v1::{AddTasksRequest, add_tasks_request},
+            adminservice::v1::{AddTasksRequest, GetShardRequest, add_tasks_request},
             enums::v1::{ReplicationTaskType, TaskType},
             history::v1::VersionHistoryItem,
             persistence::v1::ReplicationTaskInfo,
@@ -204,4 +204,22 @@ async fn numbers_that_no_version_or_event_has_are_refused() {
     let refused = world.east.client.apply(forged(NAMESPACE, i64::MAX)).await;
     assert!(refused.is_err());
     assert!(world.east.read("forged", RUN, |_| ()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_shard_that_there_is_not_is_the_callers_mistake() {
+    let world = World::new(1, 1).await;
+    for shard_id in [-1, 0, 2, i32::MAX] {
+        let asked = world.west.client.get_shard(GetShardRequest { shard_id });
+        let refused = asked.await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    assert!(
+        world
+            .west
+            .client
+            .get_shard(GetShardRequest { shard_id: 1 })
+            .await
+            .is_ok()
+    );
 }
