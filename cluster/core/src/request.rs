@@ -32,7 +32,7 @@ use proto_messages::temporal::api::{
 };
 
 pub(crate) use activity::begin_attempt;
-pub(crate) use attach::kept_as;
+pub(crate) use attach::{attach_again, kept_as};
 pub(crate) use reapply::deliver_again;
 pub use reapply::is_reappliable;
 pub(crate) use start::Timeouts;

@@ -14,7 +14,7 @@ use crate::{
     event::Attributes,
     limits::SERVER,
     outcome::{EventBatch, NewRun},
-    request::{Reset, deliver_again},
+    request::{Reset, attach_again, deliver_again},
     turn::Turn,
 };
 
@@ -174,7 +174,7 @@ fn reset_failure(
     }
 }
 
-/// Delivers again what came from outside: signals, and news about children that are still pending here.
+/// Delivers again what came from outside: signals, starts that attached themselves, and news about children that are still pending here.
 fn reapply(
     turn: &mut Turn<'_>,
     event: HistoryEvent,
@@ -188,6 +188,10 @@ fn reapply(
                 deliver_again(turn, event)?;
             }
             Ok(())
+        }
+        // A start that was answered with the old run is known to the new one, too.
+        Some(A::WorkflowExecutionOptionsUpdatedEventAttributes(a)) => {
+            attach_again(turn, a.attached_request_id.clone(), event.links)
         }
         Some(_) if in_base => reapply_child(turn, event),
         _ => Ok(()),

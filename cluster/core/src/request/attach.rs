@@ -28,14 +28,24 @@ pub(super) fn attach(
     request_id: String,
     links: Vec<Link>,
 ) -> Result<(), Refusal> {
-    if request_id.is_empty() && links.is_empty() {
-        return Ok(());
-    }
     if turn.wf.has_attached(&request_id) {
         turn.reply = Reply::Duplicate;
         return Ok(());
     }
     turn.wf.check_room(turn.given.policy)?;
+    attach_again(turn, request_id, links)
+}
+
+/// The same, for a run that takes the place of the one to which it was attached.
+pub(crate) fn attach_again(
+    turn: &mut Turn<'_>,
+    request_id: String,
+    links: Vec<Link>,
+) -> Result<(), Refusal> {
+    let is_nothing = request_id.is_empty() && links.is_empty();
+    if is_nothing || turn.wf.has_attached(&request_id) {
+        return Ok(());
+    }
     let mut event = turn.event(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(
         WorkflowExecutionOptionsUpdatedEventAttributes {
             attached_request_id: request_id,

@@ -133,7 +133,7 @@ async fn a_query_that_would_wait_longer_than_its_caller_is_refused_at_once() {
     }
 }
 
-fn attaching(id: &str, request_id: &str) -> api::StartWorkflowExecutionRequest {
+pub fn attaching(id: &str, request_id: &str) -> api::StartWorkflowExecutionRequest {
     let mut request = start_request(id);
     request.request_id = request_id.into();
     request.workflow_id_conflict_policy = WorkflowIdConflictPolicy::UseExisting as i32;

@@ -10,6 +10,7 @@ use proto_messages::{
 use tonic::Code;
 
 use crate::{
+    answers::attaching,
     children::{id_of, start_child},
     world::*,
 };
@@ -75,6 +76,26 @@ async fn a_reset_forks_history_ends_the_old_run_and_delivers_signals_again() {
     assert_eq!(in_task(&task).len(), 7);
     world.complete(&task, complete_workflow("")).await.unwrap();
     assert_eq!(kinds(&world.events("reset", &first).await).len(), 9);
+}
+
+#[tokio::test]
+async fn a_start_that_was_answered_with_the_old_run_is_known_to_the_new_one() {
+    let world = World::new().await;
+    let first = world.start("reset").await;
+    let task = world.poll().await;
+    world.complete(&task, vec![]).await.unwrap();
+    let attached = world.start_with(attaching("reset", "again")).await.unwrap();
+    assert_eq!(attached.run_id, first);
+    let second = reset(&world, 4, "r").await.unwrap();
+    let events = kinds(&world.events("reset", &second).await);
+    assert!(
+        events.contains(&E::WorkflowExecutionOptionsUpdated),
+        "{events:?}"
+    );
+    let repeated = world.start_with(attaching("reset", "again")).await.unwrap();
+    assert!(!repeated.started && repeated.run_id == second);
+    let after = kinds(&world.events("reset", &second).await);
+    assert_eq!(after, events, "nothing is attached twice");
 }
 
 #[tokio::test]
