@@ -38,7 +38,7 @@ fn read<T: Message + Default>(token: &[u8], is_ours: fn(&T) -> bool) -> Result<T
     }
     T::decode(token)
         .ok()
-        .filter(|t| is_ours(t))
+        .filter(is_ours)
         .ok_or_else(|| status::invalid_argument("Invalid TaskToken."))
 }
 
