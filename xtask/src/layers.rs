@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
+    process::Command,
 };
 
 use anyhow::Context;
@@ -34,12 +35,26 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let table: Table =
         toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
+    // Of this platform only: a build downloads no crate that another platform alone would need, and asking for
+    // the whole graph would, so that a machine which just built everything offline could not be checked.
     let metadata = MetadataCommand::new()
         .manifest_path(root.join("Cargo.toml"))
-        .other_options(vec!["--offline".into()])
+        .other_options(vec!["--filter-platform".into(), host()?])
         .exec()
-        .context("read the crate graph; run `cargo fetch` once if it is offline")?;
+        .context("read the crate graph")?;
     Ok(findings(&table, &metadata))
+}
+
+/// The platform this runs on, as the compiler calls it.
+fn host() -> anyhow::Result<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let told = Command::new(&cargo)
+        .arg("-vV")
+        .output()
+        .with_context(|| format!("run {} -vV", cargo.display()))?;
+    let text = String::from_utf8_lossy(&told.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("cargo -vV names no host")?.trim().to_owned())
 }
 
 /// What is wrong.
