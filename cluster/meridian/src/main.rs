@@ -25,6 +25,8 @@ enum Command {
     /// The database's schema.
     #[command(subcommand)]
     Schema(cluster_server::SchemaCommand),
+    /// Copy an SQLite database while its server runs.
+    Backup(cluster_server::BackupArgs),
     /// Run disaster-recovery drills.
     Drill(scenarios::DrillArgs),
     /// Measure any Temporal-compatible frontend.
@@ -82,6 +84,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => cluster_server::up(args).await,
         Command::Server(args) => cluster_server::server(args).await,
         Command::Schema(command) => cluster_server::schema(command).await,
+        Command::Backup(args) => cluster_server::backup(args).await,
         Command::Drill(args) => scenarios::run(args).await,
         Command::Bench(args) => scenarios_load::bench::run(args).await,
         Command::Operator(command) => Ok(cluster_cli::run(command).await),

@@ -1,6 +1,7 @@
-//! Wiring: a node from a configuration, `server`, `schema` and `up`. Knows every crate of the server; known
+//! Wiring: a node from a configuration, `server`, `schema`, `backup` and `up`. Knows every crate of the server; known
 //! only by the binary.
 
+mod backup;
 mod commands;
 pub mod config;
 mod dynamic;
@@ -9,6 +10,7 @@ mod node;
 mod tls;
 mod up;
 
+pub use backup::{BackupArgs, backup};
 pub use cluster_membership::Role;
 pub use commands::{SchemaArgs, SchemaCommand, ServerArgs, schema, server};
 pub use dynamic::known_settings;

@@ -47,6 +47,8 @@ pub struct Node {
     addresses: BTreeMap<Role, SocketAddr>,
     peer_address: Option<SocketAddr>,
     metrics_address: Option<SocketAddr>,
+    /// The database, for what is to be done when all are gone.
+    store: schema_sql::Options,
 }
 
 impl Node {
@@ -123,6 +125,7 @@ impl Node {
             addresses,
             peer_address,
             metrics_address,
+            store: store_options(&config.datastore).0,
         })
     }
 
@@ -184,10 +187,12 @@ impl Node {
                 tracing::warn!(cluster = %self.name, "shards were not handed over in time; their next owner rebuilds from the store");
             }
         }
-        anyhow::ensure!(
-            self.tasks.shutdown(STOP_WITHIN).await,
-            "tasks had to be aborted; the log names them"
-        );
+        let ended = self.tasks.shutdown(STOP_WITHIN).await;
+        if let Err(error) = schema_sql::checkpoint(&self.store).await {
+            // Nothing is lost: the log is part of the database, and the next start reads it.
+            tracing::warn!(cluster = %self.name, error = format!("{error:#}"), "the database's log stays beside it; a copy of the database needs both files");
+        }
+        anyhow::ensure!(ended, "tasks had to be aborted; the log names them");
         Ok(())
     }
 }

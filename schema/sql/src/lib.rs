@@ -23,6 +23,7 @@ use schema_store::{Store, StoreError, memory::MemoryStore};
 
 pub use migrate::{SchemaStatus, latest};
 pub use options::{Options, Plugin, Postgres, PostgresTls, Sqlite, TlsMode};
+pub use sqlite::Copied;
 pub use stats::Stats;
 
 /// Opens the store. An embedded database is set up or upgraded on the way; a PostgreSQL one only if
@@ -61,6 +62,34 @@ pub async fn schema_status(options: &Options) -> Result<Vec<SchemaStatus>, Store
     match &options.plugin {
         Plugin::Sqlite(sqlite) => sqlite::schema(sqlite, migrate::Wish::Look).await,
         Plugin::Postgres(postgres) => postgres::schema(postgres, migrate::Wish::Look).await,
+    }
+}
+
+/// Writes what an embedded database keeps in its log into its main file, which then holds everything. For when nothing
+/// writes any more: the end of a server. Other databases do this by themselves.
+pub async fn checkpoint(options: &Options) -> Result<(), StoreError> {
+    match &options.plugin {
+        Plugin::Sqlite(sqlite) if !sqlite.ephemeral => sqlite::checkpoint(sqlite).await,
+        _ => Ok(()),
+    }
+}
+
+/// Copies an embedded database into a folder while it is in use, checks the copies, and names them. `Invalid` for other
+/// databases, which have tools of their own.
+pub async fn backup(
+    options: &Options,
+    folder: &std::path::Path,
+) -> Result<Vec<Copied>, StoreError> {
+    match &options.plugin {
+        Plugin::Sqlite(sqlite) if !sqlite.ephemeral => sqlite::backup(sqlite, folder).await,
+        Plugin::Sqlite(_) => Err(StoreError::Invalid(
+            "a store in memory cannot be copied".to_owned(),
+        )),
+        Plugin::Postgres(_) => Err(StoreError::Invalid(
+            "PostgreSQL is backed up by its own tools: pg_dump for a copy of one moment, or base backups with archived \
+             logs"
+                .to_owned(),
+        )),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod append;
+mod backup;
 #[path = "plain/cluster.rs"]
 mod cluster;
 mod commit;
@@ -45,6 +46,8 @@ mod task_queue;
 mod visibility;
 mod visibility_write;
 
+pub use backup::Copied;
+pub(crate) use backup::{backup, checkpoint};
 use database::{Database, Tuning};
 use lock::FileLock;
 use mark::{Mark, Noted};

@@ -216,7 +216,44 @@ impl Ledger {
         one_run_each(client, count).await;
     }
 
+    /// What is acknowledged by now; later calls do not change it.
+    pub(crate) fn snapshot(&self) -> Self {
+        Self {
+            started: Mutex::new(self.started.lock().clone()),
+            signalled: Mutex::new(self.signalled.lock().clone()),
+            answered: Mutex::new(self.answered.lock().clone()),
+            activities: Mutex::new(self.activities.lock().clone()),
+            closed: Mutex::new(self.closed.lock().clone()),
+        }
+    }
+
+    /// Looks at every history for what was acknowledged, whether or not the run has ended.
+    pub(crate) async fn judge_kept(&self, client: &Client) {
+        let started = self.started.lock().clone();
+        assert!(!started.is_empty(), "nothing was started");
+        let mut wrong = Vec::new();
+        for (id, run) in &started {
+            match client.history(id, run, Whose::Any).await {
+                Ok(history) => wrong.extend(self.judge_events(id, run, &history).err()),
+                Err(status) => wrong.push(format!("{id} {run}: {status}")),
+            }
+        }
+        let few = &wrong[..wrong.len().min(12)];
+        assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), few.join("\n"));
+    }
+
     fn judge_run(&self, id: &str, run: &str, history: &[HistoryEvent]) -> Result<(), String> {
+        self.judge_events(id, run, history)?;
+        match history.last().and_then(|e| e.attributes.as_ref()) {
+            Some(Attributes::WorkflowExecutionCompletedEventAttributes(_)) => Ok(()),
+            _ => Err(format!(
+                "{id} {run}: does not end in completion: {}",
+                sketch(history)
+            )),
+        }
+    }
+
+    fn judge_events(&self, id: &str, run: &str, history: &[HistoryEvent]) -> Result<(), String> {
         let wrong = |what: String| Err(format!("{id} {run}: {what}: {}", sketch(history)));
         let mut signals: HashMap<&str, usize> = HashMap::new();
         let mut scheduled: HashMap<i64, &str> = HashMap::new();
@@ -260,10 +297,7 @@ impl Ledger {
                 return wrong(format!("acknowledged activity {activity} is missing"));
             }
         }
-        match history.last().and_then(|e| e.attributes.as_ref()) {
-            Some(Attributes::WorkflowExecutionCompletedEventAttributes(_)) => Ok(()),
-            _ => wrong("does not end in completion".to_owned()),
-        }
+        Ok(())
     }
 
     /// What was acknowledged, for the log.

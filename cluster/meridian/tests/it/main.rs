@@ -1,6 +1,7 @@
 //! The real binary as real processes, driven over the public API: what an operator does to it, and what
 //! a machine does to it. Nothing here reaches inside; what was acknowledged is what counts.
 
+mod backup;
 mod check;
 mod crash;
 mod ledger;

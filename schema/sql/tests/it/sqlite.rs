@@ -56,6 +56,52 @@ async fn a_second_process_is_refused_and_a_restart_goes_on() {
     assert_eq!(again.range.get(), 2);
 }
 
+/// The shard's range in a database that consists of the main file alone.
+async fn range_in_copy(file: &Path) -> i64 {
+    let alone = tempfile::tempdir().expect("folder");
+    let copy = alone.path().join("copy.db");
+    std::fs::copy(file, &copy).expect("copy");
+    let store = schema_sql::open(Options::sqlite(copy)).await.expect("open");
+    let record = store.shard.shard_get(ShardId::new(1)).await.expect("read");
+    record.map_or(0, |r| r.range.get())
+}
+
+#[tokio::test]
+async fn after_a_checkpoint_the_main_file_alone_holds_everything() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("data/test.db");
+    let store = open(folder.path()).await;
+    acquire(&store).await;
+    schema_sql::checkpoint(&Options::sqlite(&file))
+        .await
+        .expect("checkpoint");
+    for log in ["data/test.db-wal", "data/test.db-visibility-wal"] {
+        let left = std::fs::metadata(folder.path().join(log)).map_or(0, |m| m.len());
+        assert_eq!(left, 0, "{log} still holds something");
+    }
+    assert_eq!(range_in_copy(&file).await, 1);
+}
+
+#[tokio::test]
+async fn a_database_in_use_is_copied_as_it_is_at_one_moment() {
+    let folder = tempfile::tempdir().expect("folder");
+    let to = folder.path().join("copy");
+    let options = Options::sqlite(folder.path().join("data/test.db"));
+    let missing = schema_sql::backup(&options, &to).await.expect_err("nothing is there");
+    assert!(missing.to_string().contains("there is no database"), "{missing}");
+
+    let store = open(folder.path()).await;
+    acquire(&store).await;
+    let copied = schema_sql::backup(&options, &to).await.expect("backup");
+    acquire(&store).await;
+    let names: Vec<_> = copied.iter().map(|c| c.path.clone()).collect();
+    assert_eq!(names, [to.join("test.db"), to.join("test.db-visibility")]);
+    assert_eq!(range_in_copy(&to.join("test.db")).await, 1);
+
+    let again = schema_sql::backup(&options, &to).await.expect_err("it is there");
+    assert!(again.to_string().contains("name a new folder"), "{again}");
+}
+
 #[tokio::test]
 async fn schema_commands() {
     let folder = tempfile::tempdir().expect("folder");
