@@ -1,12 +1,20 @@
-//! Names of what replication counts. Labels are clusters and closed lists only.
+//! Names of what replication counts: Temporal's where it counts the same, `meridian_` before the others. Labels are
+//! clusters only.
 
 use cluster_runtime::Metrics;
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
 
+/// The label of what comes from a cluster.
+const FROM: &[&str] = &["source_cluster"];
+
 /// What the receiving side counts.
 #[derive(Clone)]
 pub(crate) struct Received {
-    pub(crate) tasks: IntCounterVec,
+    pub(crate) received: IntCounterVec,
+    pub(crate) applied: IntCounterVec,
+    pub(crate) duplicate: IntCounterVec,
+    pub(crate) skipped: IntCounterVec,
+    pub(crate) dead: IntCounterVec,
     pub(crate) latency: HistogramVec,
     pub(crate) streams: IntGaugeVec,
     pub(crate) pending: IntGaugeVec,
@@ -55,15 +63,35 @@ impl Sending {
 impl Received {
     pub(crate) fn new(m: &Metrics) -> Self {
         Self {
-            tasks: m.counters(
-                "meridian_replication_tasks_total",
-                "Replication tasks received, by what became of them.",
-                &["remote_cluster", "outcome"],
+            received: m.counters(
+                "replication_tasks_recv",
+                "Replication tasks received from a remote cluster.",
+                FROM,
+            ),
+            applied: m.counters(
+                "replication_tasks_applied",
+                "Replication tasks whose effect is durable here.",
+                FROM,
+            ),
+            duplicate: m.counters(
+                "replication_duplicated_task",
+                "Replication tasks whose effect was here already.",
+                FROM,
+            ),
+            skipped: m.counters(
+                "replication_tasks_skipped",
+                "Replication tasks that do not concern this cluster.",
+                FROM,
+            ),
+            dead: m.counters(
+                "replication_tasks_failed",
+                "Replication tasks that could not be applied and became dead letters.",
+                FROM,
             ),
             latency: m.latencies(
-                "meridian_replication_latency_seconds",
-                "From a task's creation at its source until its effect was durable here, by both clocks.",
-                &["remote_cluster"],
+                "replication_latency",
+                "Seconds from a task's creation at its source until its effect was durable here, by both clocks.",
+                FROM,
             ),
             streams: m.gauges(
                 "meridian_replication_streams_open",

@@ -9,6 +9,7 @@ use std::{
 use cluster_rpc::{
     Connection, Gated, deadline,
     guard::AuthenticatedPeer,
+    service_metrics::Serving,
     status::{self, Masking},
 };
 use cluster_runtime::overload::{Class, InFlight};
@@ -131,8 +132,8 @@ impl Host {
         arrival: Arrival,
         attempt: &mut dyn Attempt,
     ) -> Result<Answered, Status> {
-        let running = self.metrics.begin(attempt.operation());
-        let result = self.checked(arrival, attempt).await;
+        let mut running = self.metrics.begin(attempt.operation());
+        let result = self.checked(arrival, attempt, &mut running).await;
         let result = result.map_err(|s| self.for_client(s));
         running.end(&result);
         result
@@ -174,6 +175,7 @@ impl Host {
         &self,
         arrival: Arrival,
         attempt: &mut dyn Attempt,
+        running: &mut Serving<'_>,
     ) -> Result<Answered, Status> {
         self.readiness.check()?;
         versions::check(&arrival.headers)?;
@@ -184,6 +186,7 @@ impl Host {
         let _in_flight = self.let_in(&arrival, attempt)?;
         let namespace = self.namespace_of(attempt.locate()).await?;
         self.check_peer(arrival.peer.as_ref(), &namespace)?;
+        running.in_namespace(&namespace.name);
         let span = tracing::debug_span!("call", operation, namespace = %namespace.name);
         self.drive(&arrival, attempt, namespace)
             .instrument(span)

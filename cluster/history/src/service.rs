@@ -28,14 +28,15 @@ impl HistoryService {
         })
     }
 
-    fn answered<T>(&self, rpc: &str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
-        match answer {
-            Ok(answer) => Ok(Response::new(answer)),
-            Err(status) => {
-                self.engine.meters.refused(rpc, &status);
-                Err(status)
-            }
-        }
+    async fn counted<T>(
+        &self,
+        rpc: &'static str,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let serving = self.engine.meters.begin(rpc);
+        let answer = call.await;
+        serving.end(&answer);
+        answer.map(Response::new)
     }
 }
 
@@ -45,7 +46,7 @@ macro_rules! serve {
         #[async_trait]
         impl Rpc for HistoryService {
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$answer>, Status> {
-                self.answered(stringify!($method), $call(&self.engine, request.into_inner()).await)
+                self.counted(stringify!($method), $call(&self.engine, request.into_inner())).await
             })*
 
             async fn start_workflow_execution(
@@ -72,7 +73,7 @@ macro_rules! serve {
             ) -> Result<Response<public::GetWorkflowExecutionHistoryResponse>, Status> {
                 let timeout = timeout_of(request.metadata());
                 let call = api::get_history::get_history(&self.engine, request.into_inner(), timeout);
-                self.answered("get_workflow_execution_history", call.await)
+                self.counted("get_workflow_execution_history", call).await
             }
 
             async fn query_workflow(
@@ -81,7 +82,7 @@ macro_rules! serve {
             ) -> Result<Response<public::QueryWorkflowResponse>, Status> {
                 let timeout = timeout_of(request.metadata());
                 let call = api::query::query(&self.engine, request.into_inner(), timeout);
-                self.answered("query_workflow", call.await)
+                self.counted("query_workflow", call).await
             }
         }
     };

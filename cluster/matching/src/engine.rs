@@ -12,7 +12,7 @@ use cluster_runtime::{
     task::{TaskKind, Tasks},
 };
 use parking_lot::Mutex;
-use proto_ids::TaskId;
+use proto_ids::{TaskId, Timestamp};
 use proto_messages::{
     Wire,
     meridian::matching::v1::{AddTaskRequest, AddTaskResponse},
@@ -184,15 +184,15 @@ impl Engine {
         let request = match queue.offer(task) {
             Err(task) => task.request,
             Ok(slot) => match tokio::time::timeout(HOLD, &mut fate).await {
-                Ok(ended) => return self.answer_held(ended),
+                Ok(ended) => return self.answer_held(queue, ended),
                 Err(_) => match queue.withdraw(slot) {
                     Some(task) => task.request,
                     // A poller has it in hand: its end is near.
-                    None => return self.answer_held(fate.await),
+                    None => return self.answer_held(queue, fate.await),
                 },
             },
         };
-        self.metrics.spilled.inc();
+        self.metrics.spilled(queue);
         self.backlog.append(queue.clone(), request).await?;
         self.read_backlog(queue);
         Ok(AddTaskResponse {
@@ -202,16 +202,23 @@ impl Engine {
 
     fn answer_held(
         &self,
+        queue: &Queue,
         ended: Result<Fate, oneshot::error::RecvError>,
     ) -> Result<AddTaskResponse, Status> {
         match ended {
             Ok(Fate::Done) => {
-                self.metrics.sync_matched.inc();
+                self.metrics.sync_matched(queue);
                 Ok(AddTaskResponse { sync_matched: true })
             }
             Ok(Fate::Again(why)) => Err(status::unavailable(why)),
             Err(_) => Err(status::unavailable("the task queue was unloaded")),
         }
+    }
+
+    /// Counts a poll that got this task.
+    pub(crate) fn polled(&self, queue: &Queue, task: &Waiting) {
+        let now = Timestamp::from_nanos(self.clock.now_nanos());
+        self.metrics.polled(queue, &task.request, now);
     }
 
     fn add_sticky(
@@ -265,7 +272,9 @@ impl Engine {
 
     async fn sweep(&self) {
         let ring = self.membership.ring(Role::Matching);
-        for queue in self.all() {
+        let all = self.all();
+        self.metrics.backlogs(all.iter().map(Arc::as_ref));
+        for queue in all {
             if let Some((range, ack)) = queue.ack_to_write() {
                 match self.store.task_queue_ack(&queue.key, range, ack).await {
                     Ok(()) => queue.ack_written(ack),

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cluster_membership::Membership;
 use cluster_rpc::{HistoryClient, deadline, status};
 use cluster_runtime::{CancellationToken, clock::SharedClock, task::Tasks, telemetry::Metrics};
+use namespaces::Registry;
 use prost::Message;
 use proto_messages::{
     meridian::{
@@ -54,6 +55,8 @@ pub struct MatchingDeps {
     pub membership: Membership,
     /// The clock.
     pub clock: SharedClock,
+    /// Names of namespaces, for metrics.
+    pub registry: Registry,
     /// Metrics of the process.
     pub metrics: Metrics,
     /// Tasks of the process.
@@ -75,7 +78,7 @@ impl MatchingService {
                 deps.membership,
                 deps.clock,
                 deps.tasks,
-                MatchingMetrics::new(&deps.metrics),
+                MatchingMetrics::new(&deps.metrics, deps.registry),
             ),
         })
     }
@@ -251,6 +254,7 @@ impl matching_service_server::MatchingService for MatchingService {
                 .await
             {
                 Ok(mut response) => {
+                    self.engine.polled(&queue, task);
                     assigned.done();
                     response.backlog_count_hint = queue.backlog_count();
                     return Ok(Response::new(response));
@@ -258,7 +262,7 @@ impl matching_service_server::MatchingService for MatchingService {
                 Err(refusal) => poll.refused(assigned, &refusal).await,
             }
         }
-        self.engine.metrics.empty_polls.inc();
+        self.engine.metrics.empty(&queue);
         Ok(Response::new(Default::default()))
     }
 
@@ -306,13 +310,14 @@ impl matching_service_server::MatchingService for MatchingService {
                 .await
             {
                 Ok(response) => {
+                    self.engine.polled(&queue, task);
                     assigned.done();
                     return Ok(Response::new(response));
                 }
                 Err(refusal) => poll.refused(assigned, &refusal).await,
             }
         }
-        self.engine.metrics.empty_polls.inc();
+        self.engine.metrics.empty(&queue);
         Ok(Response::new(Default::default()))
     }
 

@@ -10,6 +10,7 @@ pub mod matching;
 pub mod replication;
 mod route;
 pub mod serve;
+pub mod service_metrics;
 pub mod status;
 
 pub use channel::{ChannelOptions, Channels, INTERNAL_MESSAGE_BYTES_MAX, Security};
@@ -19,3 +20,4 @@ pub use replication::ReplicationClient;
 pub use serve::{
     Connection, Gate, Gated, Listener, PUBLIC_MESSAGE_BYTES_MAX, ServeOptions, Unread,
 };
+pub use service_metrics::ServiceMetrics;

@@ -1,7 +1,11 @@
 //! Logs and metrics. Logs go through `tracing` to standard error; metrics live in a registry that is
 //! passed by argument, so that several clusters in one process do not share numbers.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use prometheus::{
@@ -52,10 +56,55 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
             )
             .try_init(),
         LogFormat::Pretty => registry
-            .with(fmt::layer().with_writer(io::stderr))
+            .with(
+                fmt::layer()
+                    .with_ansi(colours(
+                        io::stderr().is_terminal(),
+                        std::env::var_os("NO_COLOR").as_deref(),
+                    ))
+                    .with_writer(io::stderr),
+            )
             .try_init(),
     }
     .map_err(|_| LogError::Twice)
+}
+
+/// Whether log lines are coloured: on a terminal only, since in a file the codes are noise, and not where the user
+/// declines it (<https://no-color.org>).
+fn colours(is_terminal: bool, no_color: Option<&std::ffi::OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(|set| set.is_empty())
+}
+
+/// Label values that come from users, of which only so many are told apart: the others share one.
+pub struct Bounded {
+    max: usize,
+    seen: Mutex<HashSet<String>>,
+}
+
+impl Bounded {
+    /// The value of those that are not told apart.
+    pub const OTHERS: &str = "_other_";
+
+    /// Tells `max` values apart, those that come first.
+    pub fn new(max: usize) -> Self {
+        Self {
+            max,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The value itself, or [`Bounded::OTHERS`].
+    pub fn label<'a>(&self, value: &'a str) -> &'a str {
+        let mut seen = self.seen.lock();
+        if seen.contains(value) {
+            return value;
+        }
+        if seen.len() >= self.max {
+            return Self::OTHERS;
+        }
+        seen.insert(value.to_owned());
+        value
+    }
 }
 
 /// The metrics of one process. Cheap to clone. Asking for the same name twice gives the same metric, so
@@ -102,9 +151,18 @@ impl Metrics {
         Self::default()
     }
 
-    /// A registry that also tells this process's CPU, memory and open files.
-    pub fn with_process() -> Self {
-        let metrics = Self::new();
+    /// A registry of one cluster: every metric carries its name, and the CPU, memory and open files of this process
+    /// are told, too.
+    pub fn of_cluster(cluster: &str) -> Self {
+        let labels = HashMap::from([("cluster".to_owned(), cluster.to_owned())]);
+        let registry = Registry::new_custom(None, Some(labels)).unwrap_or_else(|error| {
+            tracing::error!(%error, "metrics cannot carry the cluster's name");
+            Registry::new()
+        });
+        let metrics = Self(Arc::new(Inner {
+            registry,
+            families: Mutex::default(),
+        }));
         #[cfg(target_os = "linux")]
         metrics.register(
             "process",
@@ -214,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_same_name_is_the_same_metric() {
-        let metrics = Metrics::with_process();
+        let metrics = Metrics::of_cluster("west");
         metrics
             .counters("requests_total", "Requests.", &["operation"])
             .with_label_values(&["start"])
@@ -226,12 +284,29 @@ mod tests {
         metrics.latency("commit_seconds", "Commits.").observe(0.003);
         let text = metrics.text();
         assert!(
-            text.contains("requests_total{operation=\"start\"} 2"),
+            text.contains("requests_total{cluster=\"west\",operation=\"start\"} 2"),
             "{text}"
         );
         assert!(
-            text.contains("commit_seconds_bucket{le=\"0.005\"} 1"),
+            text.contains("commit_seconds_bucket{cluster=\"west\",le=\"0.005\"} 1"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn logs_are_coloured_on_a_terminal_only() {
+        assert!(colours(true, None));
+        assert!(colours(true, Some("".as_ref())));
+        assert!(!colours(true, Some("1".as_ref())));
+        assert!(!colours(false, None));
+    }
+
+    #[test]
+    fn values_from_users_are_told_apart_up_to_a_limit() {
+        let queues = Bounded::new(2);
+        assert_eq!(
+            ["a", "b", "c", "a"].map(|q| queues.label(q)),
+            ["a", "b", Bounded::OTHERS, "a"]
         );
     }
 }

@@ -5,6 +5,7 @@
 
 mod ground;
 mod health;
+mod observing;
 mod reflection;
 mod roles;
 mod serve;
@@ -82,7 +83,7 @@ impl Node {
         roles: &BTreeSet<Role>,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
-        let metrics = Metrics::with_process();
+        let metrics = Metrics::of_cluster(&config.cluster.name);
         let settings = Settings::new();
         if let Some(dynamic) = &config.dynamic {
             crate::dynamic::follow(dynamic.clone(), settings.clone(), tasks).await?;
@@ -97,6 +98,13 @@ impl Node {
             None => None,
         };
         let ground = ground::Ground::lay(config, roles, settings, metrics.clone(), tasks).await?;
+        observing::program(&metrics);
+        observing::namespaces(
+            ground.registry.clone(),
+            ground.clusters.clone(),
+            &metrics,
+            tasks,
+        );
         let listeners = serve::Listeners::bind(config, roles, &ground).await?;
         let membership = ground.join(config, roles, &listeners, tasks).await?;
         let running = roles::run(config, roles, &ground, &membership, tasks).await?;

@@ -1,10 +1,18 @@
-//! Names of what the kernel counts.
+//! Names of what the kernel counts: Temporal's where it counts the same, `meridian_` before the others.
 
+use std::time::Duration;
+
+use cluster_core::TaskKind;
 use cluster_runtime::Metrics;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use crate::queue::{Role, Verdict};
+
 /// Upper bounds of batch sizes.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Labels of tasks.
+const TASK: &[&str] = &["service_name", "operation"];
 
 /// The kernel's metrics.
 pub(crate) struct Meters {
@@ -15,8 +23,11 @@ pub(crate) struct Meters {
     pub(crate) lane_waiting: IntGaugeVec,
     pub(crate) shards_owned: IntGauge,
     pub(crate) queue_waiting: IntGaugeVec,
-    pub(crate) tasks: IntCounterVec,
-    pub(crate) task_seconds: HistogramVec,
+    task_requests: IntCounterVec,
+    task_errors: IntCounterVec,
+    task_waits: IntCounterVec,
+    task_failures: IntCounterVec,
+    task_seconds: HistogramVec,
     pub(crate) timer_lateness: Histogram,
     pub(crate) cache_bytes: IntGauge,
     pub(crate) tail_bytes: IntGauge,
@@ -52,21 +63,32 @@ impl Meters {
                 "Writes that wait for a lane.",
                 &["lane"],
             ),
-            shards_owned: m.gauge("meridian_shards_owned", "Shards this process owns."),
+            shards_owned: m.gauge("numshards_gauge", "Shards this process owns."),
             queue_waiting: m.gauges(
                 "meridian_queue_waiting",
                 "Tasks that wait in memory.",
                 &["queue"],
             ),
-            tasks: m.counters(
-                "meridian_queue_tasks_total",
-                "Task executions by queue and verdict.",
-                &["queue", "verdict"],
+            task_requests: m.counters("task_requests", "Executions of tasks.", TASK),
+            task_errors: m.counters(
+                "task_errors",
+                "Executions that failed and are tried again.",
+                TASK,
+            ),
+            task_waits: m.counters(
+                "task_dependency_task_not_completed",
+                "Executions that found their cause not there yet: a standby's, mostly.",
+                TASK,
+            ),
+            task_failures: m.counters(
+                "task_terminal_failures",
+                "Tasks that can never be done; each is recorded and dropped.",
+                TASK,
             ),
             task_seconds: m.latencies(
-                "meridian_queue_task_seconds",
-                "Time of one execution of a task.",
-                &["queue"],
+                "task_latency_processing",
+                "Seconds of one execution of a task.",
+                TASK,
             ),
             timer_lateness: m.latency("meridian_timer_lateness_seconds", "How late timers fire."),
             cache_bytes: m.gauge("meridian_workflow_cache_bytes", "Cached workflow state."),
@@ -87,5 +109,57 @@ impl Meters {
                 &["kind"],
             ),
         }
+    }
+}
+
+impl Meters {
+    /// A task was executed.
+    pub(crate) fn executed(&self, kind: &TaskKind, role: Role, took: Duration, verdict: &Verdict) {
+        let labels = ["history", operation(kind, role)];
+        self.task_requests.with_label_values(&labels).inc();
+        self.task_seconds
+            .with_label_values(&labels)
+            .observe(took.as_secs_f64());
+        let counter = match verdict {
+            Verdict::Done => return,
+            Verdict::Retry(_) => &self.task_errors,
+            Verdict::Park => &self.task_waits,
+            Verdict::Poison(_) => &self.task_failures,
+        };
+        counter.with_label_values(&labels).inc();
+    }
+}
+
+/// What Temporal calls the execution of such a task.
+fn operation(kind: &TaskKind, role: Role) -> &'static str {
+    macro_rules! named {
+        ($queue:literal, $name:literal) => {
+            match role {
+                Role::Active => concat!($queue, "ActiveTask", $name),
+                Role::Standby => concat!($queue, "StandbyTask", $name),
+            }
+        };
+    }
+    match kind {
+        TaskKind::WorkflowTask { .. } => named!("Transfer", "WorkflowTask"),
+        TaskKind::Activity { .. } => named!("Transfer", "Activity"),
+        TaskKind::StartChild { .. } => named!("Transfer", "StartChildExecution"),
+        TaskKind::SignalExternal { .. } => named!("Transfer", "SignalExecution"),
+        TaskKind::CancelExternal { .. } => named!("Transfer", "CancelExecution"),
+        TaskKind::Close => named!("Transfer", "CloseExecution"),
+        TaskKind::DeleteExecution => named!("Transfer", "DeleteExecution"),
+        TaskKind::UserTimer { .. } => named!("Timer", "UserTimer"),
+        TaskKind::ActivityTimeout { .. } => named!("Timer", "ActivityTimeout"),
+        TaskKind::ActivityRetry { .. } => named!("Timer", "ActivityRetryTimer"),
+        TaskKind::WorkflowTaskTimeout { .. } => named!("Timer", "WorkflowTaskTimeout"),
+        TaskKind::WorkflowBackoff => named!("Timer", "WorkflowBackoffTimer"),
+        TaskKind::RunTimeout => named!("Timer", "WorkflowRunTimeout"),
+        TaskKind::ExecutionTimeout => named!("Timer", "WorkflowExecutionTimeout"),
+        TaskKind::Retention => named!("Timer", "DeleteHistoryEvent"),
+        TaskKind::Visibility => "VisibilityTaskUpsertExecution",
+        TaskKind::ReplicateHistory { .. } => "ReplicationTaskHistory",
+        TaskKind::SyncActivity { .. } => "ReplicationTaskSyncActivity",
+        TaskKind::SyncWorkflowState => "ReplicationTaskSyncWorkflowState",
+        TaskKind::ReplicateDelete => "ReplicationTaskDeleteExecution",
     }
 }

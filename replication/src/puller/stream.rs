@@ -232,12 +232,14 @@ impl PullStream {
 
     fn count(&self, task: &ReplicationTask, outcome: Outcome) {
         let cluster = self.cluster.as_str();
-        let name = match outcome {
-            Outcome::Applied => "applied",
-            Outcome::Duplicate => "duplicate",
-            _ => "skipped",
+        let counter = match outcome {
+            Outcome::Applied => &self.meters.applied,
+            Outcome::Duplicate => &self.meters.duplicate,
+            _ => &self.meters.skipped,
         };
-        self.meters.tasks.with_label_values(&[cluster, name]).inc();
+        let labels = [cluster];
+        self.meters.received.with_label_values(&labels).inc();
+        counter.with_label_values(&labels).inc();
         if let (Outcome::Applied, Some(made)) = (outcome, &task.visibility_time) {
             let now = Timestamp::from_nanos(self.deps.clock.now_nanos());
             let latency = now.since(time::from_proto(made)).as_secs_f64();
@@ -257,8 +259,9 @@ impl PullStream {
         attempts: i32,
     ) {
         let own = self.deps.remotes.clusters().current_name();
-        let buried = [self.cluster.as_str(), "dead_letter"];
-        self.meters.tasks.with_label_values(&buried).inc();
+        let labels = [self.cluster.as_str()];
+        self.meters.received.with_label_values(&labels).inc();
+        self.meters.dead.with_label_values(&labels).inc();
         let written = ["replication", self.cluster.as_str()];
         self.meters
             .letters_written

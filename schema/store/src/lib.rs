@@ -17,6 +17,7 @@ pub mod execution;
 pub mod history;
 pub mod memory;
 pub mod namespace;
+pub mod observed;
 pub mod queue;
 pub mod shard;
 pub mod task_queue;

@@ -200,7 +200,7 @@ impl Host {
         let forward = attempt.forward(channel, headers);
         let forward = async {
             let result = forward.await;
-            self.metrics.forwarded(operation, &result);
+            self.metrics.forwarded(operation, cluster.as_str(), &result);
             result.map_err(lost_on_the_way)
         };
         let mut forward = std::pin::pin!(forward);

@@ -157,10 +157,8 @@ async fn calls_are_refused_as_clients_expect() {
         .unwrap_err();
     assert!(status::decode_detail::<NamespaceInvalidStateFailure>(&refused).is_some());
     let text = west.metrics.text();
-    assert!(
-        text.contains("operation=\"StartWorkflowExecution\""),
-        "{text}"
-    );
+    let counted = "service_error_with_type{error_type=\"InvalidArgument\",namespace=\"orders\",operation=\"StartWorkflowExecution\"";
+    assert!(text.contains(counted), "{text}");
     west.stop().await;
     east.stop().await;
 }

@@ -189,6 +189,7 @@ impl World {
             history: history.clone(),
             membership,
             clock,
+            registry: registry.clone(),
             metrics,
             tasks: tasks.child("matching"),
         }));

@@ -71,6 +71,7 @@ fn world(store: &MemoryStore) -> World {
             incarnation: 1,
         }),
         clock: SystemClock::shared(),
+        registry: namespaces::Registry::fixed(Vec::new()),
         metrics: Metrics::new(),
         tasks: tasks.clone(),
     });

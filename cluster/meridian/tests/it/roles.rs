@@ -104,7 +104,7 @@ impl Node {
         let text = read.await.unwrap_or_default();
         let line = text
             .lines()
-            .find(|l| l.starts_with("meridian_shards_owned"));
+            .find(|l| l.starts_with("numshards_gauge"));
         line.and_then(|l| l.rsplit(' ').next()?.parse().ok())
             .unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 //! What every role stands on: the store, namespaces and clusters, certificates, membership.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use cluster_membership::{Join, Member, Membership, Role, StoreContacts};
@@ -9,22 +9,19 @@ use cluster_runtime::{
     clock::{SharedClock, SystemClock},
     overload::Overload,
     settings::Settings,
-    task::{TaskKind, Tasks},
+    task::Tasks,
     telemetry::Metrics,
 };
 use namespaces::{Clusters, Manager, ManagerOptions, Registry, rules::OwnCluster};
 use replication::remotes::Remotes;
-use schema_sql::{Options, Plugin, Stats, WalCounters};
+use schema_sql::{Options, Plugin, WalCounters};
 use schema_store::Store;
 
 use crate::{
     config::{DatastoreConfig, NodeConfig},
-    node::serve::Listeners,
+    node::{observing, serve::Listeners},
     tls::Certificates,
 };
-
-/// How often the store's counters go to the metrics.
-const STATS_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Ground {
     pub(super) store: Store,
@@ -200,32 +197,13 @@ async fn open_store(
     let store = schema_sql::open(options)
         .await
         .with_context(|| format!("open the {name} store"))?;
-    if let Some(counters) = counters {
-        publish_stats(stats, counters, metrics, tasks);
+    let Some(counters) = counters else {
+        return Ok((store, name));
+    };
+    observing::log_counters(stats, counters, metrics, tasks);
+    let store = schema_store::observed::observed(store, observing::StoreMetrics::new(metrics));
+    if roles.contains(&Role::Worker) {
+        observing::dead_letters(store.queue.clone(), metrics, tasks);
     }
     Ok((store, name))
-}
-
-/// The store's counters as metrics.
-fn publish_stats(stats: Arc<Stats>, counters: WalCounters, metrics: &Metrics, tasks: &Tasks) {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    let fsyncs = metrics.gauge(
-        "meridian_store_fsyncs_total",
-        "Syncs of the store's write-ahead log; for PostgreSQL of the whole server",
-    );
-    let bytes = metrics.gauge(
-        "meridian_store_wal_bytes_total",
-        "Bytes of write-ahead log, where the store tells",
-    );
-    tasks.spawn(TaskKind::Background, "store-stats", async move {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as i64;
-        loop {
-            if let Err(error) = counters.read().await {
-                tracing::debug!(%error, "the store's counters cannot be read");
-            }
-            fsyncs.set(read(&stats.wal_syncs));
-            bytes.set(read(&stats.wal_bytes));
-            tokio::time::sleep(STATS_EVERY).await;
-        }
-    });
 }

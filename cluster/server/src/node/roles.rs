@@ -86,6 +86,7 @@ pub(super) async fn run(
             history: clients.history.clone(),
             membership: membership.clone(),
             clock: ground.clock.clone(),
+            registry: ground.registry.clone(),
             metrics: ground.metrics.clone(),
             tasks: tasks.child("matching"),
         });

@@ -64,14 +64,14 @@ pub(crate) fn start(
             let (host, executor) = (host.clone(), executor.clone());
             async move {
                 while let Some(job) = pool(&host).pop().await {
-                    work(&host, pool(&host).name, executor.as_ref(), job).await;
+                    work(&host, executor.as_ref(), job).await;
                 }
             }
         });
     }
 }
 
-async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, mut job: Job) {
+async fn work(host: &Arc<Host>, executor: &dyn Executor, mut job: Job) {
     if job.is_void() {
         return;
     }
@@ -90,16 +90,7 @@ async fn work(host: &Arc<Host>, queue: &'static str, executor: &dyn Executor, mu
     let verdict = execution.catch_unwind().instrument(span).await;
     let verdict = verdict.unwrap_or_else(|_| after_panic(host, &job));
     host.meters
-        .task_seconds
-        .with_label_values(&[queue])
-        .observe(begun.elapsed().as_secs_f64());
-    let label = match &verdict {
-        Verdict::Done => "done",
-        Verdict::Retry(_) => "retry",
-        Verdict::Park => "park",
-        Verdict::Poison(_) => "poison",
-    };
-    host.meters.tasks.with_label_values(&[queue, label]).inc();
+        .executed(&job.task.task.kind, role, begun.elapsed(), &verdict);
     match verdict {
         Verdict::Done => done(&job),
         Verdict::Retry(pause) => again(host, job, pause),

@@ -382,7 +382,7 @@ async fn caches_have_a_limit() {
         "evicted and read again"
     );
     assert!(value("meridian_commit_updates_total") >= 120);
-    assert_eq!(value("meridian_shards_owned"), 4);
+    assert_eq!(value("numshards_gauge"), 4);
 }
 
 /// Closed runs do not fill the cache: those closed long ago are read again when somebody asks, the last ones and
