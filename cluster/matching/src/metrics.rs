@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use cluster_runtime::telemetry::{Bounded, Metrics};
 use namespaces::Registry;
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 use proto_ids::Timestamp;
 use proto_messages::{
     meridian::matching::v1::AddTaskRequest, temporal::api::enums::v1::TaskQueueType,
 };
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use crate::queue::Queue;
 
@@ -82,12 +82,16 @@ impl MatchingMetrics {
 
     /// A task was taken by a poller that waited for it.
     pub(crate) fn sync_matched(&self, queue: &Queue) {
-        self.with(queue, |labels| self.polls_sync.with_label_values(labels).inc());
+        self.with(queue, |labels| {
+            self.polls_sync.with_label_values(labels).inc()
+        });
     }
 
     /// A poll ended empty.
     pub(crate) fn empty(&self, queue: &Queue) {
-        self.with(queue, |labels| self.polls_empty.with_label_values(labels).inc());
+        self.with(queue, |labels| {
+            self.polls_empty.with_label_values(labels).inc()
+        });
     }
 
     /// A task went to the backlog.

@@ -9,8 +9,8 @@ use std::{
 
 use cluster_runtime::Metrics;
 use parking_lot::RwLock;
-use proto_ids::NamespaceName;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use proto_ids::NamespaceName;
 use tonic::{Code, Status};
 
 /// The namespace of a call that names none, or one that does not exist.
@@ -255,8 +255,10 @@ mod tests {
         let _open = service.begin("PollWorkflowTaskQueue");
 
         let text = metrics.text();
-        let start = "namespace=\"orders\",operation=\"StartWorkflowExecution\",service_name=\"frontend\"";
-        let poll = "namespace=\"_unknown_\",operation=\"PollWorkflowTaskQueue\",service_name=\"frontend\"";
+        let start =
+            "namespace=\"orders\",operation=\"StartWorkflowExecution\",service_name=\"frontend\"";
+        let poll =
+            "namespace=\"_unknown_\",operation=\"PollWorkflowTaskQueue\",service_name=\"frontend\"";
         let typed = "error_type=\"NotFound\",namespace=\"orders\"";
         for line in [
             format!("service_requests{{{start}}} 4"),

@@ -57,7 +57,9 @@ pub fn observed(store: Store, observer: Arc<dyn Observer>) -> Store {
             Store { $($field: Arc::new(Observed { inner: store.$field, observer: observer.clone() }),)* }
         };
     }
-    wrap!(execution, history, shard, task_queue, namespace, cluster, queue, visibility)
+    wrap!(
+        execution, history, shard, task_queue, namespace, cluster, queue, visibility
+    )
 }
 
 struct Observed<T: ?Sized> {
@@ -237,7 +239,11 @@ mod tests {
 
     #[test]
     fn what_was_asked_is_told_apart_from_what_the_store_did() {
-        assert!(StoreError::Unavailable(String::new()).failure().is_the_stores);
+        assert!(
+            StoreError::Unavailable(String::new())
+                .failure()
+                .is_the_stores
+        );
         assert!(!StoreError::Conflict(String::new()).failure().is_the_stores);
         assert!(!CommitError::Fenced(Vec::new()).failure().is_the_stores);
     }

@@ -239,7 +239,12 @@ impl Ledger {
             }
         }
         let few = &wrong[..wrong.len().min(12)];
-        assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), few.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{} wrong:\n{}",
+            wrong.len(),
+            few.join("\n")
+        );
     }
 
     fn judge_run(&self, id: &str, run: &str, history: &[HistoryEvent]) -> Result<(), String> {

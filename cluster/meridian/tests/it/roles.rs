@@ -102,9 +102,7 @@ impl Node {
             Ok::<_, std::io::Error>(text)
         };
         let text = read.await.unwrap_or_default();
-        let line = text
-            .lines()
-            .find(|l| l.starts_with("numshards_gauge"));
+        let line = text.lines().find(|l| l.starts_with("numshards_gauge"));
         line.and_then(|l| l.rsplit(' ').next()?.parse().ok())
             .unwrap_or_default()
     }

@@ -32,7 +32,11 @@ pub(super) fn program(metrics: &Metrics) {
     let labels = ["build_version", "build_platform"];
     let platform = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     metrics
-        .gauges("build_information", "Always 1; the labels tell the program.", &labels)
+        .gauges(
+            "build_information",
+            "Always 1; the labels tell the program.",
+            &labels,
+        )
         .with_label_values(&[env!("CARGO_PKG_VERSION"), &platform])
         .set(1);
     metrics
@@ -87,7 +91,13 @@ impl PartMetrics {
 }
 
 impl Observer for StoreMetrics {
-    fn called(&self, part: Part, operation: &'static str, took: Duration, failure: Option<Failure>) {
+    fn called(
+        &self,
+        part: Part,
+        operation: &'static str,
+        took: Duration,
+        failure: Option<Failure>,
+    ) {
         let part = match part {
             Part::Main => &self.main,
             Part::Visibility => &self.visibility,
@@ -189,12 +199,7 @@ fn is_dead_letters(queue: &str) -> bool {
 }
 
 /// Which namespaces are active here, their versions, and how long their writes were held back.
-pub(super) fn namespaces(
-    registry: Registry,
-    clusters: Clusters,
-    metrics: &Metrics,
-    tasks: &Tasks,
-) {
+pub(super) fn namespaces(registry: Registry, clusters: Clusters, metrics: &Metrics, tasks: &Tasks) {
     let active = metrics.gauges(
         "meridian_namespace_active",
         "1 where this cluster is the active one of the namespace.",
@@ -268,8 +273,14 @@ mod tests {
         let store = StoreMetrics::new(&metrics);
         let ended = |failure| store.called(Part::Main, "GetShard", Duration::ZERO, failure);
         ended(None);
-        ended(Some(Failure { kind: "ConditionFailed", is_the_stores: false }));
-        ended(Some(Failure { kind: "Unavailable", is_the_stores: true }));
+        ended(Some(Failure {
+            kind: "ConditionFailed",
+            is_the_stores: false,
+        }));
+        ended(Some(Failure {
+            kind: "Unavailable",
+            is_the_stores: true,
+        }));
         program(&metrics);
         let text = metrics.text();
         for line in [

@@ -87,8 +87,13 @@ async fn a_database_in_use_is_copied_as_it_is_at_one_moment() {
     let folder = tempfile::tempdir().expect("folder");
     let to = folder.path().join("copy");
     let options = Options::sqlite(folder.path().join("data/test.db"));
-    let missing = schema_sql::backup(&options, &to).await.expect_err("nothing is there");
-    assert!(missing.to_string().contains("there is no database"), "{missing}");
+    let missing = schema_sql::backup(&options, &to)
+        .await
+        .expect_err("nothing is there");
+    assert!(
+        missing.to_string().contains("there is no database"),
+        "{missing}"
+    );
 
     let store = open(folder.path()).await;
     acquire(&store).await;
@@ -98,7 +103,9 @@ async fn a_database_in_use_is_copied_as_it_is_at_one_moment() {
     assert_eq!(names, [to.join("test.db"), to.join("test.db-visibility")]);
     assert_eq!(range_in_copy(&to.join("test.db")).await, 1);
 
-    let again = schema_sql::backup(&options, &to).await.expect_err("it is there");
+    let again = schema_sql::backup(&options, &to)
+        .await
+        .expect_err("it is there");
     assert!(again.to_string().contains("name a new folder"), "{again}");
 }
 
