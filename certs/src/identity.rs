@@ -14,7 +14,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use crate::{
     CertError,
-    expiry::{Expiry, unix_seconds},
+    expiry::{Expiry, rfc3339, unix_seconds},
     source::{ClientAuth, Source},
 };
 
@@ -209,12 +209,15 @@ fn check_validity(
     if now > validity.not_after.timestamp() {
         return Err(CertError::new(
             file,
-            format!("expired at {}", validity.not_after),
+            format!("expired at {}", rfc3339(validity.not_after.timestamp())),
             REISSUE,
         ));
     }
     if now < validity.not_before.timestamp() {
-        let problem = format!("is not valid before {}", validity.not_before);
+        let problem = format!(
+            "is not valid before {}",
+            rfc3339(validity.not_before.timestamp())
+        );
         return Err(CertError::new(
             file,
             problem,

@@ -111,7 +111,7 @@ impl Store {
             self.0.client.publish(config);
         }
         for expiry in &material.expiries {
-            tracing::info!(file = %expiry.file.display(), subject = expiry.subject, not_after = expiry.not_after,
+            tracing::info!(file = %expiry.file.display(), subject = expiry.subject, not_after = expiry.not_after_text(),
                 "certificate in use");
         }
         self.0.expiries.store(Arc::new(material.expiries));

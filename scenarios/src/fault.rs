@@ -293,7 +293,13 @@ impl Hands<'_> {
             .with_context(|| format!("run {}", verb.join(" ")))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         let said = [text(&output.stdout), text(&output.stderr)].join("\n");
-        let said = format!("{} {}: {}", verb.join(" "), output.status, said.trim());
+        let ended = match output.status.code() {
+            Some(0) => "done".to_owned(),
+            Some(code) => format!("exit code {code}"),
+            // A signal.
+            None => output.status.to_string(),
+        };
+        let said = format!("{} ({ended}): {}", verb.join(" "), said.trim());
         self.timeline.mark(Kind::Note, Some(at), said.clone());
         Ok(Done::Expected(output.status.success(), said))
     }

@@ -16,6 +16,8 @@ use proto_services::{
 };
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use crate::reach::Unreachable;
+
 /// Which server, and how it is talked to. The environment variables are those of the `temporal` CLI.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectArgs {
@@ -46,6 +48,7 @@ pub(crate) struct Server {
 }
 
 impl ConnectArgs {
+    /// Connects, and makes sure that the server can be talked to.
     pub(crate) async fn connect(&self) -> anyhow::Result<Server> {
         let tls = self.tls_ca_path.is_some() || self.tls_cert_path.is_some();
         let scheme = if tls { "https" } else { "http" };
@@ -58,18 +61,17 @@ impl ConnectArgs {
                 .tls_config(self.tls()?)
                 .context("use the TLS files")?;
         }
-        let channel = endpoint.connect().await.with_context(|| {
-            format!(
-                "cannot reach a server at {}; is it running, and does it expect {}?",
-                self.address,
-                if tls {
-                    "TLS"
-                } else {
-                    "TLS (--tls-ca-path, --tls-cert-path, --tls-key-path)"
-                }
-            )
-        })?;
-        Ok(Server { channel })
+        let unreachable = |error: &(dyn std::error::Error + 'static)| {
+            Unreachable::new(&self.address, tls, self.tls_cert_path.is_some(), error)
+        };
+        let channel = endpoint.connect().await.map_err(|e| unreachable(&e))?;
+        let server = Server { channel };
+        // A connection that opened may still be refused, by TLS in its last step or by a port that expects TLS, and is
+        // then told best here, where the address is known. What the server itself says is for the command.
+        match server.workflow().get_system_info(Default::default()).await {
+            Err(status) if Unreachable::is_transport(&status) => Err(unreachable(&status).into()),
+            _ => Ok(server),
+        }
     }
 
     fn tls(&self) -> anyhow::Result<ClientTlsConfig> {

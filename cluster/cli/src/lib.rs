@@ -10,6 +10,7 @@ mod connect;
 mod dead_letters;
 mod namespaces;
 mod output;
+mod reach;
 mod status;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use clap::Subcommand;
 
 pub use connect::ConnectArgs;
 pub use output::Format;
+pub use reach::Unreachable;
 
 /// Where and how: options of every command that talks to a server.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,26 +58,51 @@ const REFUSED: u8 = 1;
 const ROLLED_BACK: u8 = 2;
 /// Exit code when the server cannot be reached.
 const UNREACHABLE: u8 = 4;
+/// Exit code for arguments that cannot be understood (`EX_USAGE` of sysexits).
+pub const USAGE: u8 = 64;
 
-/// Runs a command; errors are printed here, with a remedy where there is one.
-pub async fn run(command: Command) -> ExitCode {
-    let result = match command {
+/// Runs a command.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Namespace(command) => namespaces::run(command).await,
         Command::Cluster(command) => clusters::run(command).await,
         Command::Replication(command) => status::run(command).await,
         Command::Dlq(command) => dead_letters::run(command).await,
         Command::Certs(command) => certificates::run(command),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {}", output::explain(&error));
-            let unreachable = error.chain().any(|e| {
-                e.downcast_ref::<tonic::transport::Error>().is_some()
-                    || e.downcast_ref::<tonic::Status>()
-                        .is_some_and(|s| s.code() == tonic::Code::Unavailable)
-            });
-            ExitCode::from(if unreachable { UNREACHABLE } else { REFUSED })
-        }
     }
+}
+
+/// Tells why a command ended, on standard error and in the format its arguments asked for, and with which exit code.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    let code = match is_unreachable(error) {
+        true => UNREACHABLE,
+        false => REFUSED,
+    };
+    let status = error
+        .chain()
+        .find_map(|e| e.downcast_ref::<tonic::Status>());
+    output::fail(
+        &output::explain(error),
+        status.map(tonic::Status::code),
+        code,
+    )
+}
+
+/// Tells that arguments cannot be understood.
+pub fn fail_usage(told: &str) -> ExitCode {
+    output::fail(told, None, USAGE)
+}
+
+/// Whether the format that this process's arguments ask for is JSON, also where they cannot be parsed.
+pub fn is_json_wanted() -> bool {
+    output::is_json_wanted(std::env::args())
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| {
+        e.downcast_ref::<Unreachable>().is_some()
+            || e.downcast_ref::<tonic::transport::Error>().is_some()
+            || e.downcast_ref::<tonic::Status>()
+                .is_some_and(|s| s.code() == tonic::Code::Unavailable)
+    })
 }

@@ -36,19 +36,18 @@ enum Command {
     Operator(cluster_cli::Command),
 }
 
-/// Exit code for arguments that cannot be understood (`EX_USAGE` of sysexits).
-const USAGE: u8 = 64;
-
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(told) => {
+            if told.use_stderr() && cluster_cli::is_json_wanted() {
+                return cluster_cli::fail_usage(told.to_string().trim_end());
+            }
             // Nothing can be done about a closed terminal.
             let _ = told.print();
-            return if told.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
+            return match told.use_stderr() {
+                true => ExitCode::from(cluster_cli::USAGE),
+                false => ExitCode::SUCCESS,
             };
         }
     };
@@ -73,10 +72,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(run(arguments.command));
     // Threads of the store's driver may still be closing files; they hold nothing that is not durable.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    ended.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    ended.unwrap_or_else(|error| cluster_cli::fail(&error))
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -87,6 +83,6 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => cluster_server::backup(args).await,
         Command::Drill(args) => scenarios::run(args).await,
         Command::Bench(args) => scenarios_load::bench::run(args).await,
-        Command::Operator(command) => Ok(cluster_cli::run(command).await),
+        Command::Operator(command) => cluster_cli::run(command).await,
     }
 }

@@ -75,10 +75,18 @@ async fn measured(
             .context("workload R1 needs --standby-address, a frontend of the other cluster")?;
         let standby = Connections::open(target(args, &[standby]))?;
         let observed = Client::new(standby, &args.namespace, queue);
-        observed
+        let described = observed
             .namespace_required()
             .await
             .context("ask the standby cluster")?;
+        let active = described.replication_config.unwrap_or_default();
+        let answers = observed.cluster_name().await?;
+        // The active side has its own writes at once, which is no lag.
+        anyhow::ensure!(
+            answers != active.active_cluster_name,
+            "namespace {} is active in {answers}, which --standby-address names: name a cluster that it is replicated to",
+            args.namespace
+        );
         replication::drive(args, window, client, observed).await
     } else {
         drive::drive(args, workload, window, client, queue).await

@@ -10,7 +10,8 @@ use proto_messages::temporal::api::{
     history::v1::HistoryEvent,
     taskqueue::v1::TaskQueue,
     workflowservice::v1::{
-        DescribeNamespaceRequest, DescribeNamespaceResponse, GetWorkflowExecutionHistoryRequest,
+        DescribeNamespaceRequest, DescribeNamespaceResponse, GetClusterInfoRequest,
+        GetWorkflowExecutionHistoryRequest,
         RequestCancelWorkflowExecutionRequest, ResetWorkflowExecutionRequest,
         SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
         TerminateWorkflowExecutionRequest,
@@ -93,6 +94,16 @@ impl Client {
             Err(status) => Err(anyhow::Error::new(status)
                 .context(format!("no answer from {}", self.connections.addresses()))),
         }
+    }
+
+    /// The name of the cluster that answers.
+    pub async fn cluster_name(&self) -> anyhow::Result<String> {
+        let mut api = self.connections.api();
+        let asked = timed(GetClusterInfoRequest {}, CALL_TIMEOUT);
+        let answer = api.get_cluster_info(asked).await;
+        let answer = answer
+            .with_context(|| format!("ask {} for its cluster", self.connections.addresses()))?;
+        Ok(answer.into_inner().cluster_name)
     }
 
     /// Starts a workflow with a script as its input ([`crate::script::Script::input`]); the run id it

@@ -49,7 +49,7 @@ struct Report {
 
 #[derive(Debug, Serialize)]
 struct StepShown {
-    time: String,
+    time: Option<String>,
     step: &'static str,
     detail: String,
 }
@@ -91,12 +91,13 @@ pub(super) async fn run(args: SwitchoverArgs) -> anyhow::Result<ExitCode> {
     let mut result: Option<SwitchoverResult> = None;
     while let Some(message) = progress.message().await.context("follow the switchover")? {
         let shown = StepShown {
-            time: output::clock(message.time.as_ref()),
+            time: output::moment(message.time.as_ref()),
             step: step_name(message.step()),
             detail: message.detail,
         };
         if args.global.output == Format::Text {
-            println!("{}  {:<9} {}", shown.time, shown.step, shown.detail);
+            let clock = output::clock(message.time.as_ref());
+            println!("{clock}  {:<9} {}", shown.step, shown.detail);
         }
         steps.push(shown);
         result = message.result.or(result);
