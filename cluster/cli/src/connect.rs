@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
+use proto_messages::temporal::api::workflowservice::v1::GetSystemInfoRequest;
 use proto_services::{
     meridian::replication::v1::replication_extension_service_client::ReplicationExtensionServiceClient,
     temporal::{
@@ -68,7 +69,8 @@ impl ConnectArgs {
         let server = Server { channel };
         // A connection that opened may still be refused, by TLS in its last step or by a port that expects TLS, and is
         // then told best here, where the address is known. What the server itself says is for the command.
-        match server.workflow().get_system_info(Default::default()).await {
+        let hello = GetSystemInfoRequest {};
+        match server.workflow().get_system_info(hello).await {
             Err(status) if Unreachable::is_transport(&status) => Err(unreachable(&status).into()),
             _ => Ok(server),
         }

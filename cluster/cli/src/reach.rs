@@ -54,7 +54,7 @@ impl Unreachable {
 
 /// The error and what caused it.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |e| e.source())
+    std::iter::successors(Some(error), |&e| e.source())
 }
 
 fn cause_of(error: &(dyn Error + 'static)) -> Option<Cause> {

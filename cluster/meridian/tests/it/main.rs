@@ -7,5 +7,6 @@ mod crash;
 mod ledger;
 mod postgres;
 mod process;
+mod processes;
 mod roles;
 mod up;

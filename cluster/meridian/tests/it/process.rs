@@ -64,6 +64,20 @@ impl Process {
         Self::start(&[&arguments[..], &["--data", &data]].concat())
     }
 
+    /// Starts the binary with these arguments, and waits until it says that it serves; with what it printed.
+    pub(crate) async fn up_with(arguments: &[&str]) -> (Self, String) {
+        let mut process = Self::start(arguments);
+        let table = tokio::time::timeout(READY, process.printed(SERVES)).await;
+        match table {
+            Ok(Some(table)) => (process, table),
+            _ => panic!(
+                "`{}` does not serve: {}",
+                arguments.join(" "),
+                process.kill().await
+            ),
+        }
+    }
+
     /// The same, and waits until it serves; with the table it printed.
     pub(crate) async fn up(data: &Path, port: u16) -> (Self, String) {
         let mut process = Self::begin_up(data, port);

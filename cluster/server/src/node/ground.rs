@@ -109,14 +109,17 @@ impl Ground {
             .map(|a| a.membership)
             .context("no role has a membership port")?;
         let listening = listeners.addresses();
+        // A role without a listener is called within this process only, never dialled; whoever asks where it is learns
+        // where the process is.
+        let process = listening.values().next().copied().unwrap_or(bind);
+        let at = |role: &Role| reached(listening.get(role).copied().unwrap_or(process));
         let member = Member {
             id: uuid::Uuid::new_v4().to_string(),
-            gossip: reached(bind),
-            // A role without a listener is called within this process only, never dialled.
-            roles: roles
-                .iter()
-                .map(|role| (*role, reached(listening.get(role).copied().unwrap_or(bind))))
-                .collect(),
+            gossip: reached(match config.membership.alone {
+                true => process,
+                false => bind,
+            }),
+            roles: roles.iter().map(|role| (*role, at(role))).collect(),
             incarnation: 0,
         };
         if config.membership.alone {
