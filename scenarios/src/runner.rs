@@ -14,7 +14,7 @@ use scenarios_load::client::Whose;
 
 use crate::{
     check::{self, Case, Judgement, is_open, within},
-    definition::{Action, Drill, Span},
+    definition::{Action, Drill, Loss, Span},
     fault::{Done, Hands},
     oracle::{Op, Oracle},
     reading::{self, Convergence},
@@ -333,8 +333,11 @@ impl Course<'_> {
     fn report(&mut self, case: Case, short: bool) -> Report {
         let limits = &self.drill.limits;
         let lag = self.timeline.lag_samples();
-        let measured = self.faults.measured(&case, &lag);
+        let mut measured = self.faults.measured(&case, &lag);
         let mut judgements = check::judge(&case);
+        if case.loss == Loss::None {
+            measured.planned(&judgements);
+        }
         let values = [
             (
                 "recovery point within the limit",

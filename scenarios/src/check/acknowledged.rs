@@ -13,7 +13,7 @@ use crate::{
     oracle::{Call, Op},
 };
 
-const RULE: &str = "no acknowledged write is lost unaccounted";
+pub(super) const RULE: &str = "no acknowledged write is lost unaccounted";
 
 /// What histories hold, arranged for looking calls up.
 #[derive(Default)]

@@ -32,6 +32,21 @@ pub struct Measured {
     pub lag_p99_ms: Option<u64>,
 }
 
+impl Measured {
+    /// A planned change has no fault to count from. What it promises is judged all the same: no acknowledged write is
+    /// lost, which is a recovery point of nothing, and recovery takes as long as writes paused.
+    pub(crate) fn planned(&mut self, judgements: &[Judgement]) {
+        let nothing_lost = judgements
+            .iter()
+            .any(|j| j.rule == super::acknowledged::RULE && j.passed);
+        if self.rpo_writes.is_none() && nothing_lost {
+            self.rpo_writes = Some(0);
+            self.rpo_ms = Some(0);
+        }
+        self.rto_ms = self.rto_ms.or(self.write_pause_ms);
+    }
+}
+
 /// Judges one measured value.
 pub fn within(rule: &str, measured_ms: Option<u64>, limit: Option<Span>) -> Option<Judgement> {
     let limit = limit?;
@@ -119,6 +134,25 @@ mod tests {
         assert!(within("r", Some(2_001), limit).is_some_and(|j| !j.passed));
         assert!(within("r", None, limit).is_some_and(|j| !j.passed));
         assert!(within("r", None, None).is_none());
+    }
+
+    #[test]
+    fn a_planned_change_has_a_recovery_point_and_a_recovery_time() {
+        let judged = |passed| Judgement {
+            rule: super::super::acknowledged::RULE.to_owned(),
+            passed,
+            finding: String::new(),
+            evidence: Vec::new(),
+        };
+        let mut kept = Measured {
+            write_pause_ms: Some(40),
+            ..Default::default()
+        };
+        let mut lost = kept.clone();
+        kept.planned(&[judged(true)]);
+        assert_eq!((kept.rpo_writes, kept.rto_ms), (Some(0), Some(40)));
+        lost.planned(&[judged(false)]);
+        assert_eq!(lost.rpo_writes, None);
     }
 
     #[test]

@@ -157,7 +157,7 @@ async fn calls_are_refused_as_clients_expect() {
         .unwrap_err();
     assert!(status::decode_detail::<NamespaceInvalidStateFailure>(&refused).is_some());
     let text = west.metrics.text();
-    let counted = "service_error_with_type{error_type=\"InvalidArgument\",namespace=\"orders\",operation=\"StartWorkflowExecution\"";
+    let counted = "service_error_with_type{error_type=\"FailedPrecondition\",namespace=\"orders\",operation=\"StartWorkflowExecution\"";
     assert!(text.contains(counted), "{text}");
     west.stop().await;
     east.stop().await;

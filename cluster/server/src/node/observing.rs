@@ -284,9 +284,9 @@ mod tests {
         program(&metrics);
         let text = metrics.text();
         for line in [
-            "persistence_requests{cluster=\"west\",operation=\"GetShard\"} 3",
-            "persistence_errors{cluster=\"west\",operation=\"GetShard\"} 1",
-            "persistence_error_with_type{cluster=\"west\",error_type=\"ConditionFailed\",operation=\"GetShard\"} 1",
+            "persistence_requests{operation=\"GetShard\",cluster=\"west\"} 3",
+            "persistence_errors{operation=\"GetShard\",cluster=\"west\"} 1",
+            "persistence_error_with_type{error_type=\"ConditionFailed\",operation=\"GetShard\",cluster=\"west\"} 1",
             "restarts{cluster=\"west\"} 1",
             "build_information{build_platform=",
         ] {
