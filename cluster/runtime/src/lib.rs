@@ -2,6 +2,7 @@
 //! rate limits, logs and metrics. Nothing in this crate knows a word of the domain.
 
 pub mod clock;
+mod log_fields;
 pub mod overload;
 pub mod rate;
 pub mod retry;

@@ -12,7 +12,11 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, field::MakeExt, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+use crate::log_fields;
 
 /// Upper bounds for latencies in seconds: 0.5 ms to 60 s.
 pub const LATENCY_BUCKETS: &[f64] = &[
@@ -58,6 +62,7 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
         LogFormat::Pretty => registry
             .with(
                 fmt::layer()
+                    .fmt_fields(fmt::format::debug_fn(log_fields::write).delimited(" "))
                     .with_ansi(colours(
                         io::stderr().is_terminal(),
                         std::env::var_os("NO_COLOR").as_deref(),
@@ -284,7 +289,7 @@ mod tests {
         metrics.latency("commit_seconds", "Commits.").observe(0.003);
         let text = metrics.text();
         assert!(
-            text.contains("requests_total{cluster=\"west\",operation=\"start\"} 2"),
+            text.contains("requests_total{operation=\"start\",cluster=\"west\"} 2"),
             "{text}"
         );
         assert!(
