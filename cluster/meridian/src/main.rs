@@ -1,9 +1,10 @@
 //! The one binary: sub-commands of the server, the operator commands, drills and the bench. It parses
 //! arguments and calls one function.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,6 +32,18 @@ enum Command {
     Drill(scenarios::DrillArgs),
     /// Measure any Temporal-compatible frontend.
     Bench(scenarios_load::bench::BenchArgs),
+    /// Print what a shell needs to complete this program's arguments, for example
+    /// `meridian completions bash > /etc/bash_completion.d/meridian`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command.
+    Man {
+        /// The folder, made if it is not there.
+        #[arg(long, default_value = "man")]
+        dir: std::path::PathBuf,
+    },
     /// Operator commands.
     #[command(flatten)]
     Operator(cluster_cli::Command),
@@ -83,6 +96,18 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => cluster_server::backup(args).await,
         Command::Drill(args) => scenarios::run(args).await,
         Command::Bench(args) => scenarios_load::bench::run(args).await,
+        Command::Completions { shell } => {
+            let mut told = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "meridian", &mut told);
+            std::io::stdout().write_all(&told).context("print")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { dir } => {
+            std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+            clap_mangen::generate_to(Arguments::command(), &dir)
+                .with_context(|| format!("write manual pages into {}", dir.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Operator(command) => cluster_cli::run(command).await,
     }
 }

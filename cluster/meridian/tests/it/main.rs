@@ -9,4 +9,6 @@ mod postgres;
 mod process;
 mod processes;
 mod roles;
+mod samples;
 mod up;
+mod usage;

@@ -74,6 +74,11 @@ impl Postgres {
         Some(server)
     }
 
+    /// Where it listens, on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What a configuration says to reach its database.
     pub(crate) fn datastore(&self) -> Value {
         json!({

@@ -35,9 +35,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_in(Path::new("."), &[], arguments)
+    }
+
+    /// Starts the binary in a folder, with variables of its own.
+    pub(crate) fn start_in(dir: &Path, environment: &[(&str, String)], arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_meridian"))
             .args(arguments)
+            .current_dir(dir)
             .env_remove("RUST_LOG")
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -127,8 +134,24 @@ impl Process {
 
 /// Runs the binary to its end: whether it succeeded, its output and its errors.
 pub(crate) async fn run(arguments: &[&str]) -> (bool, String, String) {
+    run_in(Path::new("."), arguments).await
+}
+
+/// The same in a folder.
+pub(crate) async fn run_in(dir: &Path, arguments: &[&str]) -> (bool, String, String) {
+    run_with(dir, &[], arguments).await
+}
+
+/// The same in a folder, with variables of its own.
+pub(crate) async fn run_with(
+    dir: &Path,
+    environment: &[(&str, String)],
+    arguments: &[&str],
+) -> (bool, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_meridian"))
         .args(arguments)
+        .current_dir(dir)
+        .envs(environment.iter().map(|(name, value)| (*name, value)))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

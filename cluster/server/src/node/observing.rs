@@ -167,8 +167,8 @@ pub(super) fn log_counters(
 /// How many messages wait in each dead letter queue.
 pub(super) fn dead_letters(queues: Arc<dyn QueueStore>, metrics: &Metrics, tasks: &Tasks) {
     let waiting = metrics.gauges(
-        "dlq_message_count",
-        "Messages in a dead letter queue.",
+        "meridian_dead_letters",
+        "Messages in each dead letter queue of the store.",
         &["queue"],
     );
     tasks.spawn(TaskKind::Background, "dead-letter-count", async move {
