@@ -3,7 +3,8 @@
 
 use std::fmt::{self, Write};
 
-use tracing_subscriber::{field::Field, fmt::format::Writer};
+use tracing::field::Field;
+use tracing_subscriber::fmt::format::Writer;
 
 /// Longest value of a field, in bytes; the rest is counted.
 const VALUE_BYTES_MAX: usize = 2_000;
@@ -19,14 +20,15 @@ pub(crate) fn write(into: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug
 
 fn write_bounded(into: &mut dyn Write, value: &dyn fmt::Debug) -> fmt::Result {
     let mut bounded = Bounded {
-        into,
+        into: &mut *into,
         left: VALUE_BYTES_MAX,
         cut: 0,
     };
     write!(bounded, "{value:?}")?;
-    match bounded.cut {
+    let cut = bounded.cut;
+    match cut {
         0 => Ok(()),
-        cut => write!(into, "... ({cut} bytes more)"),
+        _ => write!(into, "... ({cut} bytes more)"),
     }
 }
 

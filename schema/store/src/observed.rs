@@ -163,6 +163,7 @@ observe!(TaskQueueStore, Main, {
     task_queue_acquire(key: &TaskQueueKey) -> TaskQueueRecord, StoreError, "GetTaskQueue";
     task_queue_append(appends: Vec<BacklogAppend>) -> (), StoreError, "CreateTasks";
     task_queue_read(key: &TaskQueueKey, after: TaskId, limit: usize) -> Vec<BacklogTask>, StoreError, "GetTasks";
+    task_queue_count(key: &TaskQueueKey, after: TaskId) -> i64, StoreError, "CountTasks";
     task_queue_ack(key: &TaskQueueKey, range: RangeId, ack: TaskId) -> (), StoreError, "UpdateTaskQueue";
 });
 
