@@ -55,7 +55,7 @@ macro_rules! serve {
             ) -> Result<Response<public::StartWorkflowExecutionResponse>, Status> {
                 let timeout = timeout_of(request.metadata());
                 let call = api::start::start(&self.engine, request.into_inner(), timeout);
-                self.answered("start_workflow_execution", call.await)
+                self.counted("start_workflow_execution", call).await
             }
 
             async fn signal_with_start_workflow_execution(
@@ -64,7 +64,7 @@ macro_rules! serve {
             ) -> Result<Response<public::SignalWithStartWorkflowExecutionResponse>, Status> {
                 let timeout = timeout_of(request.metadata());
                 let call = api::start::signal_with_start(&self.engine, request.into_inner(), timeout);
-                self.answered("signal_with_start_workflow_execution", call.await)
+                self.counted("signal_with_start_workflow_execution", call).await
             }
 
             async fn get_workflow_execution_history(
