@@ -1,5 +1,5 @@
-//! `docs/configuration.md` and `docs/settings.md` say what the code says: they are made from the doc comments of the
-//! configuration's shape and from the settings that the server obeys. With `MERIDIAN_BLESS=1` they are written anew.
+//! `docs/configuration.md` says what the code says: it is made from the doc comments of the configuration's shape. With
+//! `MERIDIAN_BLESS=1` it is written anew.
 
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
@@ -97,34 +97,15 @@ fn keys(
 fn configuration() -> String {
     let (mut used, mut unused) = (String::new(), Vec::new());
     keys(&structs(), "ConfigFile", "", &mut used, &mut unused);
+    let (inline, unused): (Vec<_>, Vec<_>) = unused.into_iter().partition(|k| k.ends_with("Data`"));
     format!(
         "# The configuration file\n\nEvery key of the file that `meridian server --config FILE` reads, as the code has it. \
          Keys are Temporal's where the\nidea is the same; `NAME` stands for a name of your choice. `--check` reads a file \
          without starting anything.\n[samples](samples) holds files to start from.\n\n| key | meaning |\n| --- | --- |\n{used}\n\
-         These keys of Temporal are accepted, have no meaning here, and are named once at the start:\n\n{}\n",
-        unused.join(", ")
-    )
-}
-
-fn settings() -> String {
-    let mut known = cluster_server::known_settings();
-    known.sort_by_key(|key| key.name());
-    known.dedup_by_key(|key| key.name());
-    let mut rows = String::new();
-    for key in known {
-        let _ = writeln!(
-            rows,
-            "| `{}` | {} | `{}` | {} |",
-            key.name(),
-            key.kind(),
-            key.default_text().replace('|', "\\|"),
-            key.doc().replace('|', "\\|")
-        );
-    }
-    format!(
-        "# Live settings\n\nEvery key that the file of `dynamicConfigClient.filepath` can set, in Temporal's format, while \
-         the server runs. A value of\nthe wrong type is refused and the values of before stay; a key that is not here is \
-         named in the log.\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n{rows}"
+         These keys of Temporal are accepted, have no meaning here, and are named once at the start:\n\n{}\n\n\
+         These are refused, since certificates and keys are read from files:\n\n{}\n",
+        unused.join(", "),
+        inline.join(", ")
     )
 }
 
@@ -155,9 +136,4 @@ fn the_configuration_reference_is_what_the_code_reads() {
         );
     }
     same("configuration.md", &made);
-}
-
-#[test]
-fn the_reference_of_settings_is_what_the_server_obeys() {
-    same("settings.md", &settings());
 }
