@@ -11,10 +11,9 @@ use proto_messages::temporal::api::{
     taskqueue::v1::TaskQueue,
     workflowservice::v1::{
         DescribeNamespaceRequest, DescribeNamespaceResponse, GetClusterInfoRequest,
-        GetWorkflowExecutionHistoryRequest,
-        RequestCancelWorkflowExecutionRequest, ResetWorkflowExecutionRequest,
-        SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-        TerminateWorkflowExecutionRequest,
+        GetWorkflowExecutionHistoryRequest, RequestCancelWorkflowExecutionRequest,
+        ResetWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
+        StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
     },
 };
 use tonic::{Code, Status};
