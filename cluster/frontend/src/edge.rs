@@ -187,6 +187,10 @@ impl Host {
         let namespace = self.namespace_of(attempt.locate()).await?;
         self.check_peer(arrival.peer.as_ref(), &namespace)?;
         running.in_namespace(&namespace.name);
+        if let Some(queue) = attempt.begins_on() {
+            let admitted = self.overload.admit_to_queue(namespace.id.as_str(), queue);
+            admitted.map_err(status::overloaded)?;
+        }
         let span = tracing::debug_span!("call", operation, namespace = %namespace.name);
         self.drive(&arrival, attempt, namespace)
             .instrument(span)

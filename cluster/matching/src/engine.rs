@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cluster_membership::{Membership, Role};
 use cluster_rpc::{HistoryClient, matching::task_queue_key, status};
 use cluster_runtime::{
-    CancellationToken,
+    CancellationToken, Overload,
     clock::SharedClock,
     task::{TaskKind, Tasks},
 };
@@ -42,6 +42,7 @@ pub(crate) struct Engine {
     pub(crate) history: HistoryClient,
     membership: Membership,
     clock: SharedClock,
+    overload: Overload,
     tasks: Tasks,
     backlog: Backlog,
     queues: Mutex<HashMap<TaskQueueKey, Arc<OnceCell<Arc<Queue>>>>>,
@@ -56,6 +57,7 @@ impl Engine {
         history: HistoryClient,
         membership: Membership,
         clock: SharedClock,
+        overload: Overload,
         tasks: Tasks,
         metrics: MatchingMetrics,
     ) -> Arc<Self> {
@@ -65,6 +67,7 @@ impl Engine {
             history,
             membership,
             clock,
+            overload,
             tasks: tasks.clone(),
             backlog,
             queues: Mutex::default(),
@@ -130,7 +133,13 @@ impl Engine {
                 (record.range, record.ack)
             };
             tracing::debug!(namespace_id = %key.namespace_id, task_queue = %key.name, kind = key.kind, %range, "task queue loaded");
-            let queue = Queue::new(key.clone(), sticky, self.clock.clone(), range, ack);
+            let queue = Queue::new(
+                key.clone(),
+                sticky,
+                self.clock.clone(),
+                &self.overload,
+                (range, ack),
+            );
             Ok::<_, Status>(Arc::new(queue))
         };
         let queue = cell.get_or_try_init(load).await?.clone();
@@ -275,6 +284,7 @@ impl Engine {
         let all = self.all();
         self.metrics.backlogs(all.iter().map(Arc::as_ref));
         for queue in all {
+            queue.look();
             if let Some((range, ack)) = queue.ack_to_write() {
                 match self.store.task_queue_ack(&queue.key, range, ack).await {
                     Ok(()) => queue.ack_written(ack),

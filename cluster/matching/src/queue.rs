@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_runtime::clock::SharedClock;
+use cluster_runtime::{Overload, clock::SharedClock, overload::Behind};
 use parking_lot::Mutex;
 use proto_ids::{RangeId, TaskId, Timestamp};
 use proto_messages::temporal::api::taskqueue::v1::{PollerInfo, TaskQueueStats};
@@ -63,6 +63,7 @@ pub(crate) struct Queue {
     pub(crate) key: TaskQueueKey,
     pub(crate) sticky: bool,
     clock: SharedClock,
+    behind: Option<Behind>,
     state: Mutex<State>,
     reading: AtomicBool,
 }
@@ -97,14 +98,18 @@ impl Queue {
         key: TaskQueueKey,
         sticky: bool,
         clock: SharedClock,
-        range: RangeId,
-        ack: TaskId,
+        overload: &Overload,
+        (range, ack): (RangeId, TaskId),
     ) -> Self {
+        let owner = key.namespace_id.as_str();
+        // A worker's sticky queue is not one that work is begun for.
+        let behind = (!sticky).then(|| overload.queue(owner, &key.name, key.kind));
         let first = TaskId::new((range.get() << RANGE_BITS) + 1);
         Self {
             key,
             sticky,
             clock,
+            behind,
             state: Mutex::new(State {
                 matcher: Matcher::default(),
                 held: 0,
@@ -242,8 +247,13 @@ impl Queue {
         key
     }
 
-    /// Pairs whatever can be paired.
+    /// Pairs whatever can be paired, and tells whether that leaves too much.
     fn pump(self: &Arc<Self>, state: &mut State, now: Timestamp) {
+        self.pair(state, now);
+        self.tell(state, now);
+    }
+
+    fn pair(self: &Arc<Self>, state: &mut State, now: Timestamp) {
         loop {
             match state.matcher.step(now, Waiting::is_query) {
                 Step::Idle => return,

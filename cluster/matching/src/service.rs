@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use cluster_membership::Membership;
 use cluster_rpc::{HistoryClient, deadline, status};
-use cluster_runtime::{CancellationToken, clock::SharedClock, task::Tasks, telemetry::Metrics};
+use cluster_runtime::{
+    CancellationToken, Overload, clock::SharedClock, task::Tasks, telemetry::Metrics,
+};
 use namespaces::Registry;
 use prost::Message;
 use proto_messages::{
@@ -57,6 +59,8 @@ pub struct MatchingDeps {
     pub clock: SharedClock,
     /// Names of namespaces, for metrics.
     pub registry: Registry,
+    /// Is told which queues are behind.
+    pub overload: Overload,
     /// Metrics of the process.
     pub metrics: Metrics,
     /// Tasks of the process.
@@ -77,6 +81,7 @@ impl MatchingService {
                 deps.history,
                 deps.membership,
                 deps.clock,
+                deps.overload,
                 deps.tasks,
                 MatchingMetrics::new(&deps.metrics, deps.registry),
             ),

@@ -9,9 +9,14 @@
 //! again. Beside that, the number of calls in flight is bounded, so that a store which answers nothing
 //! cannot fill the memory.
 //!
+//! Work that was let in and waits for workers is part of the load, too: as long as calls have to wait for their turn
+//! at all, new work is refused for a queue that is [behind](Behind). Otherwise everything that is begun would go on
+//! at once and little of it would end.
+//!
 //! A process that is not overloaded pays two atomic operations per call.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -20,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge};
 use tokio::{sync::Notify, time::Instant};
 
@@ -53,6 +59,14 @@ const WINDOW: Duration = Duration::from_millis(100);
 const PATIENCE: u32 = 3;
 /// Pause between two looks at how late a task gets its turn.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Mean wait for a turn above which the process has no time to spare.
+const CONTENDED: Duration = Duration::from_millis(4);
+/// A queue is behind when more wait than are taken from it in this many seconds,
+const BEHIND_SECONDS: f64 = 0.25;
+/// and more than these.
+const BEHIND_LEAST: f64 = 16.0;
+/// Kinds of queues of one name: for workflows and for activities.
+const KINDS: [i32; 2] = [1, 2];
 /// What timers of a millisecond cannot tell from no delay.
 const NO_DELAY: Duration = Duration::from_millis(5);
 /// Pause between two lines about refused calls.
@@ -80,6 +94,8 @@ pub enum Refused {
     InFlight,
     /// What is waiting already takes longer than the caller waits.
     Deadline,
+    /// The queue that the work is for is behind, and the process has no time to spare.
+    Behind,
 }
 
 /// Admission control of one process. Clones are the same. One that was never [started](Self::start) refuses
@@ -103,7 +119,11 @@ struct Inner {
     asleep: AtomicBool,
     called: AtomicBool,
     wake: Notify,
-    refused: [AtomicU64; 3],
+    refused: [AtomicU64; 4],
+    /// Calls had to wait for their turn in the last window.
+    contended: AtomicBool,
+    /// Queues of work by the name of their owner, their own and their kind.
+    queues: Mutex<HashMap<QueueName, Arc<AtomicBool>>>,
     watched: Watched,
 }
 
@@ -113,6 +133,16 @@ struct Watched {
     share: GaugeVec,
     in_flight: IntGauge,
     refused: IntCounterVec,
+}
+
+/// Names a queue: of whom, its name, its kind.
+type QueueName = (String, String, i32);
+
+/// Whether a queue of work has more waiting than is taken from it in a moment. Dropping it forgets the queue.
+pub struct Behind {
+    overload: Overload,
+    name: QueueName,
+    is_behind: Arc<AtomicBool>,
 }
 
 /// A call's place among those in flight; dropping it gives the place back.
@@ -151,6 +181,7 @@ impl Refused {
             Self::Overloaded => "overloaded",
             Self::InFlight => "in_flight",
             Self::Deadline => "deadline",
+            Self::Behind => "behind",
         }
     }
 }
@@ -191,6 +222,8 @@ impl Overload {
             called: AtomicBool::new(false),
             wake: Notify::new(),
             refused: Default::default(),
+            contended: AtomicBool::new(false),
+            queues: Mutex::default(),
             watched,
         };
         Self(Arc::new(inner))
@@ -236,6 +269,35 @@ impl Overload {
             return Err(self.refuse(class, Refused::InFlight));
         }
         Ok(InFlight(self.clone()))
+    }
+
+    /// Refuses new work for a queue that is behind, whatever its kind, while the process has no time to spare.
+    pub fn admit_to_queue(&self, owner: &str, queue: &str) -> Result<(), Refused> {
+        if !self.0.contended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let queues = self.0.queues.lock();
+        let is_behind = KINDS.into_iter().any(|kind| {
+            let name = (owner.to_owned(), queue.to_owned(), kind);
+            queues.get(&name).is_some_and(|q| q.load(Ordering::Relaxed))
+        });
+        drop(queues);
+        match is_behind {
+            true => Err(self.refuse(Class::Start, Refused::Behind)),
+            false => Ok(()),
+        }
+    }
+
+    /// A queue of which it will be told whether it is behind.
+    pub fn queue(&self, owner: &str, queue: &str, kind: i32) -> Behind {
+        let name = (owner.to_owned(), queue.to_owned(), kind);
+        let is_behind = Arc::new(AtomicBool::new(false));
+        self.0.queues.lock().insert(name.clone(), is_behind.clone());
+        Behind {
+            overload: self.clone(),
+            name,
+            is_behind,
+        }
     }
 
     fn wake(&self) {
@@ -329,14 +391,19 @@ impl Overload {
     async fn window(&self) -> Duration {
         let inner = &*self.0;
         let begun = Instant::now();
-        let mut turn = Duration::MAX;
+        let (mut turn, mut sum, mut looks) = (Duration::MAX, Duration::ZERO, 0);
         while begun.elapsed() < WINDOW {
             let due = Instant::now() + LOOK_EVERY;
             tokio::time::sleep_until(due).await;
             // Once around: behind everything that could run before.
             tokio::task::yield_now().await;
-            turn = turn.min(due.elapsed());
+            let late = due.elapsed();
+            turn = turn.min(late);
+            sum += late;
+            looks += 1;
         }
+        let contended = sum > CONTENDED * looks && !inner.settings.get(&DELAY_MAX).is_zero();
+        inner.contended.store(contended, Ordering::Relaxed);
         let commit = match inner.commit_wait.swap(u64::MAX, Ordering::Relaxed) {
             u64::MAX => 0,
             waited => waited,
@@ -362,11 +429,13 @@ impl Overload {
         let overloaded = take(Refused::Overloaded);
         let in_flight = take(Refused::InFlight);
         let deadline = take(Refused::Deadline);
-        if overloaded + in_flight + deadline > 0 {
+        let behind = take(Refused::Behind);
+        if overloaded + in_flight + deadline + behind > 0 {
             tracing::warn!(
                 overloaded,
                 in_flight,
                 deadline,
+                behind,
                 ?delay,
                 "calls were refused: the process has more to do than it can"
             );
@@ -377,6 +446,34 @@ impl Overload {
 impl Default for Overload {
     fn default() -> Self {
         Self::new(Settings::new(), &Metrics::default())
+    }
+}
+
+impl Behind {
+    /// Tells that so many wait, and so many are taken in a second.
+    pub fn tell(&self, waiting: usize, per_second: f64) {
+        let most = (per_second * BEHIND_SECONDS).max(BEHIND_LEAST);
+        self.is_behind
+            .store(waiting as f64 > most, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        let mut queues = self.overload.0.queues.lock();
+        // A queue that was loaded again meanwhile has one of its own.
+        if queues
+            .get(&self.name)
+            .is_some_and(|q| Arc::ptr_eq(q, &self.is_behind))
+        {
+            queues.remove(&self.name);
+        }
+    }
+}
+
+impl fmt::Debug for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Behind({}, {:?})", self.name.1, self.is_behind)
     }
 }
 

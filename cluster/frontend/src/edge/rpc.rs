@@ -45,6 +45,11 @@ pub(crate) trait Serve: Rpc {
         async {}
     }
 
+    /// The task queue for which it begins new work.
+    fn begins_on(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether this very request may stay open for long.
     fn is_long(&self) -> bool {
         Self::NATURE.parks == Parks::Poll
@@ -62,6 +67,9 @@ pub(crate) trait Attempt: Send + Sync {
 
     /// Where it says which namespace it is about.
     fn locate(&self) -> Locate<'_>;
+
+    /// The task queue for which it begins new work.
+    fn begins_on(&self) -> Option<&str>;
 
     /// Whether it may stay open for long.
     fn is_long(&self) -> bool;
@@ -135,6 +143,10 @@ impl<R: Serve> Attempt for Held<R> {
 
     fn locate(&self) -> Locate<'_> {
         self.0.locate()
+    }
+
+    fn begins_on(&self) -> Option<&str> {
+        self.0.begins_on()
     }
 
     fn is_long(&self) -> bool {

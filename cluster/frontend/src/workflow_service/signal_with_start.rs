@@ -58,6 +58,10 @@ fn check(
 }
 
 impl Serve for SignalWithStartWorkflowExecutionRequest {
+    fn begins_on(&self) -> Option<&str> {
+        self.task_queue.as_ref().map(|queue| queue.name.as_str())
+    }
+
     async fn serve(
         mut self,
         host: &Host,

@@ -63,6 +63,10 @@ pub(crate) fn check(
 }
 
 impl Serve for StartWorkflowExecutionRequest {
+    fn begins_on(&self) -> Option<&str> {
+        self.task_queue.as_ref().map(|queue| queue.name.as_str())
+    }
+
     async fn serve(
         mut self,
         host: &Host,

@@ -188,6 +188,7 @@ impl World {
             store: store.store().task_queue,
             history: history.clone(),
             membership,
+            overload: Default::default(),
             clock,
             registry: registry.clone(),
             metrics,

@@ -9,8 +9,14 @@ fn queue(sticky: bool) -> Arc<Queue> {
         name: "q".into(),
         kind: 1,
     };
-    let (range, ack) = Default::default();
-    Arc::new(Queue::new(key, sticky, clock, range, ack))
+    let overload = Overload::default();
+    Arc::new(Queue::new(
+        key,
+        sticky,
+        clock,
+        &overload,
+        Default::default(),
+    ))
 }
 
 fn volatile() -> Waiting {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use proto_ids::Timestamp;
 use proto_messages::{temporal::api::taskqueue::v1::TaskQueueStats, time::duration_to_proto};
 
-use super::{State, meter::RateMeter};
+use super::{POLLER_RECENT, Queue, State, meter::RateMeter};
 use crate::task::{DEFAULT_PRIORITY, Waiting};
 
 /// Rates by priority. Few priorities are in use at a time.
@@ -38,6 +38,12 @@ impl Traffic {
     pub(super) fn dispatched(&mut self, priority: i32, now: Timestamp) {
         self.dispatched.entry(priority).or_default().note(now);
     }
+
+    /// Tasks taken in a second lately.
+    fn per_second(&mut self, now: Timestamp) -> f64 {
+        let rates = self.dispatched.values_mut();
+        rates.map(|meter| f64::from(meter.read(now))).sum()
+    }
 }
 
 impl Waits {
@@ -46,6 +52,25 @@ impl Waits {
         if !created.is_zero() {
             self.since = Some(self.since.map_or(created, |since| since.min(created)));
         }
+    }
+}
+
+impl Queue {
+    /// Looks again whether it is behind: workers that left say nothing.
+    pub(crate) fn look(&self) {
+        let now = self.now();
+        self.tell(&mut self.state.lock(), now);
+    }
+
+    /// Tasks that nobody polls for wait for a worker, not for this process.
+    pub(super) fn tell(&self, state: &mut State, now: Timestamp) {
+        let Some(behind) = &self.behind else { return };
+        let is_polled = state.matcher.pollers() > 0 || now.since(state.last_poll) < POLLER_RECENT;
+        let waiting = match is_polled {
+            true => state.matcher.tasks(),
+            false => 0,
+        };
+        behind.tell(waiting, state.traffic.per_second(now));
     }
 }
 

@@ -70,6 +70,7 @@ fn world(store: &MemoryStore) -> World {
             roles: vec![(Role::Matching, at)],
             incarnation: 1,
         }),
+        overload: Default::default(),
         clock: SystemClock::shared(),
         registry: namespaces::Registry::fixed(Vec::new()),
         metrics: Metrics::new(),

@@ -256,6 +256,10 @@ pub fn overloaded(why: Refused) -> Status {
             ResourceExhaustedCause::ConcurrentLimit,
             "too many calls are in flight on this host (system.maxInFlightRequests); try again later",
         ),
+        Refused::Behind => (
+            ResourceExhaustedCause::SystemOverloaded,
+            "the server is overloaded and the task queue has too much waiting; try again later",
+        ),
         Refused::Deadline => (
             ResourceExhaustedCause::SystemOverloaded,
             "the server is overloaded: the call would wait longer than its deadline",

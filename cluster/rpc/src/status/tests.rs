@@ -80,6 +80,7 @@ fn an_overloaded_process_says_so_in_the_first_detail() {
             ResourceExhaustedCause::SystemOverloaded,
         ),
         (Refused::Deadline, ResourceExhaustedCause::SystemOverloaded),
+        (Refused::Behind, ResourceExhaustedCause::SystemOverloaded),
         (Refused::InFlight, ResourceExhaustedCause::ConcurrentLimit),
     ] {
         let status = overloaded(why);

@@ -71,3 +71,25 @@ async fn a_call_whose_caller_will_have_left_is_refused_at_once() {
     overload.commit_ended();
     assert_eq!(admit(Class::Start, 2), Ok(()));
 }
+
+#[test]
+fn new_work_is_refused_for_a_queue_that_is_behind_while_there_is_no_time_to_spare() {
+    let overload = overload();
+    let queue = overload.queue("orders", "q", 2);
+    let admit = |name: &str| overload.admit_to_queue("orders", name);
+    queue.tell(1_000, 100.0);
+    assert_eq!(admit("q"), Ok(()), "there is time to spare");
+    overload.0.contended.store(true, Ordering::Relaxed);
+    assert_eq!(admit("q"), Err(Refused::Behind));
+    assert_eq!(admit("another"), Ok(()));
+    queue.tell(25, 100.0);
+    assert_eq!(admit("q"), Ok(()), "a quarter of a second's worth");
+    queue.tell(26, 100.0);
+    assert_eq!(admit("q"), Err(Refused::Behind));
+    queue.tell(16, 0.0);
+    assert_eq!(admit("q"), Ok(()));
+    queue.tell(17, 0.0);
+    assert_eq!(admit("q"), Err(Refused::Behind));
+    drop(queue);
+    assert_eq!(admit("q"), Ok(()));
+}

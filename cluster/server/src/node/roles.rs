@@ -85,6 +85,7 @@ pub(super) async fn run(
             store: ground.store.task_queue.clone(),
             history: clients.history.clone(),
             membership: membership.clone(),
+            overload: ground.overload.clone(),
             clock: ground.clock.clone(),
             registry: ground.registry.clone(),
             metrics: ground.metrics.clone(),
