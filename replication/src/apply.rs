@@ -173,7 +173,6 @@ impl Applier {
             items,
             batches,
             new_run,
-            base: _,
             notes,
         } = history;
         let mut work = Work {

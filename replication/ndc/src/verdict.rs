@@ -37,11 +37,6 @@ pub enum Verdict {
 pub enum Absent {
     /// It begins the run.
     Create,
-    /// It begins where a reset run leaves its base run: copy the base up to `shared`, then apply.
-    FromBase {
-        /// Last event of the base run that the new run shares.
-        shared: VersionItem,
-    },
     /// Events before it are missing.
     Gap(Missing),
 }
@@ -146,17 +141,14 @@ impl Incoming<'_> {
         }
     }
 
-    /// The verdict for a run that does not exist here. `shared` is the last event a reset run has in common
-    /// with its base run, when the batch tells one.
-    pub fn for_absent(&self, shared: Option<VersionItem>) -> Result<Absent, Refused> {
+    /// The verdict for a run that does not exist here. A run that a reset made is fetched from its first event
+    /// on like any other: its base run may not be here.
+    pub fn for_absent(&self) -> Result<Absent, Refused> {
         self.check()?;
         if self.first == EventId::new(1) {
             return Ok(Absent::Create);
         }
-        Ok(match shared {
-            Some(shared) if shared.event_id.next() == self.first => Absent::FromBase { shared },
-            shared => Absent::Gap(self.gap_after(shared)),
-        })
+        Ok(Absent::Gap(self.gap_after(None)))
     }
 
     /// The verdict for a run with these branches.

@@ -180,14 +180,13 @@ async fn take_batch(
     let run_id = &work.key.run_id;
     let incoming = work.incoming(batch);
     let Some(run) = txn.peek(run_id).await? else {
-        return match incoming.for_absent(None)? {
+        return match incoming.for_absent()? {
             Absent::Create => {
                 create(txn, work.key.clone(), batch.clone())?;
                 absorbed.events += batch.events.len();
                 Ok(true)
             }
             Absent::Gap(missing) => Err(Fault::Gap(missing)),
-            Absent::FromBase { .. } => Err(Fault::Blocked("no base run was told".to_owned())),
         };
     };
     let plan = match incoming.against(&run.versions)? {

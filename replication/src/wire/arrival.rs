@@ -69,8 +69,6 @@ pub struct HistoryArrival {
     pub batches: Vec<EventBatch>,
     /// The run this one continues as, when the last batch closed it.
     pub new_run: Option<NewRun>,
-    /// Run that this one was reset from, and the last event they share.
-    pub base: Option<(RunId, VersionItem)>,
     /// What no event tells of the run.
     pub notes: RunNotes,
 }
@@ -113,7 +111,6 @@ impl Arrival {
                 items: items_from_wire(&a.event_version_history),
                 batches: at_least_one(batches_from_blobs(&a.event_batches)?)?,
                 new_run: new_run(a.new_run_info.as_ref())?,
-                base: None,
                 notes: RunNotes::default(),
             }),
             (
@@ -166,18 +163,10 @@ impl HistoryArrival {
             }),
             _ => None,
         };
-        let base = a.base_execution_info.as_ref().map(|base| {
-            let shared = VersionItem {
-                event_id: base.lowest_common_ancestor_event_id.into(),
-                version: base.lowest_common_ancestor_event_version.into(),
-            };
-            (RunId::new(&base.run_id), shared)
-        });
         Ok(Self {
             items: items_from_wire(&a.version_history_items),
             batches,
             new_run,
-            base,
             notes: notes(a.run_state.as_ref()),
         })
     }
@@ -272,7 +261,6 @@ fn state(a: &SyncVersionedTransitionTaskAttributes) -> Result<Kind, Malformed> {
             items,
             batches,
             new_run,
-            base: None,
             notes: notes_of(info, run),
         })
     };

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cluster_core::{Request, TaskKind, Workflow, request::ActivityRef, state::Activity};
+use cluster_core::{
+    EventBatch, Request, Task, TaskKind, Workflow, request::ActivityRef, state::Activity,
+};
 use proto_ids::{EventId, Timestamp};
-use proto_messages::temporal::api::enums::v1::EventType;
+use proto_messages::temporal::api::{
+    enums::v1::EventType,
+    history::v1::{HistoryEvent, history_event::Attributes},
+};
 
 use crate::script::*;
 
@@ -89,4 +94,31 @@ fn a_heartbeat_after_the_clock_went_back_is_the_later_one() {
     }
     let details = |wf: &Workflow| wf.activities[&scheduled].heartbeat_details.clone();
     assert_eq!(details(&elsewhere), details(&run.wf));
+}
+
+#[test]
+fn a_run_that_lost_and_ends_owes_nothing_but_its_record_and_its_removal() {
+    let run = Run::new();
+    let mut wf = run.wf.clone();
+    wf.hot.zombie = true;
+    let attributes = Attributes::WorkflowExecutionTerminatedEventAttributes(Default::default());
+    let batch = EventBatch {
+        events: vec![HistoryEvent {
+            event_id: wf.hot.next_event_id.get(),
+            version: 1,
+            event_type: EventType::WorkflowExecutionTerminated.into(),
+            attributes: Some(attributes),
+            ..Default::default()
+        }],
+    };
+    let applied = wf.apply(&batch, &run.policy).expect("it applies");
+    let kinds = |tasks: &[Task]| -> Vec<TaskKind> {
+        let kinds = tasks.iter().map(|task| task.kind.clone());
+        kinds.collect()
+    };
+    assert_eq!(
+        kinds(&applied.tasks),
+        [TaskKind::Visibility, TaskKind::Retention]
+    );
+    assert_eq!(kinds(&wf.rebuild_tasks(&run.policy)), [TaskKind::Retention]);
 }

@@ -84,7 +84,7 @@ fn batches(items: &Items, size: i64, whole: bool) -> Vec<Batch> {
 
 fn deliver(local: &mut Option<VersionHistories>, batch: &Batch) {
     let Some(histories) = local else {
-        match batch.incoming().for_absent(None).unwrap() {
+        match batch.incoming().for_absent().unwrap() {
             Absent::Create => {
                 let mut created = VersionHistories::single(Default::default());
                 let (last, version) = (batch.last.into(), batch.version().into());
@@ -95,7 +95,6 @@ fn deliver(local: &mut Option<VersionHistories>, batch: &Batch) {
                 pull(local, &batch.items, 1, batch.first);
                 deliver(local, batch);
             }
-            Absent::FromBase { .. } => unreachable!(),
         }
         return;
     };

@@ -57,7 +57,7 @@ fn a_run_that_came_back_is_one_line() {
         next: (batches[index].1 + 1).into(),
         version: batches[index].2.into(),
     };
-    assert_eq!(incoming(0).for_absent(None), Ok(Absent::Create));
+    assert_eq!(incoming(0).for_absent(), Ok(Absent::Create));
     let mut local = VersionHistories::single(Default::default());
     local.current_mut().items = vec![VersionItem {
         event_id: 1.into(),
