@@ -7,6 +7,10 @@ use cluster_core::{RunNotes, Workflow};
 use proto_ids::RunId;
 use proto_messages::meridian::replication::v1::{ReappliedEvents, RunState};
 
+/// Delivered events that are taken over of one run. A run takes in 10,000 signals at most, so a peer that tells
+/// more has counted wrong; what is left out is known by its request id still.
+const REAPPLIED_MAX: usize = 20_000;
+
 /// As it travels; none when there is nothing to tell.
 pub fn notes_to_wire(run: &Workflow) -> Option<RunState> {
     let mut reapplied: BTreeMap<_, Vec<i64>> = BTreeMap::new();
@@ -43,6 +47,6 @@ pub fn notes_from_wire(told: &RunState) -> RunNotes {
         create_request_id: told.create_request_id.clone(),
         cancel_request_id: told.cancel_request_id.clone(),
         reset_run_id: RunId::new(&told.reset_run_id),
-        reapplied: keys.collect(),
+        reapplied: keys.take(REAPPLIED_MAX).collect(),
     }
 }
