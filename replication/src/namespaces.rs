@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cluster_membership::{Membership, Role};
-use cluster_runtime::{CancellationToken, Metrics, TaskKind, Tasks, retry, task::Task};
+use cluster_runtime::{CancellationToken, TaskKind, Tasks, retry, task::Task};
 use namespaces::{Changed, Manager, Refusal};
 use proto_ids::{ClusterName, NamespaceId};
 use proto_messages::Wire;
@@ -67,8 +67,6 @@ pub struct NamespacePullerDeps {
     pub manager: Manager,
     /// Durable queues, for dead letters.
     pub queues: Arc<dyn QueueStore>,
-    /// Where metrics are registered.
-    pub metrics: Metrics,
     /// The group whose tasks the loops are.
     pub tasks: Tasks,
 }
@@ -84,13 +82,10 @@ pub struct NamespaceLetter {
 
 /// Starts the reconciler of the loops as a task of `deps.tasks`.
 pub fn start(deps: NamespacePullerDeps) {
-    let (tasks, metrics) = (deps.tasks.clone(), deps.metrics.clone());
-    tasks.keep(
-        TaskKind::Background,
-        "namespace-pullers",
-        &metrics,
-        move || reconcile_for_ever(deps.clone()),
-    );
+    let tasks = deps.tasks.clone();
+    tasks.spawn_restarting(TaskKind::Background, "namespace-pullers", move || {
+        reconcile_for_ever(deps.clone())
+    });
 }
 
 async fn reconcile_for_ever(deps: NamespacePullerDeps) {

@@ -143,8 +143,8 @@ impl Pullers {
     /// Starts the reconciler as a task of `deps.tasks`; streams follow it.
     pub fn start(deps: PullerDeps) -> Self {
         let tasks = deps.tasks.clone();
+        tasks.count_restarts(&deps.metrics);
         let meters = Received::new(&deps.metrics);
-        let metrics = deps.metrics.clone();
         let pullers = Self(Arc::new(Inner {
             deps,
             reconnects: Reconnects::new(meters.reconnects.clone()),
@@ -154,26 +154,16 @@ impl Pullers {
         let deps = &pullers.0.deps;
         let (letters, clusters) = (deps.dead_letters.clone(), deps.remotes.clusters().clone());
         let meter = pullers.0.meters.letters.clone();
-        tasks.keep(
-            TaskKind::Background,
-            "dead-letter-count",
-            &metrics,
-            move || {
-                letters
-                    .clone()
-                    .keep_measuring(clusters.clone(), meter.clone())
-            },
-        );
+        tasks.spawn_restarting(TaskKind::Background, "dead-letter-count", move || {
+            letters
+                .clone()
+                .keep_measuring(clusters.clone(), meter.clone())
+        });
         let reconciler = pullers.clone();
-        tasks.keep(
-            TaskKind::Background,
-            "replication-pullers",
-            &metrics,
-            move || {
-                let reconciler = reconciler.clone();
-                async move { reconciler.reconcile_for_ever().await }
-            },
-        );
+        tasks.spawn_restarting(TaskKind::Background, "replication-pullers", move || {
+            let reconciler = reconciler.clone();
+            async move { reconciler.reconcile_for_ever().await }
+        });
         pullers
     }
 

@@ -103,6 +103,7 @@ impl ReplicationHost {
         let aside = SetAside::new(deps.dead_letters.clone(), own, deps.clock.clone());
         let holds = Arc::default();
         let tasks = deps.tasks.clone();
+        tasks.count_restarts(&deps.metrics);
         let meters = Sent::new(&deps.metrics);
         let host = Arc::new(Self {
             deps,
@@ -113,28 +114,19 @@ impl ReplicationHost {
             holds,
         });
         let counted = host.clone();
-        let metrics = &host.deps.metrics;
-        tasks.keep(
-            TaskKind::Background,
-            "replication-standing",
-            metrics,
-            move || {
-                let (counted, meters) = (counted.clone(), meters.clone());
-                async move {
-                    loop {
-                        tokio::time::sleep(COUNT_EVERY).await;
-                        standing::count(&counted, &meters).await;
-                    }
+        tasks.spawn_restarting(TaskKind::Background, "replication-standing", move || {
+            let (counted, meters) = (counted.clone(), meters.clone());
+            async move {
+                loop {
+                    tokio::time::sleep(COUNT_EVERY).await;
+                    standing::count(&counted, &meters).await;
                 }
-            },
-        );
-        let (tried, meters) = (host.clone(), Sending::new(metrics));
-        tasks.keep(
-            TaskKind::Background,
-            "replication-set-aside",
-            metrics,
-            move || aside::keep_trying(tried.clone(), meters.clone()),
-        );
+            }
+        });
+        let (tried, meters) = (host.clone(), Sending::new(&host.deps.metrics));
+        tasks.spawn_restarting(TaskKind::Background, "replication-set-aside", move || {
+            aside::keep_trying(tried.clone(), meters.clone())
+        });
         host
     }
 

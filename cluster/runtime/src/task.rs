@@ -27,8 +27,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::Metrics;
-
 mod restart;
 
 /// What a task is. Shutdown goes through the kinds in the order below.
@@ -52,9 +50,6 @@ pub enum TaskKind {
     /// it has emptied its inbox. Failure: what it owned is in doubt; reported by [`Tasks::failed`].
     Lane,
 }
-
-/// How long a task that ended unasked stays away, so that one that cannot run does not take a core.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// The kinds in the order in which shutdown stops them.
 const STAGES: [TaskKind; 6] = [
@@ -210,45 +205,6 @@ impl Tasks {
             running.abort = Some(handle.abort_handle());
         }
         Task(handle)
-    }
-
-    /// Spawns a task that has no end of its own: when it panics, or returns, it is made again after a pause.
-    /// For work that nobody else would start again. Restarts are counted in `meridian_task_restarts_total`.
-    pub fn keep<F>(
-        &self,
-        kind: TaskKind,
-        name: &'static str,
-        metrics: &Metrics,
-        mut make: impl FnMut() -> F + Send + 'static,
-    ) -> Task<()>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let restarts = metrics.counters(
-            "meridian_task_restarts_total",
-            "Long-lived tasks that ended unasked and were started again.",
-            &["task"],
-        );
-        let stopping = self.token(kind);
-        self.spawn(kind, name, async move {
-            loop {
-                let ended = AssertUnwindSafe(make()).catch_unwind().await;
-                if stopping.is_cancelled() {
-                    return;
-                }
-                let reason = match ended {
-                    Ok(()) => "it returned".to_owned(),
-                    Err(panic) => panic_text(&*panic),
-                };
-                tracing::error!(
-                    task = name,
-                    reason,
-                    "a long-lived task ended and is started again"
-                );
-                restarts.with_label_values(&[name]).inc();
-                tokio::time::sleep(RESTART_PAUSE).await;
-            }
-        })
     }
 
     /// The token that tells tasks of this kind to end.

@@ -252,7 +252,6 @@ fn worker(
         membership: membership.clone(),
         manager: ground.manager.clone(),
         queues: ground.store.queue.clone(),
-        metrics: ground.metrics.clone(),
         tasks,
     });
     running
