@@ -96,6 +96,7 @@ impl Failed for CommitError {
             Self::Conflict(_) => ("ConditionFailed", false),
             Self::Unavailable(_) => ("Unavailable", true),
             Self::Unknown(_) => ("Unknown", true),
+            Self::Full(_) => ("ResourceExhausted", true),
             Self::Refused(_) => ("InvalidArgument", false),
         };
         Failure {
