@@ -100,9 +100,8 @@ pub(super) async fn message(
         raw_task_info: Some(raw(row)),
         ..ReplicationTask::default()
     });
-    match &made {
-        Some(task) => fits(task).map_err(SourceError::Stuck)?,
-        None => {}
+    if let Some(task) = &made {
+        fits(task).map_err(SourceError::Stuck)?;
     }
     Ok(made)
 }

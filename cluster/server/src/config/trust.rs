@@ -1,9 +1,6 @@
 //! TLS groups, checked so that none of them can mean plaintext by an omission.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use cluster_membership::Role;
 
@@ -90,7 +87,7 @@ fn given(path: &Path) -> bool {
     !path.as_os_str().is_empty()
 }
 
-fn pair(key: &str, certificate: &PathBuf, private: &PathBuf) -> Result<(), ConfigError> {
+fn pair(key: &str, certificate: &Path, private: &Path) -> Result<(), ConfigError> {
     match given(certificate) == given(private) {
         true => Ok(()),
         false => Err(ConfigError::value(key, "certFile and keyFile go together")),

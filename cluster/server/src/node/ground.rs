@@ -182,10 +182,10 @@ async fn open_store(
         !config.datastore.is_of_one_process() || roles.len() == Role::ALL.len(),
         "an SQLite file, or memory, belongs to one process: run all four services in it, or use PostgreSQL"
     );
-    if let DatastoreConfig::Sqlite { path } = &config.datastore {
-        if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-            std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-        }
+    if let DatastoreConfig::Sqlite { path } = &config.datastore
+        && let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     }
     let (options, name) = store_options(&config.datastore);
     let stats = options.stats.clone();
