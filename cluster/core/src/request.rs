@@ -206,6 +206,9 @@ pub enum Request {
     },
     /// Forget the sticky queue.
     ResetSticky,
+    /// Give buffered events their place in history, at the price of the workflow task in flight: before a planned
+    /// failover other clusters have to get them.
+    FlushBuffered,
     /// Release a child's first workflow task.
     ScheduleFirstWorkflowTask,
     /// A worker takes an activity.

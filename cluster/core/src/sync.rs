@@ -114,6 +114,15 @@ impl Workflow {
     }
 }
 
+impl Workflow {
+    /// Whether in-flight state of an activity that another cluster has is known here, or of no use: what
+    /// [`Self::sync_activity`] would leave out.
+    pub fn knows_activity(&self, other: &Activity) -> bool {
+        let local = self.activities.get(&other.scheduled_event_id);
+        !self.is_running() || local.is_none_or(|local| age(other) <= age(local))
+    }
+}
+
 /// What orders two states of one activity: the later writer, then the attempt, then what happened in it.
 fn age(a: &Activity) -> impl Ord + use<> {
     (a.version, a.attempt, a.is_started(), a.last_heartbeat_time)

@@ -16,6 +16,7 @@ use proto_ids::{FailoverVersion, NamespaceId, ShardId, WorkflowId};
 use crate::{
     commit::{Driver, Lane},
     error::ShardError,
+    handover::Frozen,
     host::{Host, ShardsDeps},
     metrics::Meters,
     options::ShardsOptions,
@@ -97,7 +98,7 @@ impl Shards {
             visibility: VisibilityInbox::default(),
             sweeper: Sweeper::default(),
             executors: std::sync::OnceLock::new(),
-            frozen: RwLock::default(),
+            frozen: Frozen::default(),
             cache_bytes: AtomicUsize::new(0),
             tail_bytes: AtomicUsize::new(0),
             lost: tokio::sync::Notify::new(),

@@ -8,15 +8,14 @@ use std::sync::{
 
 use cluster_membership::Membership;
 use cluster_runtime::{Metrics, Overload, Settings, SharedClock, Tasks};
-use hashbrown::HashSet;
 use namespaces::{Clusters, Namespace, Registry};
-use parking_lot::RwLock;
 use proto_ids::{NamespaceId, ShardId, Timestamp};
 use schema_store::Store;
 
 use crate::{
     commit::Lane,
     error::TxnError,
+    handover::Frozen,
     metrics::Meters,
     options::ShardsOptions,
     policy::Policies,
@@ -59,9 +58,8 @@ pub(crate) struct Host {
     pub(crate) visibility: VisibilityInbox,
     pub(crate) sweeper: Sweeper,
     pub(crate) executors: OnceLock<Executors>,
-    /// Namespaces frozen by an explicit barrier. Writers hold it for reading while they submit, so that
-    /// whoever got the write lock knows that every later write sees the change.
-    pub(crate) frozen: RwLock<HashSet<NamespaceId>>,
+    /// Namespaces frozen by an explicit barrier.
+    pub(crate) frozen: Frozen,
     /// Told when a shard is lost.
     pub(crate) lost: tokio::sync::Notify,
     pub(crate) cache_bytes: AtomicUsize,

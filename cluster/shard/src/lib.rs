@@ -15,6 +15,7 @@
 //!
 //! No workflow rule and no RPC type lives here.
 
+mod changes;
 mod commit;
 mod controller;
 mod dlq;
@@ -36,6 +37,7 @@ mod sweep;
 mod tail;
 mod txn;
 
+pub use changes::ChangedRuns;
 pub use controller::Shards;
 pub use dlq::{DlqEntry, TaskDlq, dlq_name};
 pub use error::{ReadError, ShardError, TxnError, UpdateError};

@@ -178,6 +178,11 @@ impl Cache {
         made
     }
 
+    /// Whether anything of the workflow id is in memory.
+    pub(crate) fn holds(&self, key: &WorkflowKey) -> bool {
+        self.0.lock().by_key.contains_key(key)
+    }
+
     /// Evicts while the process holds too many bytes.
     pub(crate) fn trim(&self, host: &Host) {
         let mut entries = self.0.lock();

@@ -16,6 +16,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::Instrument;
 
 use crate::{
+    changes::Changes,
     commit::Lane,
     error::{Ended, ReadError, ShardError, TxnError, UpdateError},
     host::Host,
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) queues: Queues,
     pub(crate) parked: Parked,
     pub(crate) watchers: Watchers,
+    pub(crate) changes: Changes,
     pub(crate) tail: Tail,
     /// Runs whose tasks have to be generated again.
     pub(crate) owed: Owed,
@@ -90,6 +92,7 @@ impl Shard {
             queues,
             parked: Parked::default(),
             watchers: Watchers::default(),
+            changes: Changes::default(),
             tail: Tail::default(),
             owed: Owed::default(),
             behind: Mutex::default(),
@@ -206,6 +209,45 @@ impl Shard {
             last.wait().await?;
         }
         value.ok_or(ReadError::NotFound)
+    }
+
+    /// [`Self::read`] for scans: a run that is not in memory is read from the store and not kept.
+    pub async fn glance<T>(
+        &self,
+        key: &RunKey,
+        f: impl FnOnce(&Workflow) -> T,
+    ) -> Result<T, ReadError> {
+        // What is not stored yet is in memory.
+        if self
+            .0
+            .cache
+            .holds(&key_of(&key.namespace_id, &key.workflow_id))
+        {
+            return self.read(key, f).await;
+        }
+        self.check()?;
+        let store = &self.0.host.deps.store.execution;
+        let stored = store.run_load(self.id(), key).await;
+        let stored = stored.map_err(ShardError::from)?;
+        let stored = stored.ok_or(ReadError::NotFound)?;
+        let workflow = crate::record::decode(key.clone(), stored)
+            .map_err(|error| ShardError::Corrupt(error.to_string()))?;
+        Ok(f(&workflow))
+    }
+
+    /// [`Self::current`] for scans.
+    pub async fn glance_current(
+        &self,
+        namespace_id: &NamespaceId,
+        workflow_id: &WorkflowId,
+    ) -> Result<Option<CurrentRecord>, ShardError> {
+        if self.0.cache.holds(&key_of(namespace_id, workflow_id)) {
+            return self.current(namespace_id, workflow_id).await;
+        }
+        self.check()?;
+        let store = &self.0.host.deps.store.execution;
+        let found = store.current_load(self.id(), namespace_id, workflow_id);
+        Ok(found.await?)
     }
 
     /// The workflow id's current pointer.

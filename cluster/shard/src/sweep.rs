@@ -10,12 +10,13 @@ use cluster_runtime::CancellationToken;
 use futures::future::join_all;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
-use proto_ids::{ClusterName, ShardId};
+use proto_ids::{ClusterName, NamespaceId, ShardId};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     commit::{Progress, Unit},
     host::Host,
+    load::WorkflowKey,
     queue::{QueuedTask, Remote},
     shard::Shard,
     txn::{Mode, Txn},
@@ -174,7 +175,26 @@ impl Shard {
 
     /// Gives state that has been behind for so long to the lane.
     pub(crate) async fn store_behind(&self, older_than: Duration) {
-        let entries: Vec<_> = self.0.behind.lock().values().cloned().collect();
+        self.store_behind_of(None, older_than).await;
+    }
+
+    /// The same for one namespace. Returns how many workflows of it stay behind: the lane was full, or a read
+    /// failed.
+    pub(crate) async fn store_behind_of(
+        &self,
+        namespace_id: Option<&NamespaceId>,
+        older_than: Duration,
+    ) -> usize {
+        let is_meant =
+            |key: &WorkflowKey| namespace_id.is_none_or(|wanted| key.namespace_id == *wanted);
+        let entries: Vec<_> = self
+            .0
+            .behind
+            .lock()
+            .iter()
+            .filter(|(key, _)| is_meant(key))
+            .map(|(_, entry)| entry.clone())
+            .collect();
         for entry in entries {
             let txn = Txn::begin::<()>(self, entry.key.clone(), Mode::Replicating).await;
             let stored = match txn {
@@ -191,6 +211,8 @@ impl Shard {
                 _ => {}
             }
         }
+        let behind = self.0.behind.lock();
+        behind.keys().filter(|key| is_meant(key)).count()
     }
 
     /// Stores queue positions and trims what they allow. A task may be done because of state that is still

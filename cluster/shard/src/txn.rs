@@ -357,6 +357,11 @@ impl Txn {
         for run_id in runs {
             self.stage(&run_id).durability = Durability::Durable;
         }
+        if self.locked.cached.runs.iter().all(|s| s.behind.is_none()) {
+            // It was dropped with the state it belonged to.
+            let shard = &self.locked.shard;
+            shard.forget_behind(&self.locked.entry.key);
+        }
     }
 
     /// Ends the transaction: what is staged goes to the lane, the lock is given up, and the answer waits for

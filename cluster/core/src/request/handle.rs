@@ -143,6 +143,7 @@ fn decide(mut turn: Turn<'_>, request: Request) -> Result<Outcome, Refusal> {
 fn about_the_rest(t: &mut Turn<'_>, request: Request) -> Result<(), Refusal> {
     match request {
         Request::ResetSticky => workflow_task::reset_sticky(t),
+        Request::FlushBuffered => workflow_task::flush_buffered(t)?,
         Request::ScheduleFirstWorkflowTask => workflow_task::schedule_first(t)?,
         Request::StartActivity {
             scheduled_event_id,

@@ -280,6 +280,16 @@ pub(super) fn end_backoff(turn: &mut Turn<'_>) -> Result<(), Refusal> {
     turn.schedule_now().map(|_| ())
 }
 
+/// Buffered events are written to history, at the price of the workflow task in flight. Its next attempt is a first
+/// one: the worker is not at fault.
+pub(super) fn flush_buffered(turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    if turn.wf.buffered.is_empty() {
+        return Ok(());
+    }
+    fail_in_flight(turn, WorkflowTaskFailedCause::FailoverCloseCommand)?;
+    turn.flush_and_reschedule()
+}
+
 /// A buffer over its limit is written to history, at the price of the workflow task in flight.
 pub(super) fn limit_buffer(turn: &mut Turn<'_>) -> Result<(), Refusal> {
     let policy = turn.given.policy;

@@ -100,11 +100,11 @@ impl Lane {
         self.ready.notify_one();
     }
 
-    /// Returns when everything pushed before has ended.
-    pub(crate) async fn barrier(&self) {
+    /// Returns when everything pushed before has ended; false when the lane ends first.
+    pub(crate) async fn barrier(&self) -> bool {
         let (done, ended) = oneshot::channel();
         self.push(Unit::Barrier(done));
-        let _ = ended.await;
+        ended.await.is_ok()
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -243,6 +243,7 @@ impl Driver {
                 Settled::Stored => {
                     for write in part {
                         for run in &write.runs {
+                            write.shard.0.changes.note(&run.key);
                             if let Some(progress) = &run.progress {
                                 write.shard.0.watchers.tell(&run.key, progress);
                             }

@@ -7,8 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use cluster_core::{Delta, Durability, Task, Workflow, task::Category};
-use hashbrown::HashSet;
-use proto_ids::{NamespaceId, RunKey, TaskId, Timestamp};
+use proto_ids::{RunKey, TaskId, Timestamp};
 use schema_store::execution::{CurrentExpected, CurrentRecord, CurrentWrite, Expected, RowWrite};
 use tokio::time::Instant;
 
@@ -16,6 +15,7 @@ use super::{CurrentChange, Mode, Staged, Txn};
 use crate::{
     commit::{RunWrite, Ticket, Unit, Write, bytes_of},
     error::{ShardError, TxnError},
+    handover::Barriers,
     load::Behind,
     notify::RunProgress,
     queue::QueuedTask,
@@ -222,7 +222,7 @@ impl Txn {
 
     /// Looks at the namespace once more: a freeze or a failover that was published since the transaction began
     /// holds for it. What it stages is handed on while `frozen` is held.
-    fn admit_still<E>(&self, frozen: &HashSet<NamespaceId>) -> Result<(), TxnError<E>> {
+    fn admit_still<E>(&self, frozen: &Barriers<'_>) -> Result<(), TxnError<E>> {
         if self.mode == Mode::Replicating {
             return Ok(());
         }

@@ -1,6 +1,9 @@
 //! The commit path: what waits for what, and what every way to fail does to whom.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use cluster_core::{Durability, Outcome, Refusal};
 use cluster_runtime::Clock;
@@ -433,7 +436,11 @@ async fn freeze_is_a_barrier() {
     let mut accepted = Box::pin(world.signal("w", "1"));
     stays_pending(&mut accepted).await;
     let shard = world.shard("w").await;
-    let mut freeze = Box::pin(world.shards.freeze(&ns, shard.id()));
+    let mut freeze = Box::pin(
+        world
+            .shards
+            .freeze(&ns, shard.id(), Duration::from_secs(60)),
+    );
     stays_pending(&mut freeze).await;
     let refused = world.signal("w", "2").await.unwrap_err();
     assert!(matches!(refused, UpdateError::Handover(_)), "{refused:?}");
@@ -452,6 +459,62 @@ async fn freeze_is_a_barrier() {
     world.registry.set(vec![crate::world::replicated("b")]);
     let refused = world.start("x").await.unwrap_err();
     assert!(matches!(&refused, TxnError::NotActive { active, .. } if active.as_str() == "b"));
+}
+
+/// A hold that runs out before everything accepted is durable was never given, and ends by itself.
+#[tokio::test]
+async fn a_hold_that_runs_out_before_it_takes_effect_is_not_given() {
+    let world = World::with(crate::world::quick(), crate::world::replicated("a"), true);
+    world.start("w").await.unwrap();
+    let (ns, shard) = (NamespaceId::from(NS), world.shard("w").await);
+    world.faults.close();
+    let mut accepted = Box::pin(world.signal("w", "1"));
+    stays_pending(&mut accepted).await;
+    let hold = Duration::from_millis(50);
+    let refused = world
+        .shards
+        .freeze(&ns, shard.id(), hold)
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, ShardError::Unavailable(_)), "{refused:?}");
+    assert!(!world.shards.is_frozen(&ns));
+    world.faults.open();
+    accepted.await.unwrap();
+    world.signal("w", "2").await.unwrap();
+}
+
+/// A lane that is full when the freeze begins does not make it leave anything behind.
+#[tokio::test]
+async fn a_full_lane_leaves_nothing_behind_a_freeze() {
+    let options = cluster_shard::ShardsOptions {
+        lane_capacity: 1,
+        behind_after: Duration::from_secs(3_600),
+        ..crate::world::quick()
+    };
+    let world = World::with(options, crate::world::replicated("a"), true);
+    world.start("w").await.unwrap();
+    world.start("x").await.unwrap();
+    let (ns, shard) = (NamespaceId::from(NS), world.shard("w").await);
+    world.take_task("w", "poll").await.unwrap();
+    world.faults.close();
+    // The lane takes a batch to the store, and another write fills it.
+    let mut first = Box::pin(world.signal("x", "1"));
+    stays_pending(&mut first).await;
+    let mut second = Box::pin(world.signal("x", "2"));
+    stays_pending(&mut second).await;
+    let mut freeze = Box::pin(
+        world
+            .shards
+            .freeze(&ns, shard.id(), Duration::from_secs(60)),
+    );
+    stays_pending(&mut freeze).await;
+    world.faults.open();
+    let top = freeze.await.unwrap();
+    let tasks = shard.replication_read(0.into(), i64::MAX.into(), 100);
+    let of_w = tasks.await.unwrap().into_iter();
+    let of_w: Vec<_> = of_w.filter(|t| t.run.workflow_id.as_str() == "w").collect();
+    assert_eq!(of_w.len(), 2, "its start and the started task: {of_w:?}");
+    assert!(of_w.iter().all(|t| t.task_id <= top));
 }
 
 /// A transaction that began before the freeze may only want to change what is written behind. That is refused
@@ -477,7 +540,11 @@ async fn nothing_is_left_behind_after_a_freeze() {
     }));
     stays_pending(&mut starting).await;
     has_begun.await.unwrap();
-    let top = world.shards.freeze(&ns, shard.id()).await.unwrap();
+    let top = world
+        .shards
+        .freeze(&ns, shard.id(), Duration::from_secs(60))
+        .await
+        .unwrap();
     go.send(()).unwrap();
     let refused = starting.await.unwrap_err();
     assert!(matches!(refused, TxnError::Handover(_)), "{refused:?}");

@@ -166,7 +166,10 @@ async fn a_hold_outlives_the_process_that_promised_it() {
     } else {
         (b, a)
     };
-    dies.shards.freeze(&ns, id).await.unwrap();
+    dies.shards
+        .freeze(&ns, id, Duration::from_secs(60))
+        .await
+        .unwrap();
     // As when the barrier is lifted at its end: the stored hold goes on.
     dies.shards.unfreeze(&ns);
     let refused = dies.try_signal("w", "1").await.unwrap_err();
@@ -181,6 +184,10 @@ async fn a_hold_outlives_the_process_that_promised_it() {
         .shard_acquire(id, "other", Default::default())
         .await
         .unwrap();
-    let refused = stays.shards.freeze(&ns, id).await.unwrap_err();
+    let refused = stays
+        .shards
+        .freeze(&ns, id, Duration::from_secs(60))
+        .await
+        .unwrap_err();
     assert_eq!(refused, ShardError::Lost(id));
 }
