@@ -12,11 +12,12 @@
 //!   [`namespaces::start`] pulls namespace changes. Each works on what the worker ring gives it.
 //! - **Frontends**: what [`edge`] offers operators and peers beside the admin service: an extension service,
 //!   and the [`dead_letters`]. Whatever is bound to a shard goes through the client above. [`switchover`]
-//!   moves a namespace without loss.
+//!   moves a namespace without loss; [`completeness`] tells what another cluster lacks of one.
 //!
 //! All of them call other clusters by one [`remotes::Remotes`].
 
 pub mod apply;
+pub mod completeness;
 pub mod dead_letters;
 pub mod digest;
 pub mod edge;

@@ -9,15 +9,13 @@
 //!       .add_service(AdminServiceServer::from_arc(host));    // on the history port, not the frontend's
 //! ```
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use cluster_runtime::{Metrics, Settings, SharedClock, TaskKind, Tasks};
 use cluster_shard::{Shard, Shards};
 use namespaces::{Clusters, Namespace, Registry};
-use parking_lot::Mutex;
-use proto_ids::{NamespaceId, NamespaceName, RunKey, ShardId, Timestamp};
+use proto_ids::{NamespaceName, RunKey, ShardId, Timestamp};
 use proto_messages::temporal::api::common::v1::WorkflowExecution;
-use tokio::time::Instant;
 use tonic::Status;
 
 use crate::{
@@ -31,6 +29,7 @@ use crate::{
 
 mod admin;
 mod aside;
+mod compare;
 mod internal;
 mod peer;
 mod raw_history;
@@ -39,9 +38,6 @@ mod standing;
 
 /// How often the standing of other clusters is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-
-/// Longest time a namespace stays shut by one call, whatever was asked for.
-const HOLD_MAX: Duration = Duration::from_secs(60);
 
 /// What the services need.
 #[derive(Clone)]
@@ -77,8 +73,6 @@ pub struct ReplicationHost {
     senders: Senders,
     aside: SetAside,
     stores: peer::Stores,
-    /// Until when namespaces are shut.
-    holds: Arc<Mutex<HashMap<NamespaceId, Instant>>>,
 }
 
 impl ReplicationHost {
@@ -101,7 +95,6 @@ impl ReplicationHost {
         );
         let own = deps.clusters.current_name();
         let aside = SetAside::new(deps.dead_letters.clone(), own, deps.clock.clone());
-        let holds = Arc::default();
         let tasks = deps.tasks.clone();
         tasks.count_restarts(&deps.metrics);
         let meters = Sent::new(&deps.metrics);
@@ -111,7 +104,6 @@ impl ReplicationHost {
             senders,
             aside,
             stores: peer::Stores::default(),
-            holds,
         });
         let counted = host.clone();
         tasks.spawn_restarting(TaskKind::Background, "replication-standing", move || {
@@ -162,33 +154,6 @@ impl ReplicationHost {
             .registry
             .by_name(&NamespaceName::new(name))
             .ok_or_else(|| cluster_rpc::status::namespace_not_found(name))
-    }
-
-    /// Opens the namespace when its hold ends, unless it was shut again meanwhile.
-    fn open_later(&self, namespace_id: NamespaceId, hold: Duration) {
-        let until = Instant::now() + hold.min(HOLD_MAX);
-        let latest = {
-            let mut holds = self.holds.lock();
-            let latest = holds.entry(namespace_id.clone()).or_insert(until);
-            *latest = until.max(*latest);
-            *latest
-        };
-        let (holds, shards) = (self.holds.clone(), self.deps.shards.clone());
-        self.deps.tasks.spawn(TaskKind::Background, "hold-ends", async move {
-            tokio::time::sleep_until(latest).await;
-            let is_over = {
-                let mut holds = holds.lock();
-                let is_over = holds.get(&namespace_id).is_some_and(|until| *until <= latest);
-                if is_over {
-                    holds.remove(&namespace_id);
-                }
-                is_over
-            };
-            if is_over {
-                tracing::warn!(%namespace_id, "the hold of a namespace ran out; writes are accepted again");
-                shards.unfreeze(&namespace_id);
-            }
-        });
     }
 }
 

@@ -1,5 +1,8 @@
-//! Planned failover: hold writes back, wait until the target has everything, flip, let go. Run by the active
-//! cluster, so that it goes on when the operator's terminal dies.
+//! Planned failover: compare, hold writes back, wait until the target has everything, flip, let go. Run by the
+//! active cluster, so that it goes on when the operator's terminal dies.
+//!
+//! That the target has everything is not concluded from acknowledgements but found by comparing runs
+//! ([`crate::completeness`]): all of them before anything is held back, then those that changed meanwhile.
 //!
 //! Safety does not rest on this task: the hold is a stored state of the namespace with a deadline. Whoever
 //! ends it, by flipping or by undoing, does so with a compare-and-set on the row's version, so exactly one
@@ -14,11 +17,11 @@ use namespaces::{
     Clusters, Manager, Namespace,
     rules::{HANDOVER_MAX, ReplicationChange, Update},
 };
-use proto_ids::{ClusterName, NamespaceName, ShardId, Timestamp};
+use proto_ids::{ClusterName, NamespaceName, Timestamp};
 use proto_messages::{
     meridian::replication::v1::{
-        FreezeNamespaceRequest, GetShardReplicationStatusRequest, ShardStatus, SwitchoverProgress,
-        SwitchoverRequest, SwitchoverResult, UnfreezeNamespaceRequest, switchover_progress::Step,
+        SwitchoverProgress, SwitchoverRequest, SwitchoverResult, UnfreezeNamespaceRequest,
+        switchover_progress::Step,
     },
     temporal::api::{
         replication::v1::NamespaceReplicationConfig, workflowservice::v1::UpdateNamespaceRequest,
@@ -26,20 +29,24 @@ use proto_messages::{
     time,
 };
 use proto_services::temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 use tracing::Instrument;
 
-use crate::remotes::{self, Remotes};
+use crate::{
+    completeness::Check,
+    remotes::{self, Remotes},
+};
 
-/// How often the drain looks at the acknowledgements.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Part of the hold kept back for the flip itself.
-const FLIP_RESERVE: Duration = Duration::from_millis(250);
+mod drain;
+mod forecast;
+
+use drain::Drained;
+
+/// Most of the hold that is kept back for the flip itself.
+const FLIP_RESERVE_MAX: Duration = Duration::from_millis(250);
 /// How much longer the stored deadline is than the promised pause, so that the flip's own write fits.
 const DEADLINE_SLACK: Duration = Duration::from_secs(1);
-/// A target that is further behind than this does not get to the hold.
-const LAG_MAX: Duration = Duration::from_secs(10);
 
 /// What a switchover needs.
 #[derive(Clone)]
@@ -63,14 +70,27 @@ struct Run {
     namespace: Arc<Namespace>,
     to: ClusterName,
     max_pause: Duration,
+    accept_unknown: bool,
 }
 
 /// Why a switchover did not happen.
 enum Stop {
     /// Before anything was changed.
-    Refused(String),
+    Refused(Box<SwitchoverResult>),
     /// After writes were held back.
     Undo(String),
+}
+
+fn refused(reason: String) -> Stop {
+    Stop::Refused(Box::new(SwitchoverResult {
+        reason,
+        ..Default::default()
+    }))
+}
+
+/// Part of the hold kept back for the flip itself: a short promise leaves most of its time to the drain, too.
+fn reserve(max_pause: Duration) -> Duration {
+    (max_pause / 5).min(FLIP_RESERVE_MAX)
 }
 
 impl Switchovers {
@@ -112,6 +132,7 @@ impl Switchovers {
             namespace,
             to,
             max_pause,
+            accept_unknown: request.accept_unknown,
         };
         tracing::info!(namespace = %run.namespace.name, to = %run.to, ?max_pause, dry_run = request.dry_run, reason = %request.reason, "switchover asked for");
         let span = tracing::info_span!("switchover", namespace = %run.namespace.name, to = %run.to);
@@ -173,26 +194,31 @@ impl Run {
     }
 
     async fn go(self, dry_run: bool) {
-        let ended = self.forecast().await;
-        if let Err(reason) = ended {
-            self.refused(reason).await;
-            return;
-        }
-        if dry_run {
-            self.tell(
-                Step::Done,
-                "nothing was changed".into(),
-                Some(SwitchoverResult::default()),
-            )
-            .await;
-            return;
-        }
-        match self.hold_and_flip().await {
-            Ok(result) => {
+        let mut check = Check::new(
+            self.deps.shards.clone(),
+            self.deps.remotes.clone(),
+            self.namespace.id.clone(),
+            self.to.clone(),
+        );
+        let ended = self.go_on(&mut check, dry_run).await;
+        check.end().await;
+        match ended {
+            Ok(result) if result.switched => {
                 self.tell(Step::Done, format!("{} is active", self.to), Some(result))
-                    .await
+                    .await;
             }
-            Err(Stop::Refused(reason)) => self.refused(reason).await,
+            Ok(result) => {
+                self.tell(Step::Done, "nothing was changed".into(), Some(result))
+                    .await;
+            }
+            Err(Stop::Refused(result)) => {
+                self.tell(
+                    Step::Done,
+                    format!("refused: {}", result.reason),
+                    Some(*result),
+                )
+                .await;
+            }
             Err(Stop::Undo(reason)) => {
                 let result = SwitchoverResult {
                     reason: reason.clone(),
@@ -203,120 +229,43 @@ impl Run {
         }
     }
 
-    async fn refused(&self, reason: String) {
-        let result = SwitchoverResult {
-            reason: reason.clone(),
-            ..Default::default()
-        };
-        self.tell(Step::Done, format!("refused: {reason}"), Some(result))
-            .await;
-    }
-
-    /// Says how far the target is, and refuses when it cannot be caught up with.
-    async fn forecast(&self) -> Result<(), String> {
-        let mut probe = self
-            .deps
-            .remotes
-            .admin(&self.to)
-            .map_err(|s| s.message().to_owned())?;
-        let began = self.now();
-        probe
-            .describe_cluster(remotes::request(Default::default()))
-            .await
-            .map_err(|s| format!("cluster {} does not answer: {}", self.to, s.message()))?;
-        let round_trip = self.now().since(began);
-        let statuses = self.statuses().await;
-        let missing = self.missing_shards(&statuses);
-        if missing > 0 {
-            return Err(format!(
-                "{} of {} shards have no stream to {}; see `meridian replication status`",
-                missing,
-                self.deps.shards.shard_count(),
-                self.to
-            ));
+    async fn go_on(&self, check: &mut Check, dry_run: bool) -> Result<SwitchoverResult, Stop> {
+        let forecast = self.forecast(check).await?;
+        if dry_run {
+            return Ok(SwitchoverResult {
+                completeness: forecast.completeness,
+                ..Default::default()
+            });
         }
-        let lag = statuses
-            .iter()
-            .map(|s| self.lag(s))
-            .max()
-            .unwrap_or_default();
-        if lag > LAG_MAX {
-            return Err(format!(
-                "{} is {lag:?} behind; a switchover waits until it is less than {LAG_MAX:?}",
-                self.to
-            ));
+        let known = forecast.completeness.is_some();
+        if known {
+            // What is left for the hold is what changes from now on.
+            check
+                .catch_up()
+                .await
+                .map_err(|fault| refused(fault.to_string()))?;
         }
-        let detail = format!(
-            "{} is {} ms behind, round trip {:.1} ms; expected pause about {} ms (promised: at most {} ms), loss 0",
-            self.to,
-            lag.as_millis(),
-            round_trip.as_secs_f64() * 1e3,
-            (lag + round_trip * 4).as_millis().max(20),
-            self.max_pause.as_millis()
-        );
-        self.tell(Step::Forecast, detail, None).await;
-        Ok(())
+        let done = self.hold_and_flip(known.then_some(check)).await?;
+        Ok(SwitchoverResult {
+            completeness: forecast.completeness,
+            ..done
+        })
     }
 
-    async fn statuses(&self) -> Vec<ShardStatus> {
-        let request = GetShardReplicationStatusRequest {
-            shard_ids: Vec::new(),
-            remote_clusters: vec![self.to.to_string()],
-        };
-        self.deps
-            .shards
-            .get_shard_replication_status(request)
-            .await
-            .shards
-    }
-
-    fn missing_shards(&self, statuses: &[ShardStatus]) -> usize {
-        let connected = statuses
-            .iter()
-            .filter(|s| {
-                s.remotes
-                    .iter()
-                    .any(|r| r.cluster == self.to.as_str() && r.connected)
-            })
-            .count();
-        (self.deps.shards.shard_count() as usize).saturating_sub(connected)
-    }
-
-    fn lag(&self, shard: &ShardStatus) -> Duration {
-        let behind = shard
-            .remotes
-            .iter()
-            .filter(|r| r.cluster == self.to.as_str());
-        behind
-            .filter(|r| r.acked_task_id < shard.max_task_id)
-            .map(|r| {
-                let acked = r
-                    .acked_task_time
-                    .as_ref()
-                    .map(time::from_proto)
-                    .unwrap_or_default();
-                let newest = shard
-                    .max_task_time
-                    .as_ref()
-                    .map(time::from_proto)
-                    .unwrap_or_default();
-                newest.since(acked)
-            })
-            .max()
-            .unwrap_or_default()
-    }
-
-    async fn hold_and_flip(&self) -> Result<SwitchoverResult, Stop> {
-        let began = self.now();
+    async fn hold_and_flip(&self, check: Option<&mut Check>) -> Result<SwitchoverResult, Stop> {
+        let (began, clock) = (self.now(), Instant::now());
         let held = self.hold().await?;
+        // What the store took for this write it will take for the flip.
+        let reserve = reserve(self.max_pause).max(clock.elapsed() * 2);
         self.tell(Step::Hold, "writes are held back".into(), None)
             .await;
-        let deadline = began.plus(self.max_pause.saturating_sub(FLIP_RESERVE));
-        let drained = match self.drain(deadline).await {
+        let deadline = clock + self.max_pause.saturating_sub(reserve);
+        let drained = match self.drain(check, deadline).await {
             Ok(drained) => drained,
             Err(reason) => return Err(self.undo(&held, began, reason).await),
         };
-        let flipped = match self.flip(&held).await {
+        let waited_for = drained.waited_for();
+        let flipped = match self.flip(&held, drained).await {
             Ok(flipped) => flipped,
             Err(reason) => return Err(self.undo(&held, began, reason).await),
         };
@@ -330,15 +279,15 @@ impl Run {
         )
         .await;
         let announced = self.announce().await;
-        let pause = self.now().since(began);
+        let pause = clock.elapsed();
         self.let_go().await;
         self.tell(Step::Announce, announced, None).await;
         Ok(SwitchoverResult {
             switched: true,
             pause: Some(time::duration_to_proto(pause)),
-            drained_tasks: drained,
+            drained_tasks: waited_for,
             failover_version: flipped.failover_version.get(),
-            reason: String::new(),
+            ..Default::default()
         })
     }
 
@@ -353,67 +302,11 @@ impl Run {
             ..Default::default()
         };
         let held = self.deps.manager.update(&self.namespace.name, wanted).await;
-        held.map_err(|refusal| Stop::Refused(refusal.to_string()))
-    }
-
-    /// Shuts the namespace on every shard, then waits until the target has acknowledged all that was written
-    /// before. Returns how many shards had something to drain.
-    async fn drain(&self, deadline: Timestamp) -> Result<i64, String> {
-        let shards = 1..=self.deps.shards.shard_count();
-        let freezes = shards.map(|shard_id| {
-            let request = FreezeNamespaceRequest {
-                shard_id,
-                namespace_id: self.namespace.id.to_string(),
-                hold: Some(time::duration_to_proto(self.max_pause + DEADLINE_SLACK)),
-            };
-            let shards = self.deps.shards.clone();
-            async move {
-                let frozen = shards.freeze_namespace(request).await;
-                frozen
-                    .map(|f| (ShardId::new(shard_id), f.last_task_id))
-                    .map_err(|s| format!("shard {shard_id} cannot be held: {}", s.message()))
-            }
-        });
-        let left = deadline.since(self.now());
-        let marks = tokio::time::timeout(left, futures::future::try_join_all(freezes)).await;
-        let marks = marks.map_err(|_| "the shards did not stop writing in time".to_owned())??;
-        let mut waited_for = 0;
-        loop {
-            let statuses = self.statuses().await;
-            let open = marks
-                .iter()
-                .filter(|(shard, mark)| !self.has(&statuses, *shard, *mark))
-                .count();
-            waited_for = waited_for.max(open as i64);
-            if open == 0 {
-                self.tell(Step::Drain, format!("{} has everything", self.to), None)
-                    .await;
-                return Ok(waited_for);
-            }
-            if self.now() >= deadline {
-                return Err(format!(
-                    "{} did not catch up on {open} shards within {:?}",
-                    self.to, self.max_pause
-                ));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    fn has(&self, statuses: &[ShardStatus], shard: ShardId, mark: i64) -> bool {
-        let status = statuses.iter().find(|s| s.shard_id == shard.get());
-        status.is_some_and(|s| {
-            let mut readers = s
-                .remotes
-                .iter()
-                .filter(|r| r.cluster == self.to.as_str())
-                .peekable();
-            readers.peek().is_some() && readers.all(|r| r.acked_task_id >= mark)
-        })
+        held.map_err(|refusal| refused(refusal.to_string()))
     }
 
     /// Makes the target active, if nobody ended the hold meanwhile.
-    async fn flip(&self, held: &Namespace) -> Result<Arc<Namespace>, String> {
+    async fn flip(&self, held: &Namespace, _: Drained) -> Result<Arc<Namespace>, String> {
         let wanted = Update {
             replication: ReplicationChange {
                 active_cluster: self.to.clone(),

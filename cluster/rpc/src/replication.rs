@@ -188,6 +188,14 @@ by_shard! {
         |c, r| c.of_shard(r.shard_id);
     apply unfreeze_namespace(UnfreezeNamespaceRequest) -> UnfreezeNamespaceResponse,
         |c, r| c.of_shard(r.shard_id);
+    apply list_shard_runs(ListShardRunsRequest) -> ListShardRunsResponse,
+        |c, r| c.of_shard(r.shard_id);
+    apply list_changed_runs(ListChangedRunsRequest) -> ListChangedRunsResponse,
+        |c, r| c.of_shard(r.shard_id);
+    apply compare_shard_runs(CompareShardRunsRequest) -> CompareRunsResponse,
+        |c, r| c.of_shard(r.shard_id);
+    apply flush_buffered_events(FlushBufferedEventsRequest) -> FlushBufferedEventsResponse,
+        |c, r| c.of_shard(r.shard_id);
     admin get_workflow_execution_raw_history_v2(GetWorkflowExecutionRawHistoryV2Request) -> GetWorkflowExecutionRawHistoryV2Response,
         |c, r| c.of_workflow(&r.namespace_id, r.execution.as_ref());
     admin get_workflow_execution_raw_history(GetWorkflowExecutionRawHistoryRequest) -> GetWorkflowExecutionRawHistoryResponse,

@@ -8,10 +8,17 @@ use cluster_rpc::status;
 use cluster_runtime::task::{TaskKind, Tasks};
 use namespaces::{Namespace, Registry};
 use proto_ids::{ClusterName, NamespaceId, NamespaceName, ShardId};
-use proto_messages::{meridian::replication::v1::*, time};
-use proto_services::meridian::replication::v1::{
-    replication_extension_service_client::ReplicationExtensionServiceClient,
-    replication_extension_service_server::ReplicationExtensionService,
+use proto_messages::{
+    meridian::replication::v1::*,
+    temporal::api::{common::v1::WorkflowExecution, workflowservice::v1::DescribeNamespaceRequest},
+    time,
+};
+use proto_services::{
+    meridian::replication::v1::{
+        replication_extension_service_client::ReplicationExtensionServiceClient,
+        replication_extension_service_server::ReplicationExtensionService,
+    },
+    temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,12 +26,23 @@ use tonic::{
     Request, Response, Status, async_trait, codegen::BoxStream, metadata::AsciiMetadataValue,
 };
 
-use crate::{dead_letters::DeadLetters, remotes, switchover::Switchovers};
+use crate::{
+    completeness::{Check, Fault},
+    dead_letters::DeadLetters,
+    remotes,
+    switchover::Switchovers,
+};
 
 /// Runs in one message of the tail.
 const TAIL_PAGE: i32 = 500;
 /// Runs whose digests are asked for at once, per shard.
 const DIGESTS_PAGE: usize = 100;
+/// Runs compared at once, per shard.
+const COMPARE_PAGE: usize = 500;
+/// Dead letters read at once.
+const LETTERS_PAGE: usize = 100;
+/// Runs of dead letters that are named.
+const LETTER_RUNS_MAX: usize = 20;
 /// Messages a slow reader may be behind.
 const BEHIND: usize = 16;
 
@@ -70,6 +88,80 @@ impl Extension {
     fn client(&self, cluster: &ClusterName) -> Result<ReplicationExtensionServiceClient, Status> {
         self.0.switchovers.remotes.extension(cluster)
     }
+}
+
+/// What is told of dead letters of a namespace from one cluster: how many, and the runs of the first.
+async fn dead_letters(
+    letters: &DeadLetters,
+    source: &str,
+    namespace_id: &str,
+    answer: &mut CompareRunsResponse,
+) -> Result<(), Status> {
+    let mut after = 0;
+    loop {
+        let page = letters.read(source, after, LETTERS_PAGE).await;
+        let page = page.map_err(crate::dead_letters::unavailable)?;
+        let is_last = page.len() < LETTERS_PAGE;
+        for letter in page {
+            after = letter.id;
+            let run = letter.letter.task.as_ref().map(crate::wire::run_key);
+            let run = run.unwrap_or_default();
+            if run.namespace_id.as_str() != namespace_id {
+                continue;
+            }
+            answer.dead_letters += 1;
+            let run = WorkflowExecution {
+                workflow_id: run.workflow_id.to_string(),
+                run_id: run.run_id.to_string(),
+            };
+            let named = &mut answer.dead_letter_runs;
+            if named.len() < LETTER_RUNS_MAX && !named.contains(&run) {
+                named.push(run);
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// Compares a namespace with another cluster and tells how that goes.
+async fn check_completeness(
+    deps: Switchovers,
+    namespace: Arc<Namespace>,
+    request: CheckCompletenessRequest,
+    progress: mpsc::Sender<Result<CheckCompletenessResponse, Status>>,
+) {
+    let to = ClusterName::new(&request.to_cluster);
+    let mut check = Check::new(deps.shards, deps.remotes, namespace.id.clone(), to);
+    let compared = check.all(|checked| {
+        let message = CheckCompletenessResponse {
+            checked_runs: i64::try_from(checked).unwrap_or(i64::MAX),
+            result: None,
+        };
+        // Only what comes next counts, so a slow reader misses nothing.
+        let _ = progress.try_send(Ok(message));
+    });
+    let compared = tokio::select! {
+        compared = compared => compared,
+        // Nobody waits for it any more.
+        () = progress.closed() => Err(Fault::Unknown(String::new())),
+    };
+    let mut result = check.findings();
+    match compared {
+        Ok(()) if request.send_again => match check.send_again(&namespace.name).await {
+            Ok(sent) => result.sent_again = sent,
+            Err(fault) => result.unknown = fault.to_string(),
+        },
+        Ok(()) => {}
+        Err(fault) => result.unknown = fault.to_string(),
+    }
+    check.end().await;
+    let message = CheckCompletenessResponse {
+        checked_runs: result.checked_runs,
+        result: Some(result),
+    };
+    let _ = progress.send(Ok(message)).await;
 }
 
 /// The call as it is passed on. Its deadline stays the caller's.
@@ -183,6 +275,112 @@ impl ReplicationExtensionService for Extension {
             }
         }
         Ok(Response::new(all))
+    }
+
+    async fn compare_runs(
+        &self,
+        request: Request<CompareRunsRequest>,
+    ) -> Result<Response<CompareRunsResponse>, Status> {
+        let request = request.into_inner();
+        let id = NamespaceId::new(&request.namespace_id);
+        let here = self.0.switchovers.clusters.current_name();
+        if !self
+            .0
+            .registry
+            .by_id(&id)
+            .is_some_and(|n| n.lives_in(&here))
+        {
+            return Err(Status::not_found(format!(
+                "the namespace is not known in {here} yet"
+            )));
+        }
+        let shards = &self.0.switchovers.shards;
+        let mut by_shard: std::collections::BTreeMap<ShardId, Vec<_>> = Default::default();
+        for run in request.runs {
+            let workflow_id = run.execution.as_ref().map(|e| e.workflow_id.as_str());
+            let shard = shards.shard_of(id.as_str(), workflow_id.unwrap_or_default());
+            by_shard.entry(shard).or_default().push(run);
+        }
+        let mut answer = CompareRunsResponse::default();
+        for (shard, runs) in by_shard {
+            for page in runs.chunks(COMPARE_PAGE) {
+                let part = CompareShardRunsRequest {
+                    shard_id: shard.get(),
+                    namespace_id: request.namespace_id.clone(),
+                    runs: page.to_vec(),
+                };
+                let part = shards.compare_shard_runs(part).await?;
+                answer.differences.extend(part.differences);
+            }
+        }
+        if !request.dead_letters_of.is_empty() {
+            let (letters, source) = (&self.0.dead_letters, &request.dead_letters_of);
+            dead_letters(letters, source, id.as_str(), &mut answer).await?;
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn check_completeness(
+        &self,
+        request: Request<CheckCompletenessRequest>,
+    ) -> Result<Response<BoxStream<CheckCompletenessResponse>>, Status> {
+        let name = NamespaceName::new(&request.get_ref().namespace);
+        let namespace = self.0.registry.by_name(&name);
+        if let Some(active) = self.elsewhere(&request, namespace.clone()) {
+            let mut client = self.client(&active)?;
+            let answer = client.check_completeness(passed_on(request)).await?;
+            return Ok(Response::new(Box::pin(answer.into_inner())));
+        }
+        let namespace = namespace.ok_or_else(|| status::namespace_not_found(name.as_str()))?;
+        let here = self.0.switchovers.clusters.current_name();
+        if !namespace.is_active_in(&here) {
+            return Err(status::namespace_not_active(
+                name.as_str(),
+                here.as_str(),
+                namespace.active_cluster.as_str(),
+            ));
+        }
+        let (send, receive) = mpsc::channel(BEHIND);
+        let work = check_completeness(
+            self.0.switchovers.clone(),
+            namespace,
+            request.into_inner(),
+            send,
+        );
+        self.0.tasks.spawn(TaskKind::Stream, "completeness", work);
+        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+
+    async fn get_namespace_view(
+        &self,
+        request: Request<GetNamespaceViewRequest>,
+    ) -> Result<Response<GetNamespaceViewResponse>, Status> {
+        let request = request.into_inner();
+        let cluster = ClusterName::new(&request.cluster);
+        let deps = &self.0.switchovers;
+        let describe = DescribeNamespaceRequest {
+            namespace: request.namespace.clone(),
+            ..Default::default()
+        };
+        if cluster == deps.clusters.current_name() {
+            let name = NamespaceName::new(&request.namespace);
+            let namespace = self.0.registry.by_name(&name);
+            let namespace = namespace.ok_or_else(|| status::namespace_not_found(name.as_str()))?;
+            return Ok(Response::new(GetNamespaceViewResponse {
+                active_cluster: namespace.active_cluster.to_string(),
+                failover_version: namespace.failover_version.get(),
+            }));
+        }
+        let mut there = WorkflowServiceClient::new(deps.remotes.channel_to(&cluster)?);
+        let told = there.describe_namespace(remotes::request(describe)).await?;
+        let told = told.into_inner();
+        Ok(Response::new(GetNamespaceViewResponse {
+            active_cluster: told
+                .replication_config
+                .unwrap_or_default()
+                .active_cluster_name,
+            failover_version: told.failover_version,
+        }))
     }
 
     async fn switchover(

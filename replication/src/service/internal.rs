@@ -1,15 +1,17 @@
 //! The apply service: what worker hosts and frontends of the same cluster ask of the owner of a shard.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use proto_ids::{ClusterName, NamespaceId, RunKey, ShardId, TaskId};
 use proto_messages::{
     meridian::replication::v1::{
-        ApplyRequest, ApplyResponse, FreezeNamespaceRequest, FreezeNamespaceResponse,
-        GetHistoryDigestsResponse, GetShardHistoryDigestsRequest, GetShardReplicationStatusRequest,
-        GetShardReplicationStatusResponse, ListShardUnreplicatedRequest,
-        ListShardUnreplicatedResponse, UnfreezeNamespaceRequest, UnfreezeNamespaceResponse,
-        UnreplicatedRun,
+        ApplyRequest, ApplyResponse, CompareRunsResponse, CompareShardRunsRequest,
+        FlushBufferedEventsRequest, FlushBufferedEventsResponse, FreezeNamespaceRequest,
+        FreezeNamespaceResponse, GetHistoryDigestsResponse, GetShardHistoryDigestsRequest,
+        GetShardReplicationStatusRequest, GetShardReplicationStatusResponse,
+        ListChangedRunsRequest, ListChangedRunsResponse, ListShardRunsRequest,
+        ListShardRunsResponse, ListShardUnreplicatedRequest, ListShardUnreplicatedResponse,
+        UnfreezeNamespaceRequest, UnfreezeNamespaceResponse, UnreplicatedRun,
     },
     temporal::api::common::v1::WorkflowExecution,
     time,
@@ -22,6 +24,9 @@ use crate::apply::status;
 
 /// Rows looked at for one page of the tail.
 const TAIL_PAGE_MAX: usize = 1_000;
+
+/// Longest time a namespace stays shut by one call, whatever was asked for.
+const HOLD_MAX: Duration = Duration::from_secs(60);
 
 /// Runs in one call for digests.
 const DIGESTS_MAX: usize = 100;
@@ -48,7 +53,13 @@ impl ReplicationApplyService for ReplicationHost {
             if !request.shard_ids.is_empty() && !request.shard_ids.contains(&shard.id().get()) {
                 continue;
             }
-            let stands = standing::of(self, &shard, &request.remote_clusters).await;
+            let stands = standing::of(
+                self,
+                &shard,
+                &request.remote_clusters,
+                standing::PAGES_ASKED,
+            )
+            .await;
             let (status, namespaces) = stands.map_err(status::shard)?;
             answer.shards.push(status);
             standing::merge(&mut answer.namespaces, namespaces);
@@ -143,14 +154,24 @@ impl ReplicationApplyService for ReplicationHost {
     ) -> Result<Response<FreezeNamespaceResponse>, Status> {
         let request = request.into_inner();
         let namespace_id = NamespaceId::new(&request.namespace_id);
-        let hold = time::duration_from_proto(request.hold.as_ref());
-        self.open_later(namespace_id.clone(), hold);
-        let last = self
-            .deps
-            .shards
-            .freeze(&namespace_id, ShardId::new(request.shard_id))
-            .await
-            .map_err(status::shard)?;
+        let shard = ShardId::new(request.shard_id);
+        let hold = time::duration_from_proto(request.hold.as_ref()).min(HOLD_MAX);
+        let shards = &self.deps.shards;
+        if request.probe {
+            let probed = shards.freeze_probe(shard, hold).await;
+            probed.map_err(status::shard)?;
+            return Ok(Response::new(FreezeNamespaceResponse::default()));
+        }
+        let last = shards.freeze(&namespace_id, shard, hold).await;
+        let last = last.map_err(status::shard)?;
+        // Frozen implies held: without the stored hold nothing would keep a later owner from writing.
+        let held = self.deps.registry.by_id(&namespace_id);
+        if !held.is_some_and(|namespace| namespace.handover) {
+            shards.unfreeze(&namespace_id);
+            return Err(cluster_rpc::status::failed_precondition(format!(
+                "writes of namespace {namespace_id} are not held back by what is stored"
+            )));
+        }
         Ok(Response::new(FreezeNamespaceResponse {
             last_task_id: last.get(),
         }))
@@ -161,8 +182,39 @@ impl ReplicationApplyService for ReplicationHost {
         request: Request<UnfreezeNamespaceRequest>,
     ) -> Result<Response<UnfreezeNamespaceResponse>, Status> {
         let namespace_id = NamespaceId::new(request.into_inner().namespace_id);
-        self.holds.lock().remove(&namespace_id);
         self.deps.shards.unfreeze(&namespace_id);
         Ok(Response::new(UnfreezeNamespaceResponse {}))
+    }
+
+    async fn list_shard_runs(
+        &self,
+        request: Request<ListShardRunsRequest>,
+    ) -> Result<Response<ListShardRunsResponse>, Status> {
+        let listed = self.shard_runs(request.into_inner()).await;
+        listed.map(Response::new)
+    }
+
+    async fn list_changed_runs(
+        &self,
+        request: Request<ListChangedRunsRequest>,
+    ) -> Result<Response<ListChangedRunsResponse>, Status> {
+        let changed = self.changed_runs(request.into_inner()).await;
+        changed.map(Response::new)
+    }
+
+    async fn compare_shard_runs(
+        &self,
+        request: Request<CompareShardRunsRequest>,
+    ) -> Result<Response<CompareRunsResponse>, Status> {
+        let compared = self.compare_runs(request.into_inner()).await;
+        compared.map(Response::new)
+    }
+
+    async fn flush_buffered_events(
+        &self,
+        request: Request<FlushBufferedEventsRequest>,
+    ) -> Result<Response<FlushBufferedEventsResponse>, Status> {
+        let flushed = self.flush_buffered(request.into_inner()).await;
+        flushed.map(Response::new)
     }
 }

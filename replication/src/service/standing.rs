@@ -1,6 +1,7 @@
 //! How far other clusters have got with what a shard wrote. A cluster stands right before the first task it
-//! has not acknowledged; ids that belong to no replication task count for nobody, so a cluster that lacks
-//! nothing stands at the end.
+//! has not acknowledged; ids that belong to no replication task it needs count for nobody, so a cluster that
+//! lacks nothing stands at the end. Only what was looked at counts: when the rest is too long to look through,
+//! the cluster stands where the look ended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,14 +19,19 @@ use proto_messages::{
 use super::ReplicationHost;
 use crate::metrics::Sent;
 
-/// Pending tasks looked at per reader; a longer tail is told as at least this long.
-const PENDING_MAX: usize = 1_000;
+/// Tasks read at once.
+const PAGE: usize = 1_000;
+/// Pages looked through per reader when somebody asks.
+pub(super) const PAGES_ASKED: usize = 100;
+/// The same for what is counted at intervals.
+const PAGES_COUNTED: usize = 2;
 
 /// The shard's standing towards these clusters (all when empty), and by namespace.
 pub(super) async fn of(
     host: &ReplicationHost,
     shard: &Shard,
     clusters: &[String],
+    pages: usize,
 ) -> Result<(ShardStatus, Vec<NamespaceStatus>), ShardError> {
     let (now, end) = (host.now(), *shard.replication_watermark().borrow());
     let known = host.deps.clusters.remotes();
@@ -44,22 +50,17 @@ pub(super) async fn of(
         for (remote_shard, reader) in shard.replication_readers_of(cluster, remote.shard_count) {
             let acked = reader.acked;
             let aside = host.aside.count(cluster, shard.id(), remote_shard);
-            let pending = shard.replication_read(acked, end, PENDING_MAX).await?;
-            // What this cluster does not need holds nothing back.
-            let pending: Vec<_> = pending
-                .into_iter()
-                .filter(|task| lives_in(host, &task.run.namespace_id, cluster))
-                .collect();
-            let first = pending.first();
+            let pending = pending(host, shard, cluster, (acked, end), pages).await?;
+            let (below, at) = pending.first.unwrap_or((pending.looked, now));
             remotes.push(RemoteStatus {
                 cluster: cluster.to_string(),
                 remote_shard_id: remote_shard.get(),
                 // Whoever never came has nothing, even where nothing waits for it.
                 acked_task_id: match reader.connected {
-                    true => first.map_or(end, |task| task.task_id).get() - 1,
+                    true => below.get() - 1,
                     false => 0,
                 },
-                acked_task_time: Some(time::to_proto(first.map_or(now, |task| task.at))),
+                acked_task_time: Some(time::to_proto(at)),
                 connected: connected.contains(&remote_shard),
                 incarnation: reader.incarnation,
                 ever_connected: reader.connected,
@@ -67,8 +68,19 @@ pub(super) async fn of(
                 came_back_empty: reader.came_back_empty,
                 set_aside_tasks: aside.unwrap_or(-1),
             });
-            let tasks = pending.iter().map(|task| (&task.run.namespace_id, task.at));
-            merge(&mut namespaces, by_namespace(cluster, tasks, now));
+            if pending.looked < end {
+                // There may be more of each.
+                let all = host.deps.registry.all().into_iter();
+                let unknown = all.filter(|n| n.lives_in(cluster));
+                let unknown = unknown.map(|n| NamespaceStatus {
+                    namespace_id: n.id.to_string(),
+                    cluster: cluster.to_string(),
+                    at_least: true,
+                    ..NamespaceStatus::default()
+                });
+                merge(&mut namespaces, unknown.collect());
+            }
+            merge(&mut namespaces, by_namespace(cluster, pending, now));
         }
     }
     let status = ShardStatus {
@@ -82,12 +94,63 @@ pub(super) async fn of(
     Ok((status, namespaces))
 }
 
+/// What a reader has not acknowledged and needs.
+struct Pending {
+    /// The first task, and when it was written.
+    first: Option<(TaskId, Timestamp)>,
+    /// Per namespace: how many, and when the first was written.
+    namespaces: BTreeMap<NamespaceId, (i64, Timestamp)>,
+    /// Everything below was looked at.
+    looked: TaskId,
+}
+
+/// Looks through what is pending between an acknowledgement and the end, page by page: what the cluster does
+/// not need holds nothing back, and hides nothing behind it.
+async fn pending(
+    host: &ReplicationHost,
+    shard: &Shard,
+    cluster: &ClusterName,
+    (acked, end): (TaskId, TaskId),
+    pages: usize,
+) -> Result<Pending, ShardError> {
+    let mut found = Pending {
+        first: None,
+        namespaces: BTreeMap::new(),
+        looked: acked.min(end),
+    };
+    let mut needed: BTreeMap<NamespaceId, bool> = BTreeMap::new();
+    for _ in 0..pages {
+        let page = shard.replication_read(found.looked, end, PAGE).await?;
+        found.looked = match page.last() {
+            Some(last) if page.len() == PAGE => last.task_id.next(),
+            _ => end,
+        };
+        for task in page {
+            let id = task.run.namespace_id;
+            let is_needed = match needed.get(&id) {
+                Some(known) => *known,
+                None => *needed
+                    .entry(id.clone())
+                    .or_insert(lives_in(host, &id, cluster)),
+            };
+            if is_needed {
+                found.first.get_or_insert((task.task_id, task.at));
+                found.namespaces.entry(id).or_insert((0, task.at)).0 += 1;
+            }
+        }
+        if found.looked >= end {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// Counts how far other clusters are with the shards of this host.
 pub(super) async fn count(host: &ReplicationHost, meters: &Sent) {
     let mut found = Vec::new();
     for shard in host.deps.shards.owned() {
         // A shard that is lost meanwhile is counted elsewhere.
-        if let Ok((_, namespaces)) = of(host, &shard, &[]).await {
+        if let Ok((_, namespaces)) = of(host, &shard, &[], PAGES_COUNTED).await {
             merge(&mut found, namespaces);
         }
     }
@@ -111,35 +174,25 @@ fn lives_in(host: &ReplicationHost, id: &NamespaceId, cluster: &ClusterName) -> 
 }
 
 fn frozen(host: &ReplicationHost, end: TaskId) -> Vec<FrozenNamespace> {
-    let holds = host.holds.lock();
-    let shut = holds.iter().map(|(namespace_id, until)| {
-        let left = until.saturating_duration_since(tokio::time::Instant::now());
-        FrozenNamespace {
-            namespace_id: namespace_id.to_string(),
-            last_task_id: end.get() - 1,
-            until: Some(time::to_proto(host.now().plus(left))),
-        }
+    let held = host.deps.shards.frozen().into_iter();
+    let shut = held.map(|(namespace_id, left)| FrozenNamespace {
+        namespace_id: namespace_id.to_string(),
+        last_task_id: end.get() - 1,
+        until: Some(time::to_proto(host.now().plus(left))),
     });
     shut.collect()
 }
 
-fn by_namespace<'a>(
-    cluster: &ClusterName,
-    tasks: impl Iterator<Item = (&'a NamespaceId, Timestamp)>,
-    now: Timestamp,
-) -> Vec<NamespaceStatus> {
-    let mut found: BTreeMap<&NamespaceId, (i64, Duration)> = BTreeMap::new();
-    for (namespace_id, at) in tasks {
-        let entry = found.entry(namespace_id).or_default();
-        *entry = (entry.0 + 1, entry.1.max(now.since(at)));
-    }
-    let told = found
+fn by_namespace(cluster: &ClusterName, pending: Pending, now: Timestamp) -> Vec<NamespaceStatus> {
+    let told = pending
+        .namespaces
         .into_iter()
-        .map(|(namespace_id, (pending, lag))| NamespaceStatus {
+        .map(|(namespace_id, (tasks, since))| NamespaceStatus {
             namespace_id: namespace_id.to_string(),
             cluster: cluster.to_string(),
-            pending_tasks: pending,
-            lag: Some(time::duration_to_proto(lag)),
+            pending_tasks: tasks,
+            lag: Some(time::duration_to_proto(now.since(since))),
+            at_least: false,
         });
     told.collect()
 }
@@ -154,6 +207,7 @@ pub(super) fn merge(into: &mut Vec<NamespaceStatus>, more: Vec<NamespaceStatus>)
             Some(known) => {
                 let lag = |s: &NamespaceStatus| time::duration_from_proto(s.lag.as_ref());
                 known.pending_tasks += status.pending_tasks;
+                known.at_least |= status.at_least;
                 known.lag = Some(time::duration_to_proto(lag(known).max(lag(&status))));
             }
             None => into.push(status),

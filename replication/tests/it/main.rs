@@ -1,5 +1,6 @@
 //! The parts of replication against each other, over real connections.
 
+mod completeness;
 mod pulling;
 mod reapplying;
 mod setbacks;

@@ -30,13 +30,20 @@ use proto_messages::temporal::{
     },
     server::api::adminservice::v1::GenerateLastHistoryReplicationTasksRequest,
 };
-use proto_services::temporal::server::api::adminservice::v1::admin_service_server::AdminServiceServer;
+use proto_messages::{meridian::replication::v1::FreezeNamespaceRequest, time};
+use proto_services::{
+    meridian::replication::v1::replication_extension_service_server::ReplicationExtensionServiceServer,
+    temporal::server::api::adminservice::v1::admin_service_server::AdminServiceServer,
+};
 use replication::{
+    completeness::Check,
     dead_letters::DeadLetters,
+    edge::{Extension, ExtensionDeps},
     namespaces::Refresher,
     puller::{PullerDeps, Pullers},
     remotes::Remotes,
     service::{HostDeps, ReplicationHost},
+    switchover::Switchovers,
 };
 use schema_store::memory::MemoryStore;
 use tokio::net::TcpListener;
@@ -50,7 +57,7 @@ pub struct Cluster {
     pub client: ReplicationClient,
     pub registry: Registry,
     pub letters: DeadLetters,
-    remotes: Remotes,
+    pub remotes: Remotes,
     membership: Membership,
     tasks: Tasks,
     clock: Arc<Skewed>,
@@ -152,11 +159,11 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
     let host = ReplicationHost::new(HostDeps {
         shards: shards.clone(),
         registry: registry.clone(),
-        clusters,
+        clusters: clusters.clone(),
         remotes: remotes.clone(),
-        refresher: Refresher::new(remotes.clone(), manager),
+        refresher: Refresher::new(remotes.clone(), manager.clone()),
         dead_letters: letters.clone(),
-        clock,
+        clock: clock.clone(),
         settings: Settings::new(),
         metrics: Metrics::new(),
         tasks: tasks.clone(),
@@ -164,9 +171,22 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
     });
     let client = ReplicationClient::local(shard_count);
     client.set_local(host.clone(), host.clone());
+    let extension = Extension::new(ExtensionDeps {
+        switchovers: Switchovers {
+            manager,
+            clusters,
+            shards: client.clone(),
+            remotes: remotes.clone(),
+            clock,
+        },
+        registry: registry.clone(),
+        dead_letters: letters.clone(),
+        tasks: tasks.child("extension"),
+    });
     tokio::spawn(
         Server::builder()
             .add_service(AdminServiceServer::from_arc(host.clone()))
+            .add_service(ReplicationExtensionServiceServer::from_arc(extension))
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
     Cluster {
@@ -198,6 +218,30 @@ impl World {
     pub fn fail_over(&self, active: &str, version: i64) {
         for cluster in [&self.west, &self.east] {
             cluster.registry.set(vec![namespace(active, version)]);
+        }
+    }
+
+    /// A comparison of the namespace in west with east's.
+    pub fn check(&self) -> Check {
+        let (client, remotes) = (self.west.client.clone(), self.west.remotes.clone());
+        Check::new(client, remotes, NAMESPACE.into(), "east".into())
+    }
+
+    /// Holds writes back in west, as what is stored says and as a barrier.
+    pub async fn hold(&self) {
+        let held = Namespace {
+            handover: true,
+            ..namespace("west", 1)
+        };
+        self.west.registry.set(vec![held]);
+        for shard_id in 1..=self.west.client.shard_count() {
+            let request = FreezeNamespaceRequest {
+                shard_id,
+                namespace_id: NAMESPACE.to_owned(),
+                hold: Some(time::duration_to_proto(Duration::from_secs(60))),
+                probe: false,
+            };
+            self.west.client.freeze_namespace(request).await.unwrap();
         }
     }
 
