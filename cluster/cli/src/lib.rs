@@ -2,10 +2,12 @@
 //! and against the same APIs that stock tools use.
 //!
 //! Data goes to standard output, talk to standard error; `--output json` everywhere. Exit codes: 0 done,
-//! 1 refused by a check or by the server, 2 rolled back, 4 the server cannot be reached, 64 usage.
+//! 1 refused by a check or by the server, 2 rolled back, 3 refused because a loss cannot be excluded or counted,
+//! 4 the server cannot be reached, 5 done on one side and not yet confirmed by the other, 64 usage.
 
 mod certificates;
 mod clusters;
+mod completeness;
 mod connect;
 mod dead_letters;
 mod namespaces;
@@ -56,6 +58,10 @@ pub enum Command {
 const REFUSED: u8 = 1;
 /// Exit code of a switchover that was rolled back.
 const ROLLED_BACK: u8 = 2;
+/// Exit code of a command that was refused because nobody can tell what would be lost.
+const UNKNOWN: u8 = 3;
+/// Exit code when the change was made and the target has not confirmed it yet.
+const UNCONFIRMED: u8 = 5;
 /// Exit code when the server cannot be reached.
 const UNREACHABLE: u8 = 4;
 /// Exit code for arguments that cannot be understood (`EX_USAGE` of sysexits).

@@ -1,25 +1,66 @@
-//! `meridian replication status`: how far the other clusters are with what this one wrote.
+//! `meridian replication`: how far the other clusters are with what this one wrote, what they lack, and sending
+//! it again. That streams are caught up says nothing about what was never sent, so the runs are compared.
 
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Subcommand;
-use proto_messages::meridian::replication::v1::{
-    GetReplicationStatusRequest, GetReplicationStatusResponse,
+use proto_messages::{
+    meridian::replication::v1::{GetReplicationStatusRequest, GetReplicationStatusResponse},
+    temporal::api::workflowservice::v1::ListNamespacesRequest,
 };
 use serde::Serialize;
 
-use crate::{GlobalArgs, output};
+use crate::{
+    GlobalArgs,
+    completeness::{self, Found},
+    connect::Server,
+    output,
+};
 
 /// Commands on replication.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ReplicationCommand {
-    /// How far each remote cluster is.
+    /// How far each remote cluster is, and what it lacks of each namespace that is active here.
     Status {
+        /// Only how far streams are; does not compare what the clusters hold.
+        #[arg(long)]
+        streams_only: bool,
         /// Where and how.
         #[command(flatten)]
         global: GlobalArgs,
     },
+    /// Send again what a cluster lacks of a namespace.
+    Repair(RepairArgs),
+}
+
+/// Sends again what is lacking.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RepairArgs {
+    /// The namespace.
+    #[arg(long, short, env = "TEMPORAL_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// The cluster that lacks something.
+    #[arg(long)]
+    pub to: String,
+    /// Where and how. Any cluster of the namespace can be asked.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+}
+
+/// All that is printed.
+#[derive(Debug, Default, Serialize)]
+struct Status {
+    remotes: Vec<Remote>,
+    namespaces: Vec<Held>,
+}
+
+/// What a cluster has of a namespace.
+#[derive(Debug, Serialize)]
+struct Held {
+    namespace: String,
+    cluster: String,
+    completeness: Found,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -31,40 +72,152 @@ struct Remote {
     caught_up_shards: usize,
     lag_ms_max: u128,
     pending_tasks: i64,
+    /// Not all that is pending was counted.
+    pending_at_least: bool,
 }
 
 pub(crate) async fn run(command: ReplicationCommand) -> anyhow::Result<ExitCode> {
-    let ReplicationCommand::Status { global } = command;
+    let (global, streams_only) = match command {
+        ReplicationCommand::Status {
+            global,
+            streams_only,
+        } => (global, streams_only),
+        ReplicationCommand::Repair(args) => return repair(args).await,
+    };
     let server = global.connect.connect().await?;
     let request = GetReplicationStatusRequest {
         by_namespace: true,
         ..Default::default()
     };
     let status = server.replication().get_replication_status(request).await;
-    let remotes = summary(
-        status
-            .context("ask for the replication status")?
-            .into_inner(),
-    );
-    global.output.print(&remotes, |remotes| {
-        if remotes.is_empty() {
-            return "no other cluster reads from this one".into();
+    let status = status
+        .context("ask for the replication status")?
+        .into_inner();
+    let here = status.cluster.clone();
+    let mut shown = Status {
+        remotes: summary(status),
+        namespaces: Vec::new(),
+    };
+    if !streams_only {
+        shown.namespaces = held(&server, &here).await?;
+    }
+    global.output.print(&shown, text)?;
+    let complete = shown
+        .namespaces
+        .iter()
+        .all(|h| h.completeness.is_complete());
+    Ok(match complete {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(crate::REFUSED),
+    })
+}
+
+/// What other clusters have of the namespaces that are active here.
+async fn held(server: &Server, here: &str) -> anyhow::Result<Vec<Held>> {
+    let mut request = ListNamespacesRequest {
+        page_size: 100,
+        ..Default::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = server.workflow().list_namespaces(request.clone()).await;
+        let page = page.context("list the namespaces")?.into_inner();
+        for namespace in page.namespaces {
+            let replication = namespace.replication_config.unwrap_or_default();
+            if !namespace.is_global_namespace || replication.active_cluster_name != here {
+                continue;
+            }
+            let name = namespace.namespace_info.unwrap_or_default().name;
+            let others = replication.clusters.into_iter().map(|c| c.cluster_name);
+            for cluster in others.filter(|c| c != here) {
+                let completeness = completeness::ask(server, &name, &cluster, false, None).await;
+                found.push(Held {
+                    namespace: name.clone(),
+                    cluster,
+                    completeness,
+                });
+            }
         }
-        let header = ["remote", "streams", "caught up", "lag", "pending"];
-        output::table(
-            &header,
-            remotes.iter().map(|r| {
-                vec![
-                    r.cluster.clone(),
-                    format!("{}/{}", r.connected_shards, r.shards),
-                    format!("{}/{}", r.caught_up_shards, r.shards),
-                    output::span(Duration::from_millis(r.lag_ms_max as u64)),
-                    r.pending_tasks.to_string(),
-                ]
-            }),
-        )
+        if page.next_page_token.is_empty() {
+            return Ok(found);
+        }
+        request.next_page_token = page.next_page_token;
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = match status.remotes.is_empty() {
+        true => "no other cluster reads from this one".into(),
+        false => {
+            let header = ["remote", "streams", "caught up", "lag", "pending"];
+            output::table(
+                &header,
+                status.remotes.iter().map(|r| {
+                    vec![
+                        r.cluster.clone(),
+                        format!("{}/{}", r.connected_shards, r.shards),
+                        format!("{}/{}", r.caught_up_shards, r.shards),
+                        output::span(Duration::from_millis(r.lag_ms_max as u64)),
+                        match r.pending_at_least {
+                            true => format!("at least {}", r.pending_tasks),
+                            false => r.pending_tasks.to_string(),
+                        },
+                    ]
+                }),
+            )
+        }
+    };
+    if status.namespaces.is_empty() {
+        return text;
+    }
+    let header = ["namespace", "cluster", "has"];
+    let rows = status.namespaces.iter().map(|h| {
+        vec![
+            h.namespace.clone(),
+            h.cluster.clone(),
+            h.completeness.brief(),
+        ]
+    });
+    text.push_str("\n\n");
+    text.push_str(&output::table(&header, rows));
+    for held in &status.namespaces {
+        for line in held.completeness.lines() {
+            text.push_str(&format!(
+                "\n  {} in {}: {line}",
+                held.namespace, held.cluster
+            ));
+        }
+    }
+    text
+}
+
+async fn repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
+    let server = args.global.connect.connect().await?;
+    let found = completeness::ask(&server, &args.namespace, &args.to, true, None).await;
+    args.global.output.print(&found, |found| {
+        let mut lines = vec![format!(
+            "{} in {}: {}",
+            args.namespace,
+            args.to,
+            found.brief()
+        )];
+        lines.extend(found.lines().into_iter().map(|line| format!("  {line}")));
+        if found.sent_again > 0 {
+            lines.push(format!(
+                "{} runs are sent again; `meridian replication status` tells when they have arrived",
+                found.sent_again
+            ));
+        }
+        if found.dead_letters > 0 {
+            let text = "dead letters are replayed in the cluster that has them with `meridian dlq replay`";
+            lines.push(text.to_owned());
+        }
+        lines.join("\n")
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(match found.known {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(crate::UNKNOWN),
+    })
 }
 
 fn summary(status: GetReplicationStatusResponse) -> Vec<Remote> {
@@ -86,6 +239,7 @@ fn summary(status: GetReplicationStatusResponse) -> Vec<Remote> {
     for namespace in &status.namespaces {
         if let Some(remote) = remotes.get_mut(&namespace.cluster) {
             remote.pending_tasks += namespace.pending_tasks;
+            remote.pending_at_least |= namespace.at_least;
         }
     }
     remotes.into_values().collect()

@@ -1,20 +1,32 @@
 //! `meridian namespace failover`: the forced way. What the active side has and the target has not is asked
 //! of the active side while it can be reached; the change itself is an ordinary `UpdateNamespace` on whichever
-//! cluster is asked, so it works when the other side is dead.
+//! cluster is asked, so it works when the other side is dead. It is done when the target says that it is active.
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 use proto_messages::{
-    meridian::replication::v1::ListUnreplicatedRequest,
+    meridian::replication::v1::{GetNamespaceViewRequest, ListUnreplicatedRequest},
     temporal::api::{
         replication::v1::NamespaceReplicationConfig, workflowservice::v1::UpdateNamespaceRequest,
     },
 };
 use serde::Serialize;
 
-use crate::{Format, GlobalArgs, REFUSED, connect::Server, output};
+use crate::{
+    Format, GlobalArgs, REFUSED, UNCONFIRMED, UNKNOWN,
+    completeness::{self, Found},
+    connect::Server,
+    output,
+};
+
+/// How long the comparison of both sides may take.
+const COMPARE_WITHIN: Duration = Duration::from_secs(8);
+/// How long the target may take to say that it is active.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
+/// Pause between two looks at the target.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the old side may take to tell its tail.
 const TAIL_WITHIN: Duration = Duration::from_secs(3);
@@ -36,6 +48,9 @@ pub struct FailoverArgs {
     /// Refuse when more workflows than this would be left with changes the target does not have.
     #[arg(long)]
     pub accept_loss: Option<usize>,
+    /// With `--accept-loss`: go on also when nobody can tell what the target lacks.
+    #[arg(long)]
+    pub accept_unknown: bool,
     /// Where and how. Name a frontend of the target, or of any cluster that still answers.
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -48,7 +63,12 @@ struct Report {
     to: String,
     failover_version_before: i64,
     failover_version: Option<i64>,
+    /// Whether the target says that it is active.
+    confirmed: bool,
+    /// What the target has not acknowledged: at least that is lacking.
     tail: Tail,
+    /// What the target lacks, by comparison.
+    lacking: Found,
 }
 
 /// What the target does not have.
@@ -96,24 +116,38 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
             .collect::<Vec<_>>()
             .join(", ")
     );
+    anyhow::ensure!(
+        from != args.to,
+        "{} is already active in {} (version {})",
+        args.namespace,
+        args.to,
+        described.failover_version
+    );
     let namespace_id = described.namespace_info.unwrap_or_default().id;
+    let (tail, lacking) = tokio::join!(
+        tail(&args, &asked, &from, &namespace_id),
+        completeness::ask(
+            &asked,
+            &args.namespace,
+            &args.to,
+            false,
+            Some(COMPARE_WITHIN)
+        )
+    );
     let mut report = Report {
-        tail: tail(&args, &asked, &from, &namespace_id).await,
+        tail,
+        lacking,
+        confirmed: false,
         namespace: args.namespace.clone(),
         to: args.to.clone(),
         failover_version_before: described.failover_version,
         failover_version: None,
         from,
     };
-    if let Some(limit) = args.accept_loss
-        && report.tail.workflows > limit
-    {
+    if let Some((code, why)) = refusal(&args, &report) {
         args.global.output.print(&report, forecast)?;
-        eprintln!(
-            "refused: {} workflows have changes that {} does not have, and --accept-loss is {limit}",
-            report.tail.workflows, args.to
-        );
-        return Ok(ExitCode::from(REFUSED));
+        eprintln!("refused: {why}");
+        return Ok(ExitCode::from(code));
     }
     if args.dry_run {
         args.global.output.print(&report, forecast)?;
@@ -136,9 +170,96 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
         .update_namespace(request)
         .await
         .context("make the target active")?;
-    report.failover_version = Some(updated.into_inner().failover_version);
-    args.global.output.print(&report, done)?;
-    Ok(ExitCode::SUCCESS)
+    let version = updated.into_inner().failover_version;
+    report.failover_version = Some(version);
+    let confirmed = confirm(&asked, &args, version).await;
+    report.confirmed = confirmed.is_ok();
+    args.global
+        .output
+        .print(&report, |report| match &confirmed {
+            Ok(()) => done(report),
+            Err(why) => open(report, why),
+        })?;
+    Ok(match report.confirmed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(UNCONFIRMED),
+    })
+}
+
+/// Why it is not done with these limits, and the exit code that tells so.
+fn refusal(args: &FailoverArgs, report: &Report) -> Option<(u8, String)> {
+    let limit = args.accept_loss?;
+    let at_least = report.tail.workflows;
+    let lacking = usize::try_from(report.lacking.lacking_runs).unwrap_or(usize::MAX);
+    let (known, lost) = match report.lacking.known {
+        true => (true, lacking),
+        false => (false, at_least.max(lacking)),
+    };
+    if lost > limit {
+        let text = format!(
+            "{lost} workflows have changes that {} does not have, and --accept-loss is {limit}",
+            args.to
+        );
+        return Some((REFUSED, text));
+    }
+    if !known && !args.accept_unknown {
+        let text = format!(
+            "it is unknown how many workflows have changes that {} does not have ({}), and --accept-loss is {limit}; \
+             --accept-unknown goes on all the same",
+            args.to, report.lacking.reason
+        );
+        return Some((UNKNOWN, text));
+    }
+    if known && report.lacking.dead_letters > 0 && limit == 0 {
+        let text = format!(
+            "{} changes are dead letters in {}, and --accept-loss is 0",
+            report.lacking.dead_letters, args.to
+        );
+        return Some((REFUSED, text));
+    }
+    None
+}
+
+/// Waits until the target itself says that it is active.
+async fn confirm(asked: &Server, args: &FailoverArgs, version: i64) -> Result<(), String> {
+    let until = tokio::time::Instant::now() + CONFIRM_WITHIN;
+    loop {
+        let request = GetNamespaceViewRequest {
+            namespace: args.namespace.clone(),
+            cluster: args.to.clone(),
+        };
+        let mut replication = asked.replication();
+        let view = tokio::time::timeout_at(until, replication.get_namespace_view(request)).await;
+        let why = match view {
+            Ok(Ok(view)) => {
+                let view = view.into_inner();
+                if view.active_cluster == args.to && view.failover_version >= version {
+                    return Ok(());
+                }
+                format!(
+                    "it still says that {} is active (version {})",
+                    view.active_cluster, view.failover_version
+                )
+            }
+            Ok(Err(status)) => format!("it cannot be asked: {}", status.message()),
+            Err(_) => "it does not answer".to_owned(),
+        };
+        if tokio::time::Instant::now() + LOOK_EVERY >= until {
+            return Err(why);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn open(report: &Report, why: &str) -> String {
+    format!(
+        "OPEN  version {} belongs to {}, but {} has not confirmed it within {}: {why}; it hears of it as soon as the \
+         clusters reach each other, or name its own frontend with --address and run this again",
+        report.failover_version.unwrap_or_default(),
+        report.to,
+        report.to,
+        output::span(CONFIRM_WITHIN)
+    )
 }
 
 async fn tail(args: &FailoverArgs, asked: &Server, from: &str, namespace_id: &str) -> Tail {
@@ -202,18 +323,27 @@ fn forecast(report: &Report) -> String {
         "{}   active {} (version {})   target {}",
         report.namespace, report.from, report.failover_version_before, report.to
     )];
-    let tail = &report.tail;
-    if !tail.known {
-        lines.push(format!("  tail      unknown: {}", tail.reason));
-        lines.push(format!("            writes that {} acknowledged and {} has not yet received stay in {} and are settled when it returns", report.from, report.to, report.from));
-    } else if tail.workflows == 0 {
+    let (tail, lacking) = (&report.tail, &report.lacking);
+    if lacking.is_complete() {
         lines.push(format!(
-            "  tail      none: {} has everything {} acknowledged",
-            report.to, report.from
+            "  lacking   nothing: {} has everything {} acknowledged ({} runs compared)",
+            report.to, report.from, lacking.checked_runs
         ));
-    } else {
+        return lines.join("\n");
+    }
+    if lacking.known {
+        lines.push(format!("  lacking   {} in {}:", lacking.brief(), report.to));
+        lines.extend(lacking.lines().iter().map(|l| format!("            {l}")));
+        return lines.join("\n");
+    }
+    lines.push(format!("  lacking   unknown: {}", lacking.reason));
+    lines.push(format!(
+        "            writes that {} acknowledged and {} has not yet received stay in {} and are settled when it returns",
+        report.from, report.to, report.from
+    ));
+    if tail.known {
         lines.push(format!(
-            "  tail      {} workflows, {} events that {} does not have yet:",
+            "            at least {} workflows, {} events that {} has not acknowledged",
             tail.workflows, tail.events, report.to
         ));
         for run in tail.runs.iter().take(TAIL_SHOWN) {

@@ -10,7 +10,7 @@ use proto_messages::meridian::replication::v1::{
 };
 use serde::Serialize;
 
-use crate::{Format, GlobalArgs, REFUSED, ROLLED_BACK, output};
+use crate::{Format, GlobalArgs, REFUSED, ROLLED_BACK, UNKNOWN, completeness::Found, output};
 
 /// A planned failover.
 #[derive(Clone, Debug, Args)]
@@ -27,6 +27,9 @@ pub struct SwitchoverArgs {
     /// Only say what it would do and cost.
     #[arg(long)]
     pub dry_run: bool,
+    /// Go on although nobody can tell what the target lacks (a Temporal Server cannot say).
+    #[arg(long)]
+    pub accept_unknown: bool,
     /// Why, for the log.
     #[arg(long, default_value = "")]
     pub reason: String,
@@ -44,6 +47,14 @@ struct Report {
     drained_tasks: i64,
     failover_version: i64,
     reason: String,
+    /// Whether it was refused because nobody can tell what the target lacks.
+    unknown: bool,
+    /// Whether it was done without knowing what the target lacked.
+    accepted_unknown: bool,
+    /// Whether writes were held back and resumed.
+    rolled_back: bool,
+    /// What the comparison found.
+    completeness: Option<Found>,
     steps: Vec<StepShown>,
 }
 
@@ -80,6 +91,7 @@ pub(super) async fn run(args: SwitchoverArgs) -> anyhow::Result<ExitCode> {
         max_pause: Some(proto_messages::time::duration_to_proto(args.max_pause)),
         dry_run: args.dry_run,
         reason: args.reason.clone(),
+        accept_unknown: args.accept_unknown,
     };
     let mut progress = server
         .replication()
@@ -111,33 +123,57 @@ pub(super) async fn run(args: SwitchoverArgs) -> anyhow::Result<ExitCode> {
         drained_tasks: result.drained_tasks,
         failover_version: result.failover_version,
         reason: result.reason,
+        unknown: result.unknown,
+        accepted_unknown: result.switched && result.completeness.is_none(),
+        rolled_back: steps
+            .iter()
+            .any(|s: &StepShown| s.step == step_name(Step::Rollback)),
+        completeness: result.completeness.map(Found::from),
         steps,
     };
     args.global
         .output
         .print(&report, |r| conclusion(r, args.dry_run))?;
-    Ok(match (report.switched, args.dry_run) {
-        (true, _) => ExitCode::SUCCESS,
-        (false, true) if report.reason.is_empty() => ExitCode::SUCCESS,
-        (false, true) => ExitCode::from(REFUSED),
-        (false, false) => ExitCode::from(ROLLED_BACK),
+    Ok(match report {
+        Report { switched: true, .. } => ExitCode::SUCCESS,
+        Report { unknown: true, .. } => ExitCode::from(UNKNOWN),
+        Report {
+            rolled_back: true, ..
+        } => ExitCode::from(ROLLED_BACK),
+        Report { reason, .. } if args.dry_run && reason.is_empty() => ExitCode::SUCCESS,
+        Report { .. } => ExitCode::from(REFUSED),
     })
 }
 
 fn conclusion(report: &Report, dry_run: bool) -> String {
     if report.switched {
         format!(
-            "DONE  {} is active in {} (version {})   pause {} ms   loss 0   drained {} tasks",
+            "DONE  {} is active in {} (version {})   pause {} ms   loss {}   drained {} runs",
             report.namespace,
             report.to,
             report.failover_version,
             report.pause_ms,
+            if report.accepted_unknown {
+                "unknown"
+            } else {
+                "0"
+            },
             report.drained_tasks
         )
     } else if dry_run && report.reason.is_empty() {
         "GO    nothing was changed; run it again without --dry-run".into()
-    } else if dry_run {
-        format!("NO-GO {}", report.reason)
+    } else if dry_run || !report.rolled_back {
+        let mut lines = vec![match dry_run {
+            true => format!("NO-GO {}", report.reason),
+            false => format!("REFUSED  {}; nothing was changed", report.reason),
+        }];
+        let found = report.completeness.iter();
+        lines.extend(
+            found
+                .flat_map(Found::lines)
+                .map(|line| format!("      {line}")),
+        );
+        lines.join("\n")
     } else {
         format!(
             "ROLLED BACK  {}; writes were held back for {} ms and go on where they were",
