@@ -55,6 +55,9 @@ pub struct Limits {
     pub write_pause: Option<Span>,
     /// Longest time a timer may fire after it was due, outages included.
     pub timer_lateness: Option<Span>,
+    /// No branch of a run's history may lose: a planned switchover makes none.
+    #[serde(default)]
+    pub no_branches: bool,
     /// Longest time both clusters may need to become equal at the end.
     #[serde(default = "Limits::converge")]
     pub converge: Span,
@@ -368,7 +371,9 @@ mod tests {
                 "history-host-killed",
                 "overload",
                 "partition-and-divergence",
+                "standby-wiped",
                 "store-outage-with-timers",
+                "switchover-buffered-signals",
                 "switchover-interrupted",
                 "switchover-under-load"
             ]

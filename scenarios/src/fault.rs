@@ -33,6 +33,9 @@ use crate::{
     world::{self, Mode, NAMESPACE, World},
 };
 
+mod buffered;
+mod wiped;
+
 const SWITCHOVER: [&str; 2] = ["namespace", "switchover"];
 
 /// How long an operator's command may take.
@@ -44,6 +47,12 @@ pub(crate) enum Done {
     Plainly,
     /// An expectation that held or did not, with what was seen.
     Expected(bool, String),
+}
+
+/// How a command ended.
+struct Said {
+    success: bool,
+    text: String,
 }
 
 /// The means by which steps act.
@@ -68,6 +77,22 @@ impl Hands<'_> {
                 kill,
                 at,
             } => return self.interrupt(to, *max_pause, kill, *at).await,
+            Action::BufferedSignals {
+                to,
+                max_pause,
+                kill,
+                workflows,
+                signals,
+            } => {
+                return self
+                    .buffered_signals((to, kill), *max_pause, *workflows, *signals)
+                    .await;
+            }
+            Action::Wipe { cluster } => self.wipe(cluster).await?,
+            Action::ExpectIncomplete { from, to } => {
+                return self.expect_incomplete(from, to).await;
+            }
+            Action::Repair { from, to } => return self.repair(from, to).await,
             Action::ExpectActive { cluster, within } => {
                 return Ok(self.expect_active(cluster, within.get()).await);
             }
@@ -258,11 +283,16 @@ impl Hands<'_> {
 
     /// An operator's command of this same binary, to be run against a cluster that lives.
     fn operator(&self, at: &str, verb: &[&str], flags: &[&str]) -> anyhow::Result<Command> {
+        let mut command = self.tool(at, verb)?;
+        command.args(["--namespace", NAMESPACE]).args(flags);
+        Ok(command)
+    }
+
+    /// A command that is not about one namespace.
+    fn tool(&self, at: &str, verb: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(&self.world.binary);
         command
             .args(verb)
-            .args(["--namespace", NAMESPACE])
-            .args(flags)
             .arg("--address")
             .arg(self.world.cluster(at)?.frontend().to_string())
             .kill_on_drop(true);
@@ -286,7 +316,22 @@ impl Hands<'_> {
 
     /// Runs it to its end.
     async fn command(&self, at: &str, verb: &[&str], flags: &[&str]) -> anyhow::Result<Done> {
-        let mut command = self.operator(at, verb, flags)?;
+        let said = self.run(at, verb, true, flags).await?;
+        Ok(Done::Expected(said.success, said.text))
+    }
+
+    /// Runs a command, about the drill's namespace or not, and tells what it said.
+    async fn run(
+        &self,
+        at: &str,
+        verb: &[&str],
+        of_namespace: bool,
+        flags: &[&str],
+    ) -> anyhow::Result<Said> {
+        let mut command = match of_namespace {
+            true => self.operator(at, verb, flags)?,
+            false => self.tool(at, verb)?,
+        };
         let output = tokio::time::timeout(COMMAND_MAX, command.output())
             .await
             .with_context(|| format!("run {} within {COMMAND_MAX:?}", verb.join(" ")))?
@@ -301,7 +346,10 @@ impl Hands<'_> {
         };
         let said = format!("{} ({ended}): {}", verb.join(" "), said.trim());
         self.timeline.mark(Kind::Note, Some(at), said.clone());
-        Ok(Done::Expected(output.status.success(), said))
+        Ok(Said {
+            success: output.status.success(),
+            text: said,
+        })
     }
 
     async fn rotate(

@@ -72,6 +72,7 @@ pub(crate) async fn run(mut drill: Drill, options: &Options) -> anyhow::Result<R
         judgements: Vec::new(),
     };
     let case = course.through(&mut world).await?;
+    course.judge_branches(&world);
     let report = course.report(case, options.short);
     world.stop().await;
     report.write(&dir)?;
@@ -187,6 +188,27 @@ impl Course<'_> {
         let lacking = measure::lacking(side, &calls, from_ms.saturating_sub(10_000), fault).await;
         self.faults.rpo = Some(lacking);
         Ok(())
+    }
+
+    /// What a server says when it throws a branch away that it had written to.
+    fn judge_branches(&mut self, world: &World) {
+        if !self.drill.limits.no_branches {
+            return;
+        }
+        const SAYS: &str = "another branch of a run's history wins";
+        let clusters = world.clusters.iter();
+        let found: Vec<_> = clusters
+            .flat_map(|cluster| {
+                let lines = cluster.logged(SAYS).into_iter();
+                lines.map(|line| format!("{}: {line}", cluster.name))
+            })
+            .collect();
+        self.judgements.push(Judgement {
+            rule: "no branch of a history was thrown away".to_owned(),
+            passed: found.is_empty(),
+            finding: format!("{} times", found.len()),
+            evidence: found.into_iter().take(10).collect(),
+        });
     }
 
     fn judge_step(&mut self, label: &str, held: bool, text: String) {

@@ -42,6 +42,39 @@ pub enum Action {
         /// As soon as the command tells of this.
         at: SwitchoverStep,
     },
+    /// Takes workflow tasks and keeps them, signals their workflows, begins a switchover and ends the active
+    /// cluster with kill -9 as soon as it is done. Every acknowledged signal has to be at the target.
+    BufferedSignals {
+        /// The cluster that becomes active.
+        to: String,
+        /// The longest pause of writes, as in `switchover`.
+        max_pause: Span,
+        /// The active cluster, whose processes are killed.
+        kill: String,
+        /// How many workflow tasks are kept.
+        workflows: usize,
+        /// How many signals each of their workflows gets.
+        signals: usize,
+    },
+    /// Ends a cluster, deletes all it stored, starts it and connects it again.
+    Wipe {
+        /// Which.
+        cluster: String,
+    },
+    /// Checks that the status tells what a cluster lacks, and that a switchover to it is refused.
+    ExpectIncomplete {
+        /// The active cluster.
+        from: String,
+        /// The cluster that lacks something.
+        to: String,
+    },
+    /// Sends again what a cluster lacks, by the operator's command, and waits until it has it.
+    Repair {
+        /// The active cluster.
+        from: String,
+        /// The cluster that lacks something.
+        to: String,
+    },
     /// Makes another cluster active without asking the old one.
     Failover {
         /// The cluster that becomes active.
@@ -178,6 +211,8 @@ pub enum SwitchoverStep {
     Drain,
     /// The namespace belongs to the target, which may not have heard of it.
     Flip,
+    /// The command says that it is done.
+    Done,
 }
 
 impl SwitchoverStep {
@@ -187,6 +222,7 @@ impl SwitchoverStep {
             Self::Hold => "hold",
             Self::Drain => "drain",
             Self::Flip => "flip",
+            Self::Done => "done",
         }
     }
 }
@@ -234,7 +270,11 @@ impl Action {
     pub fn clusters(&self) -> Vec<&str> {
         match self {
             Self::Switchover { to, .. } | Self::Failover { to, .. } => vec![to],
-            Self::InterruptSwitchover { to, kill, .. } => vec![kill, to],
+            Self::InterruptSwitchover { to, kill, .. } | Self::BufferedSignals { to, kill, .. } => {
+                vec![kill, to]
+            }
+            Self::ExpectIncomplete { from, to } | Self::Repair { from, to } => vec![from, to],
+            Self::Wipe { cluster } => vec![cluster],
             Self::Kill { cluster, .. }
             | Self::Overload { cluster, .. }
             | Self::StartTimers { cluster, .. }
@@ -262,6 +302,8 @@ impl Action {
             self,
             Self::Kill { .. }
                 | Self::InterruptSwitchover { .. }
+                | Self::BufferedSignals { .. }
+                | Self::Wipe { .. }
                 | Self::Freeze { .. }
                 | Self::StopStore {}
                 | Self::Partition {}
@@ -277,6 +319,12 @@ impl Action {
             Self::InterruptSwitchover { to, kill, at, .. } => {
                 format!("switchover to {to}; kill -9 {kill} at its {}", at.as_str())
             }
+            Self::BufferedSignals { to, kill, .. } => {
+                format!("switchover to {to} with buffered signals; kill -9 {kill} when it is done")
+            }
+            Self::Wipe { cluster } => format!("wipe the disk of {cluster}"),
+            Self::ExpectIncomplete { to, .. } => format!("{to} is incomplete"),
+            Self::Repair { to, .. } => format!("send {to} what it lacks"),
             Self::ExpectActive { cluster, .. } => format!("{cluster} is active"),
             Self::Failover { to, .. } => format!("failover to {to}"),
             Self::Kill {

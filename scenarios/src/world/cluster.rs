@@ -22,6 +22,9 @@ use crate::definition;
 /// How long a cluster may take until its frontends answer.
 const READY: Duration = Duration::from_secs(60);
 
+/// The file of a store that needs no server; others beside it begin with the same name.
+const DATABASE: &str = "meridian.db";
+
 /// The services a process runs when it runs all.
 const SERVICES: [&str; 4] = ["frontend", "history", "matching", "worker"];
 
@@ -29,6 +32,7 @@ const SERVICES: [&str; 4] = ["frontend", "history", "matching", "worker"];
 pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) processes: Vec<Process>,
+    dir: PathBuf,
     frontend: SocketAddr,
     connections: Connections,
 }
@@ -53,7 +57,7 @@ impl Cluster {
         std::fs::create_dir_all(&plan.dir)
             .with_context(|| format!("create {}", plan.dir.display()))?;
         let store = plan.database.clone().unwrap_or_else(
-            || json!({ "pluginName": "sqlite", "databaseName": plan.dir.join("meridian.db") }),
+            || json!({ "pluginName": "sqlite", "databaseName": plan.dir.join(DATABASE) }),
         );
         let live_settings = (!plan.world.settings.is_empty()).then(|| plan.dir.join("live.yaml"));
         if let Some(path) = &live_settings {
@@ -122,6 +126,7 @@ impl Cluster {
         })?;
         Ok(Self {
             name: plan.name.to_owned(),
+            dir: plan.dir,
             processes,
             frontend,
             connections,
@@ -212,6 +217,32 @@ impl Cluster {
     /// How many warnings its processes have logged.
     pub(crate) fn warnings(&self) -> usize {
         self.processes.iter().map(Process::warnings).sum()
+    }
+
+    /// Deletes what the cluster stored in files of its own. Its processes do not run.
+    pub(crate) fn delete_data(&self) -> anyhow::Result<()> {
+        let entries =
+            std::fs::read_dir(&self.dir).with_context(|| format!("list {}", self.dir.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(DATABASE) {
+                std::fs::remove_file(&path)
+                    .with_context(|| format!("delete {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines of all its processes' logs that hold a text.
+    pub(crate) fn logged(&self, text: &str) -> Vec<String> {
+        let logs = self.processes.iter().map(Process::log);
+        let read = logs.filter_map(|path| std::fs::read_to_string(path).ok());
+        let lines = |log: String| {
+            let found = log.lines().filter(|line| line.contains(text));
+            found.map(str::to_owned).collect::<Vec<_>>()
+        };
+        read.flat_map(lines).collect()
     }
 
     /// Sends a signal to all processes.

@@ -26,6 +26,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Where it writes.
+    pub(super) fn log(&self) -> &Path {
+        &self.log
+    }
+
     pub(super) fn new(name: &str, services: Vec<String>, config: PathBuf, log: PathBuf) -> Self {
         Self {
             name: name.to_owned(),

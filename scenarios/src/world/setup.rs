@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use proto_messages::temporal::api::{
+    namespace::v1::UpdateNamespaceInfo,
     operatorservice::v1::AddOrUpdateRemoteClusterRequest,
     replication::v1::{ClusterReplicationConfig, NamespaceReplicationConfig},
     workflowservice::v1::{
@@ -27,6 +28,42 @@ const CALL: Duration = Duration::from_secs(10);
 impl World {
     /// Connects the clusters, registers the namespace on the first and waits until all have it.
     pub(crate) async fn set_up(&self) -> anyhow::Result<()> {
+        self.connect().await?;
+        self.register().await?;
+        self.wait_for_namespaces().await
+    }
+
+    /// Connects clusters anew of which one came back empty, and has the namespace told again.
+    pub(crate) async fn connect_again(&self) -> anyhow::Result<()> {
+        self.connect().await?;
+        for cluster in &self.clusters {
+            let connections = cluster.connections();
+            let active = match describe(&connections).await {
+                Ok(known) => {
+                    known
+                        .replication_config
+                        .unwrap_or_default()
+                        .active_cluster_name
+                }
+                Err(_) => continue,
+            };
+            if active == cluster.name {
+                tell_again(&connections).await?;
+            }
+        }
+        self.wait_for_namespaces().await
+    }
+
+    async fn wait_for_namespaces(&self) -> anyhow::Result<()> {
+        for cluster in &self.clusters {
+            wait_for_namespace(&cluster.connections())
+                .await
+                .with_context(|| format!("wait for the namespace on {}", cluster.name))?;
+        }
+        Ok(())
+    }
+
+    async fn connect(&self) -> anyhow::Result<()> {
         for link in &self.links {
             let caller = self.cluster(&link.from)?.connections();
             let request = AddOrUpdateRemoteClusterRequest {
@@ -45,12 +82,6 @@ impl World {
             })
             .await
             .with_context(|| format!("make {} known to {}", link.to, link.from))?;
-        }
-        self.register().await?;
-        for cluster in &self.clusters {
-            wait_for_namespace(&cluster.connections())
-                .await
-                .with_context(|| format!("wait for the namespace on {}", cluster.name))?;
         }
         Ok(())
     }
@@ -106,6 +137,21 @@ pub(crate) async fn describe(
         .describe_namespace(local(request, Duration::from_secs(2)))
         .await?;
     Ok(answer.into_inner())
+}
+
+/// Changes something of the namespace, so that other clusters hear of it.
+async fn tell_again(connections: &Connections) -> anyhow::Result<()> {
+    let request = UpdateNamespaceRequest {
+        namespace: NAMESPACE.to_owned(),
+        update_info: Some(UpdateNamespaceInfo {
+            description: "made by a drill, and told again".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut api = connections.api();
+    api.update_namespace(timed(request, CALL)).await?;
+    Ok(())
 }
 
 /// Makes `to` active by `UpdateNamespace`, as the tools of Temporal do.
