@@ -143,7 +143,7 @@ impl ReplicationHost {
         if let Some(last) = last.filter(|_| standing.status() == WorkflowExecutionStatus::Running) {
             // One that is not stored yet has none; it is compared by its number alone.
             let digest = last_event(shard, key, &branch, last.into()).await?;
-            standing.last_event_digest = digest.unwrap_or_default().to_vec().into();
+            standing.last_event_digest = digest.map(Vec::from).unwrap_or_default().into();
         }
         Ok(standing)
     }

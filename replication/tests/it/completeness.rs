@@ -90,6 +90,22 @@ async fn events_that_did_not_arrive_are_lacking() {
     drop(west);
 }
 
+/// "Started" is visible before it is stored; what cannot be read yet is no difference.
+#[tokio::test]
+async fn a_workflow_task_that_was_just_started_is_no_difference() {
+    let world = World::new(1, 1).await;
+    let pulling = world.connect().await;
+    world.west.start("wf", &run(1)).await;
+    for _ in 0..3 {
+        world.west.start_task("wf", &run(1), 2).await;
+        let mut check = world.check();
+        check.all(|_| ()).await.unwrap();
+        let found = check.findings();
+        assert!(completeness::is_complete(&found), "{found:?}");
+    }
+    drop(pulling);
+}
+
 #[tokio::test]
 async fn a_dead_letter_counts_as_lacking() {
     let world = World::new(1, 1).await;

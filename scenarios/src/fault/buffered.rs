@@ -79,6 +79,9 @@ impl Hands<'_> {
         let Done::Expected(true, said) = done else {
             return Ok(done);
         };
+        if !said.contains(&format!("{to} is active")) {
+            return Ok(Done::Expected(false, said));
+        }
         let target = self.world.cluster(to)?.connections();
         let target = Client::new(target, NAMESPACE, QUEUE);
         for (id, run) in &runs {
