@@ -388,7 +388,7 @@ async fn last_event(
     Ok(event.map(|event| {
         let mut digest = Digest::default();
         digest.add(&event);
-        digest.finish()
+        digest.finish().ordered
     }))
 }
 
