@@ -145,7 +145,7 @@ async fn the_sample_of_several_processes_serves() {
     let config = ["--config", "several-processes.yaml"];
     let database = ("PGPORT", postgres.port().to_string());
     let setup = [&["schema", "setup"][..], &config].concat();
-    let (good, _, errors) = run_with(dir.path(), &[database.clone()], &setup).await;
+    let (good, _, errors) = run_with(dir.path(), std::slice::from_ref(&database), &setup).await;
     assert!(good, "{errors}");
     let mut processes = Vec::new();
     for services in ["frontend,worker", "history", "matching"] {
