@@ -174,3 +174,63 @@ where
         Box::pin(async move { Ok(answer.await?.map(Body::new)) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::Service;
+
+    use super::*;
+
+    const ADMIN: &str =
+        "/temporal.server.api.adminservice.v1.AdminService/AddOrUpdateRemoteCluster";
+    const EXTENSION: &str = "/meridian.replication.v1.ReplicationExtensionService/Switchover";
+    const CLIENT: &str = "/temporal.api.workflowservice.v1.WorkflowService/StartWorkflowExecution";
+
+    async fn answer(callers: Callers, path: &str) -> Status {
+        let mut routes = guarded(Routes::default(), callers);
+        let request = http::Request::builder().uri(path);
+        let request = request.body(Body::empty()).expect("a request");
+        let response = routes.call(request).await.expect("never fails");
+        Status::from_header_map(response.headers()).expect("a status")
+    }
+
+    #[tokio::test]
+    async fn where_anybody_may_call_peers_and_operators_are_not_served() {
+        for path in [ADMIN, EXTENSION] {
+            let refused = answer(Callers::Anybody, path).await;
+            assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+            for remedy in ["peerPort", "requireClientAuth"] {
+                assert!(refused.message().contains(remedy), "{refused}");
+            }
+            let served = answer(Callers::Known, path).await;
+            assert_eq!(
+                served.code(),
+                tonic::Code::Unimplemented,
+                "nothing is mounted"
+            );
+        }
+        let client = answer(Callers::Anybody, CLIENT).await;
+        assert_eq!(client.code(), tonic::Code::Unimplemented);
+    }
+
+    #[test]
+    fn a_certificate_speaks_for_the_clusters_it_names() {
+        let peer = Peer {
+            subject: "CN=east".into(),
+            dns_names: vec!["east.example".into(), "East".into()],
+            ..Default::default()
+        };
+        let mut extensions = tonic::Extensions::new();
+        assert!(
+            check_speaks_for(&extensions, "west").is_ok(),
+            "on this machine"
+        );
+        extensions.insert(AuthenticatedPeer::from(peer));
+        assert!(check_speaks_for(&extensions, "east").is_ok());
+        for claimed in ["west", "", "example", "CN=east"] {
+            let refused = check_speaks_for(&extensions, claimed).expect_err(claimed);
+            assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+            assert!(refused.message().contains("CN=east"), "{refused}");
+        }
+    }
+}

@@ -104,3 +104,87 @@ impl Health {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use cluster_membership::Member;
+    use proto_ids::{ClusterName, Timestamp};
+    use schema_store::cluster::{ClusterRecord, MemberRecord};
+
+    use super::*;
+
+    /// A database that is there or not.
+    #[derive(Default)]
+    struct Database(AtomicBool);
+
+    impl Database {
+        fn answer<T>(&self, value: T) -> Result<T, StoreError> {
+            match self.0.load(Ordering::Relaxed) {
+                true => Ok(value),
+                false => Err(StoreError::Unavailable("PostgreSQL is away".into())),
+            }
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl ClusterStore for Database {
+        async fn cluster_list(&self) -> Result<Vec<ClusterRecord>, StoreError> {
+            self.answer(Vec::new())
+        }
+
+        async fn cluster_put(&self, _: ClusterRecord) -> Result<(), StoreError> {
+            self.answer(())
+        }
+
+        async fn cluster_delete(&self, _: &ClusterName) -> Result<(), StoreError> {
+            self.answer(())
+        }
+
+        async fn member_put(&self, _: MemberRecord) -> Result<(), StoreError> {
+            self.answer(())
+        }
+
+        async fn member_list(&self, _: Timestamp) -> Result<Vec<MemberRecord>, StoreError> {
+            self.answer(Vec::new())
+        }
+
+        async fn member_delete(&self, _: &str) -> Result<(), StoreError> {
+            self.answer(())
+        }
+    }
+
+    fn alone(role: Role) -> Membership {
+        let at = ([127, 0, 0, 1], 1).into();
+        Membership::alone(Member {
+            id: "me".into(),
+            gossip: at,
+            roles: vec![(role, at)],
+            incarnation: 1,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_process_without_database_or_owners_lives_and_is_not_ready() {
+        let (health, database) = (Health::new(), Database::default());
+        assert!(!health.state().is_live && !health.state().is_ready());
+        health.set_live(true);
+        health.look(&database, &alone(Role::History)).await;
+        let state = health.state();
+        assert!(state.is_live && !state.is_ready());
+        assert!(state.faults[0].contains("PostgreSQL is away"), "{state:?}");
+
+        database.0.store(true, Ordering::Relaxed);
+        health.look(&database, &alone(Role::History)).await;
+        assert!(health.state().is_ready());
+        health.look(&database, &alone(Role::Frontend)).await;
+        let state = health.state();
+        assert!(state.is_live && !state.is_ready());
+        assert_eq!(state.faults, ["no history host is there to own shards"]);
+
+        health.look(&database, &alone(Role::History)).await;
+        health.set_live(false);
+        assert!(!health.state().is_ready(), "it stops");
+    }
+}
