@@ -74,6 +74,12 @@ struct Remote {
     pending_tasks: i64,
     /// Not all that is pending was counted.
     pending_at_least: bool,
+    /// Shards whose reader came back with an empty store, after rows it needs were gone.
+    came_back_empty_shards: usize,
+    /// Shards whose reader never connected.
+    never_connected_shards: usize,
+    /// Tasks that could not be sent and wait among the dead letters here.
+    set_aside_tasks: i64,
 }
 
 pub(crate) async fn run(command: ReplicationCommand) -> anyhow::Result<ExitCode> {
@@ -145,6 +151,32 @@ async fn held(server: &Server, here: &str) -> anyhow::Result<Vec<Held>> {
     }
 }
 
+impl Remote {
+    /// What the numbers of streams hide.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.came_back_empty_shards > 0 {
+            lines.push(format!(
+                "came back empty ({} of {} shards); needs a resync, see `meridian replication repair`",
+                self.came_back_empty_shards, self.shards
+            ));
+        }
+        if self.never_connected_shards > 0 {
+            lines.push(format!(
+                "{} of {} shards never connected",
+                self.never_connected_shards, self.shards
+            ));
+        }
+        if self.set_aside_tasks > 0 {
+            lines.push(format!(
+                "{} tasks could not be sent and are set aside, see `meridian dlq`",
+                self.set_aside_tasks
+            ));
+        }
+        lines
+    }
+}
+
 fn text(status: &Status) -> String {
     let mut text = match status.remotes.is_empty() {
         true => "no other cluster reads from this one".into(),
@@ -167,6 +199,11 @@ fn text(status: &Status) -> String {
             )
         }
     };
+    for remote in &status.remotes {
+        for line in remote.lines() {
+            text.push_str(&format!("\n  {}: {line}", remote.cluster));
+        }
+    }
     if status.namespaces.is_empty() {
         return text;
     }
@@ -228,8 +265,12 @@ fn summary(status: GetReplicationStatusResponse) -> Vec<Remote> {
             entry.cluster.clone_from(&remote.cluster);
             entry.shards += 1;
             entry.connected_shards += usize::from(remote.connected);
+            entry.came_back_empty_shards += usize::from(remote.came_back_empty);
+            entry.never_connected_shards += usize::from(!remote.ever_connected);
+            entry.set_aside_tasks += remote.set_aside_tasks.max(0);
             if remote.acked_task_id >= shard.max_task_id {
-                entry.caught_up_shards += 1;
+                // Up to date with what is left of the queue says nothing of what went before.
+                entry.caught_up_shards += usize::from(!remote.came_back_empty);
             } else {
                 let behind = output::ago(remote.acked_task_time.as_ref()).unwrap_or_default();
                 entry.lag_ms_max = entry.lag_ms_max.max(behind.as_millis());
