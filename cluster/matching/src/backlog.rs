@@ -64,7 +64,7 @@ impl Backlog {
 }
 
 /// Drains the inbox until all handles are gone.
-pub(crate) async fn run(mut inbox: Inbox, store: Arc<dyn TaskQueueStore>, engine: Weak<Engine>) {
+pub(crate) async fn run(inbox: &mut Inbox, store: Arc<dyn TaskQueueStore>, engine: Weak<Engine>) {
     let mut jobs = Vec::with_capacity(BATCH);
     while inbox.0.recv_many(&mut jobs, BATCH).await > 0 {
         let numbered = number(std::mem::take(&mut jobs), &engine);

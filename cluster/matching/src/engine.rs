@@ -75,11 +75,12 @@ impl Engine {
             metrics,
         });
         let weak = Arc::downgrade(&engine);
-        tasks.spawn(
-            TaskKind::Background,
-            "backlog-writer",
-            backlog::run(inbox, store, weak),
-        );
+        // Kept outside: what waits in it survives a panic of the writer.
+        let inbox = Arc::new(tokio::sync::Mutex::new(inbox));
+        tasks.spawn_restarting(TaskKind::Background, "backlog-writer", move || {
+            let (inbox, store, weak) = (inbox.clone(), store.clone(), weak.clone());
+            async move { backlog::run(&mut *inbox.lock().await, store, weak).await }
+        });
         let weak = Arc::downgrade(&engine);
         let stopping = tasks.token(TaskKind::Queue);
         tasks.spawn_restarting(TaskKind::Queue, "task-queue-sweeper", move || {

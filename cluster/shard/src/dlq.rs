@@ -36,7 +36,7 @@ pub struct DlqEntry {
     /// How often they were tried.
     pub attempts: u32,
     /// The row that holds them. Empty when it is the tasks of the whole run that have to be generated again.
-    pub(crate) row: Bytes,
+    pub row: Bytes,
 }
 
 /// The dead-letter queues of one cluster's own tasks. Cheap to clone.

@@ -33,3 +33,9 @@ CREATE INDEX visibility_by_workflow ON visibility (namespace_id, workflow_id, cl
 CREATE INDEX visibility_by_type ON visibility (namespace_id, workflow_type, close_key DESC, start_time DESC, run_id);
 
 CREATE INDEX visibility_by_status ON visibility (namespace_id, status, close_key DESC, start_time DESC, run_id);
+
+-- Shards of which every run has its row. A file that begins empty beside a main file that does not, because it
+-- was deleted, is filled from the runs; so is, once, one from before this table.
+CREATE TABLE complete_shard (
+    shard_id INTEGER NOT NULL PRIMARY KEY
+);

@@ -53,6 +53,7 @@ pub(crate) const SQLITE: &[Migration] = migrations!("sqlite":
 /// SQLite, the visibility file.
 pub(crate) const SQLITE_VISIBILITY: &[Migration] = migrations!("sqlite-visibility":
     1 "0001_visibility",
+    2 "0002_complete_shards",
 );
 
 /// PostgreSQL.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use proto_ids::{NamespaceId, RunId, Timestamp, WorkflowId};
+use proto_ids::{NamespaceId, RunId, ShardId, Timestamp, WorkflowId};
 
 use crate::error::StoreError;
 
@@ -117,4 +117,15 @@ pub trait VisibilityStore: Send + Sync + 'static {
         namespace_id: &NamespaceId,
         run_id: &RunId,
     ) -> Result<Option<VisibilityRecord>, StoreError>;
+
+    /// Whether every run of the shard has its row, or a task that will write it. Rows that cannot be lost
+    /// apart from the runs are always complete.
+    async fn visibility_is_complete(&self, _shard: ShardId) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    /// Notes that [`Self::visibility_is_complete`].
+    async fn visibility_set_complete(&self, _shard: ShardId) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use cluster_core::{Refusal, Request};
 use cluster_rpc::status;
-use cluster_shard::{ReadError, Shard, UpdateError, Verdict};
+use cluster_shard::{ReadError, Shard, ShardError, UpdateError, Verdict};
 use proto_messages::temporal::api::errordetails::v1::NamespaceNotActiveFailure;
 
 use crate::change;
@@ -34,7 +34,7 @@ pub fn after_update(error: UpdateError) -> Verdict {
         UpdateError::NamespaceNotFound(_) => Verdict::Retry(LATER),
         UpdateError::NotActive { .. } => Verdict::Park,
         UpdateError::Handover(_) | UpdateError::Busy(_) => Verdict::Retry(LATER),
-        UpdateError::Shard(_) => Verdict::Retry(SOON),
+        UpdateError::Shard(error) => after_shard(error),
     }
 }
 
@@ -42,7 +42,15 @@ pub fn after_update(error: UpdateError) -> Verdict {
 pub fn after_read(error: ReadError) -> Verdict {
     match error {
         ReadError::NotFound => Verdict::Done,
-        ReadError::Shard(_) => Verdict::Retry(SOON),
+        ReadError::Shard(error) => after_shard(error),
+    }
+}
+
+/// What cannot be read, or is refused for its content, will not be otherwise the next time.
+fn after_shard(error: ShardError) -> Verdict {
+    match error {
+        ShardError::Corrupt(_) | ShardError::Rejected(_) => Verdict::Poison(error.to_string()),
+        _ => Verdict::Retry(SOON),
     }
 }
 

@@ -43,6 +43,7 @@ impl Shard {
         if retry::retry(&PAUSES, worth_it, attempt).await.is_ok() {
             self.0.queues.state.lock().recovered = true;
             self.mark();
+            self.refill_visibility().await;
         }
     }
 

@@ -159,6 +159,54 @@ async fn sqlite_keeps_what_was_answered() {
     assert_eq!(forward.last().unwrap().next, end);
 }
 
+/// The file that holds visibility is deleted: it is filled from the runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_visibility_file_is_filled_from_the_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let sqlite = schema_sql::Sqlite {
+            path: folder.path().join("store.db"),
+            ephemeral: false,
+            readers: 2,
+        };
+        schema_sql::open(schema_sql::Options {
+            plugin: schema_sql::Plugin::Sqlite(sqlite),
+            auto_setup: true,
+            stats: Default::default(),
+        })
+    };
+    let over = |store| {
+        World::over(
+            store,
+            crate::world::quick(),
+            crate::world::namespace(),
+            false,
+        )
+    };
+    let world = over(open().await.unwrap());
+    world.start("w").await.unwrap();
+    let listed = async |world: &World| {
+        let row = world
+            .base
+            .visibility
+            .visibility_get(&NS.into(), &key("w").run_id);
+        row.await.unwrap().is_some()
+    };
+    while !listed(&world).await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.shards.drain().await;
+    assert!(world.tasks.shutdown(Duration::from_secs(5)).await);
+    drop(world);
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(format!("store.db-visibility{end}")));
+    }
+    let world = over(open().await.unwrap());
+    while !listed(&world).await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// When state that was written behind is dropped with a write that failed, what had been done on the ground
 /// of it is owed again: the started task goes out once more, without a crash.
 #[tokio::test]

@@ -33,6 +33,8 @@ async fn tasks_are_generated_again_until_that_succeeds() {
     world.faults.failing_loads.store(3, Ordering::SeqCst);
     world.signal("w", "s").await.unwrap_err();
     until("dispatched again", || world.seen.dispatched("w") >= 2).await;
+    let shard = ShardId::for_workflow(&NS.into(), &"w".into(), 4);
+    world.assert_nothing_is_forgotten(shard).await;
 }
 
 /// While tasks are owed, positions stand still: whoever owns the shard next finds the old ones.

@@ -66,6 +66,7 @@ async fn timers_whose_rows_are_read_late_are_kept() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!world.fired("far"), "it was not read");
     let world = world.crash().await;
+    world.assert_nothing_is_forgotten(SHARD).await;
     until("the next owner finds it", || world.fired("far")).await;
 }
 
@@ -82,6 +83,7 @@ async fn timers_survive_an_owner_whose_clock_was_ahead() {
     right.start("b").await.unwrap();
     right.start_timer("b", Duration::from_secs(4)).await;
     let next = right.crash_to(Arc::default()).await;
+    next.assert_nothing_is_forgotten(SHARD).await;
     until("it fires", || next.fired("b")).await;
 }
 
@@ -111,4 +113,5 @@ async fn rows_of_ended_timers_go() {
     let rows = world.timer_rows(SHARD);
     until("both are gone", || world.timer_rows(SHARD) + 2 == rows).await;
     assert!(world.fired("a") && world.fired("b"));
+    world.assert_nothing_is_forgotten(SHARD).await;
 }

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use cluster_core::{
     Refusal, Reply, Request, Start, TaskKind, Workflow,
     request::{Parent, Signal},
+    task::Category,
 };
 use cluster_membership::{Member, Membership, Role as MemberRole};
 use cluster_runtime::{Clock, Metrics, Settings, SystemClock, Tasks};
@@ -474,6 +475,31 @@ impl World {
                 && matches!(t.task.kind, TaskKind::UserTimer { .. })
         };
         self.seen.tasks.lock().iter().any(is_it)
+    }
+
+    /// Whatever the runs of a shard owe is stored as a task, or was given to an executor. To be asked when
+    /// nothing is under way.
+    pub async fn assert_nothing_is_forgotten(&self, shard: proto_ids::ShardId) {
+        let shard = self.shards.shard(shard).await.unwrap();
+        let stored = shard.stored_tasks().await.unwrap();
+        let policy = cluster_core::Policy::default();
+        for run in shard.runs(None, 1_000).await.unwrap() {
+            let owed = shard.read(&run, |w| match w.is_running() {
+                true => w.rebuild_tasks(&policy),
+                false => Vec::new(),
+            });
+            let is_executed =
+                |kind: &TaskKind| matches!(kind.category(), Category::Transfer | Category::Timer);
+            let owed = owed.await.unwrap();
+            for task in owed.iter().filter(|t| is_executed(&t.kind)) {
+                let is_it = |t: &QueuedTask| t.run == run && t.task.kind == task.kind;
+                let was_executed = self.seen.tasks.lock().iter().any(|(t, _)| is_it(t));
+                assert!(
+                    was_executed || stored.iter().any(is_it),
+                    "{run} owes {task:?}, which is nowhere"
+                );
+            }
+        }
     }
 
     /// Signals the run has received.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use proto_ids::{NamespaceId, RunId, Timestamp};
+use proto_ids::{NamespaceId, RunId, ShardId, Timestamp};
 use schema_store::{
     StoreError,
     visibility::{
@@ -85,6 +85,14 @@ impl VisibilityStore for Visibility {
         rows.first()
             .map(|row| record(namespace_id, row).map_err(fail))
             .transpose()
+    }
+
+    async fn visibility_is_complete(&self, shard: ShardId) -> Result<bool, StoreError> {
+        self.is_complete(shard).await
+    }
+
+    async fn visibility_set_complete(&self, shard: ShardId) -> Result<(), StoreError> {
+        self.set_complete(shard).await
     }
 }
 

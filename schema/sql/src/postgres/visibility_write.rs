@@ -1,5 +1,6 @@
 //! Visibility writes: one statement.
 
+use proto_ids::ShardId;
 use schema_store::{
     StoreError,
     visibility::{Position, VisibilityRecord, VisibilityWrite},
@@ -30,6 +31,15 @@ const WRITE: &str = "WITH gone AS (
         WHERE excluded.version > v.version";
 
 impl Visibility {
+    /// Rows lie in the database of the runs and are not lost apart from them.
+    pub(super) async fn is_complete(&self, _shard: ShardId) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    pub(super) async fn set_complete(&self, _shard: ShardId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     pub(super) async fn write(&self, writes: Vec<VisibilityWrite>) -> Result<(), StoreError> {
         let mut puts: Vec<&VisibilityRecord> = Vec::with_capacity(writes.len());
         let mut gone_namespace = Vec::new();

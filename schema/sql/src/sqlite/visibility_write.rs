@@ -1,5 +1,6 @@
 //! Visibility writes: one call.
 
+use proto_ids::ShardId;
 use schema_store::{
     StoreError,
     visibility::{Position, VisibilityRecord, VisibilityWrite},
@@ -29,6 +30,25 @@ const WRITE: &str = "BEGIN IMMEDIATE;
     COMMIT;";
 
 impl Visibility {
+    pub(super) async fn is_complete(&self, shard: ShardId) -> Result<bool, StoreError> {
+        let mut conn = self.db.read().await?;
+        let found = sqlx::query_as("SELECT count(*) FROM complete_shard WHERE shard_id = $1")
+            .bind(i64::from(shard.get()))
+            .fetch_one(&mut *conn);
+        let (found,): (i64,) = found.await.map_err(fail)?;
+        Ok(found > 0)
+    }
+
+    pub(super) async fn set_complete(&self, shard: ShardId) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        sqlx::query("INSERT INTO complete_shard (shard_id) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(i64::from(shard.get()))
+            .execute(tx.conn())
+            .await
+            .map_err(fail)?;
+        tx.commit().await
+    }
+
     pub(super) async fn write(&self, writes: Vec<VisibilityWrite>) -> Result<(), StoreError> {
         let mut puts = Rows::new();
         let mut deletes = Rows::new();
