@@ -362,12 +362,12 @@ impl DeadLetters {
         })
     }
 
-    /// Letters in the form of the tools: raw tasks.
+    /// Letters from a cluster in the form of the tools: raw tasks.
     pub async fn get_tasks(
         &self,
+        source: &str,
         request: &GetDlqTasksRequest,
     ) -> Result<GetDlqTasksResponse, Status> {
-        let (letters, source) = self.of(request.dlq_key.as_ref())?;
         let after = match request.next_page_token.as_ref() {
             [] => 0,
             token => <[u8; 8]>::try_from(token)
@@ -377,8 +377,7 @@ impl DeadLetters {
         let limit = usize::try_from(request.page_size)
             .unwrap_or(0)
             .clamp(1, PAGE_MAX);
-        let letters = letters.read(source, after, limit).await;
-        let letters = letters.map_err(unavailable)?;
+        let letters = self.read(source, after, limit).await.map_err(unavailable)?;
         let token = match letters.last() {
             Some(last) if letters.len() == limit => last.id.to_be_bytes().to_vec(),
             _ => Vec::new(),
@@ -386,12 +385,13 @@ impl DeadLetters {
         let dlq_tasks = letters
             .into_iter()
             .map(|Letter { id, letter }| {
+                let metadata = metadata(id, &letter);
                 let raw = letter
                     .task
                     .and_then(|task| task.raw_task_info)
                     .unwrap_or_default();
                 HistoryDlqTask {
-                    metadata: Some(HistoryDlqTaskMetadata { message_id: id }),
+                    metadata: Some(metadata),
                     payload: Some(HistoryTask {
                         shard_id: letter.source_shard_id,
                         blob: Some(wire::blob(raw.to_wire())),
@@ -435,6 +435,28 @@ pub fn source_of(key: Option<&HistoryDlqKey>) -> Result<&str, Status> {
             key.task_category
         ))),
         None => Err(Status::invalid_argument("DLQ key is not set on request.")),
+    }
+}
+
+/// What people are shown of a letter.
+fn metadata(id: i64, letter: &DeadLetter) -> HistoryDlqTaskMetadata {
+    let task = letter.task.as_ref();
+    let run = task.map(wire::run_key).unwrap_or_default();
+    let kind = task
+        .map(|t| t.task_type().as_str_name())
+        .unwrap_or_default();
+    HistoryDlqTaskMetadata {
+        message_id: id,
+        namespace_id: run.namespace_id.to_string(),
+        workflow_id: run.workflow_id.to_string(),
+        run_id: run.run_id.to_string(),
+        kind: kind
+            .trim_start_matches("REPLICATION_TASK_TYPE_")
+            .to_lowercase(),
+        cause: letter.reason.clone(),
+        time: letter.time,
+        attempts: letter.attempts,
+        shard_id: letter.shard_id,
     }
 }
 

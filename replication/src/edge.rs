@@ -3,6 +3,7 @@
 
 mod extension;
 mod letters;
+mod task_letters;
 
 pub use extension::{Extension, ExtensionDeps};
 pub use letters::{LetterBox, LetterBoxDeps};

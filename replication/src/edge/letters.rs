@@ -1,15 +1,16 @@
-//! The dead-letter RPCs of the admin service, for the stock tools and `meridian dlq`. Everything else of that
+//! The dead-letter RPCs of the admin service, for the stock tools and `meridian dlq`: replication tasks that
+//! could not be applied here, and this cluster's own tasks that were set aside. Everything else of that
 //! service is somebody else's. Merging replays letters in this cluster; a job is done when it is answered, so
 //! its token simply holds how it ended.
 
 use std::sync::Arc;
 
-use ::namespaces::Manager;
+use ::namespaces::{Clusters, Manager};
 use cluster_rpc::ReplicationClient;
-use proto_ids::ClusterName;
+use cluster_shard::TaskDlq;
 use proto_messages::Wire;
 use proto_messages::temporal::server::api::{
-    adminservice::v1::*,
+    adminservice::v1::{list_queues_response::QueueInfo, *},
     common::v1::{HistoryDlqKey, HistoryDlqTaskMetadata},
     enums::v1::{DeadLetterQueueType, DlqOperationState, DlqOperationType},
     persistence::v1 as persistence,
@@ -19,8 +20,9 @@ use proto_services::temporal::server::api::adminservice::v1::admin_service_serve
 use schema_store::queue::QueueStore;
 use tonic::{Request, Response, Status};
 
+use super::task_letters;
 use crate::{
-    dead_letters::{DeadLetters, Letter, PAGE_MAX, Replayed, unavailable},
+    dead_letters::{DeadLetters, Letter, PAGE_MAX, Replayed, source_of, unavailable},
     namespaces as messages,
 };
 
@@ -28,8 +30,8 @@ use crate::{
 pub struct LetterBoxDeps {
     /// Durable queues.
     pub queues: Arc<dyn QueueStore>,
-    /// This cluster.
-    pub local: ClusterName,
+    /// This cluster and the ones it knows.
+    pub clusters: Clusters,
     /// Applies letters again.
     pub shards: ReplicationClient,
     /// Merges namespace letters again.
@@ -40,6 +42,15 @@ pub struct LetterBoxDeps {
 pub struct LetterBox {
     deps: LetterBoxDeps,
     letters: DeadLetters,
+    tasks: TaskDlq,
+}
+
+/// Which queue a key means.
+enum Queue<'a> {
+    /// Replication tasks of this cluster.
+    Replication(DeadLetters, &'a str),
+    /// This cluster's own tasks of a category.
+    Tasks(i32),
 }
 
 /// Which of the older two queues a request means.
@@ -51,8 +62,54 @@ enum Which {
 impl LetterBox {
     /// Over the queues of this cluster.
     pub fn new(deps: LetterBoxDeps) -> Arc<Self> {
-        let letters = DeadLetters::new(deps.queues.clone(), deps.local.clone());
-        Arc::new(Self { deps, letters })
+        let local = deps.clusters.current_name();
+        let letters = DeadLetters::new(deps.queues.clone(), local.clone());
+        let tasks = TaskDlq::new(deps.queues.clone(), local);
+        Arc::new(Self {
+            deps,
+            letters,
+            tasks,
+        })
+    }
+
+    /// The queue a key names. One that cannot be there is an error: it would read as empty.
+    async fn queue<'a>(&self, key: Option<&'a HistoryDlqKey>) -> Result<Queue<'a>, Status> {
+        let key = key.ok_or_else(|| Status::invalid_argument("DLQ key is not set on request."))?;
+        let local = self.deps.clusters.current_name();
+        let is_other = |name: &str| !name.is_empty() && name != local.as_str();
+        if TaskDlq::CATEGORIES.contains(&key.task_category) {
+            return match is_other(&key.source_cluster) || is_other(&key.target_cluster) {
+                true => Err(Status::invalid_argument(format!(
+                    "tasks of category {} are from and to this cluster, {local}, not {} and {}",
+                    key.task_category, key.source_cluster, key.target_cluster
+                ))),
+                false => Ok(Queue::Tasks(key.task_category)),
+            };
+        }
+        let source = source_of(Some(key))?;
+        self.known(source).await?;
+        let letters = match key.target_cluster.is_empty() {
+            true => self.letters.from(source).await?,
+            false => self.letters.of(Some(key))?.0,
+        };
+        Ok(Queue::Replication(letters, source))
+    }
+
+    /// Whether letters can have come from a cluster: it is in the directory, or left letters when it was.
+    async fn known(&self, source: &str) -> Result<(), Status> {
+        let clusters = &self.deps.clusters;
+        if clusters.get(&source.into()).is_some() {
+            return Ok(());
+        }
+        let queue = self.letters.queue_name(source);
+        match self.deps.queues.queue_last_id(&queue).await {
+            Ok(0) => Err(Status::invalid_argument(format!(
+                "cluster {source} is not known here, and no dead letter came from it; \
+                 `meridian cluster list` shows the known ones"
+            ))),
+            Ok(_) => Ok(()),
+            Err(error) => Err(unavailable(error)),
+        }
     }
 
     /// A page of letters of a shard (0: of all) up to and including `through`, and the next page's token.
@@ -174,6 +231,7 @@ impl AdminService for LetterBox {
         };
         match which(r.r#type)? {
             Which::Replication => {
+                self.known(&r.source_cluster).await?;
                 let found = self.page(&r.source_cluster, r.shard_id, through, after, limit);
                 let (page, next) = found.await?;
                 answer.next_page_token = next;
@@ -209,6 +267,7 @@ impl AdminService for LetterBox {
         let through = end(r.inclusive_end_message_id);
         match which(r.r#type)? {
             Which::Replication => {
+                self.known(&r.source_cluster).await?;
                 let letters = self.letters.from(&r.source_cluster).await?;
                 letters
                     .purge_shard(&r.source_cluster, r.shard_id, through)
@@ -231,6 +290,7 @@ impl AdminService for LetterBox {
         let through = end(r.inclusive_end_message_id);
         match which(r.r#type)? {
             Which::Replication => {
+                self.known(&r.source_cluster).await?;
                 let letters = self.letters.from(&r.source_cluster).await?;
                 let replayed = letters
                     .replay(&r.source_cluster, r.shard_id, through, &self.deps.shards)
@@ -256,10 +316,18 @@ impl AdminService for LetterBox {
         &self,
         request: Request<GetDlqTasksRequest>,
     ) -> Result<Response<GetDlqTasksResponse>, Status> {
-        self.letters
-            .get_tasks(request.get_ref())
-            .await
-            .map(Response::new)
+        let r = request.get_ref();
+        let category = match self.queue(r.dlq_key.as_ref()).await? {
+            Queue::Tasks(category) => category,
+            Queue::Replication(letters, source) => {
+                return letters.get_tasks(source, r).await.map(Response::new);
+            }
+        };
+        let (after, limit) = (after(&r.next_page_token)?, limit(r.page_size));
+        let page = task_letters::page(&self.tasks, category, after, limit).await;
+        let (mut answer, next) = page.map_err(unavailable)?;
+        answer.next_page_token = token(next, next.is_some());
+        Ok(Response::new(answer))
     }
 
     async fn purge_dlq_tasks(
@@ -267,9 +335,12 @@ impl AdminService for LetterBox {
         request: Request<PurgeDlqTasksRequest>,
     ) -> Result<Response<PurgeDlqTasksResponse>, Status> {
         let r = request.into_inner();
-        let (letters, source) = self.letters.of(r.dlq_key.as_ref())?;
         let through = through(r.inclusive_max_task_metadata);
-        let done = letters.purge(source, through).await.map_err(unavailable)?;
+        let done = match self.queue(r.dlq_key.as_ref()).await? {
+            Queue::Tasks(category) => self.tasks.delete(category, 1, through).await,
+            Queue::Replication(letters, source) => letters.purge(source, through).await,
+        };
+        let done = done.map_err(unavailable)?;
         let purged = Replayed {
             done,
             last_id: through,
@@ -284,9 +355,14 @@ impl AdminService for LetterBox {
         request: Request<MergeDlqTasksRequest>,
     ) -> Result<Response<MergeDlqTasksResponse>, Status> {
         let r = request.into_inner();
-        let (letters, source) = self.letters.of(r.dlq_key.as_ref())?;
         let through = through(r.inclusive_max_task_metadata);
-        let replayed = letters.replay(source, 0, through, &self.deps.shards).await;
+        let shards = &self.deps.shards;
+        let replayed = match self.queue(r.dlq_key.as_ref()).await? {
+            Queue::Tasks(category) => {
+                task_letters::replay(&self.tasks, category, through, shards).await
+            }
+            Queue::Replication(letters, source) => letters.replay(source, 0, through, shards).await,
+        };
         let replayed = replayed.map_err(unavailable)?;
         let job_token = job(r.dlq_key, DlqOperationType::Merge, through, replayed);
         Ok(Response::new(MergeDlqTasksResponse { job_token }))
@@ -313,10 +389,17 @@ impl AdminService for LetterBox {
         &self,
         _: Request<ListQueuesRequest>,
     ) -> Result<Response<ListQueuesResponse>, Status> {
-        self.letters
-            .list()
-            .await
-            .map(Response::new)
-            .map_err(unavailable)
+        let mut answer = self.letters.list().await.map_err(unavailable)?;
+        for category in TaskDlq::CATEGORIES {
+            let name = self.tasks.queue_name(category);
+            let found = self.deps.queues.queue_list(&name).await;
+            let found = found.map_err(unavailable)?.into_iter();
+            answer.queues.extend(found.map(|queue| QueueInfo {
+                queue_name: queue.name,
+                message_count: queue.len,
+                last_message_id: queue.last_id,
+            }));
+        }
+        Ok(Response::new(answer))
     }
 }

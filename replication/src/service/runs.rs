@@ -2,7 +2,7 @@
 //! shard's queue.
 
 use cluster_core::{Task, TaskKind, Workflow};
-use cluster_shard::{QueuedTask, ShardError, Txn};
+use cluster_shard::{DlqEntry, QueuedTask, ShardError, TaskDlq, Txn};
 use proto_ids::{RunId, RunKey, TaskId};
 use proto_messages::temporal::server::api::{
     adminservice::v1::{
@@ -103,6 +103,14 @@ impl ReplicationHost {
     pub(super) async fn add(&self, request: AddTasksRequest) -> Result<(), Status> {
         let invalid = |text: String| Status::invalid_argument(text);
         for task in request.tasks {
+            if TaskDlq::CATEGORIES.contains(&task.category_id) {
+                let blob = task.blob.unwrap_or_default();
+                let entry = DlqEntry::from_bytes(&blob.data)
+                    .map_err(|e| invalid(format!("a task cannot be read: {e}")))?;
+                let shard = self.shard(request.shard_id).await?;
+                shard.retry_set_aside(&entry).await.map_err(status::shard)?;
+                continue;
+            }
             if task.category_id != CATEGORY {
                 return Err(invalid(format!(
                     "tasks of category {} cannot be added",

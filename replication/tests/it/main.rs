@@ -1,6 +1,7 @@
 //! The parts of replication against each other, over real connections.
 
 mod completeness;
+mod dlq;
 mod pulling;
 mod reapplying;
 mod setbacks;

@@ -15,7 +15,7 @@ use cluster_membership::{Member, Membership, Role};
 use cluster_rpc::{ChannelOptions, Channels, ReplicationClient, Security};
 use cluster_runtime::{Clock, Metrics, Settings, SharedClock, SystemClock, Tasks};
 use cluster_shard::{
-    CurrentChange, CurrentRecord, ReadError, Shard, Shards, ShardsDeps, ShardsOptions, Txn,
+    CurrentChange, CurrentRecord, ReadError, Shard, Shards, ShardsDeps, ShardsOptions, TaskDlq, Txn,
 };
 use namespaces::{ClusterInfo, Clusters, Manager, ManagerOptions, Namespace, Registry};
 use prost::Message;
@@ -38,7 +38,7 @@ use proto_services::{
 use replication::{
     completeness::Check,
     dead_letters::DeadLetters,
-    edge::{Extension, ExtensionDeps},
+    edge::{Extension, ExtensionDeps, LetterBox, LetterBoxDeps},
     namespaces::Refresher,
     puller::{PullerDeps, Pullers},
     remotes::Remotes,
@@ -57,6 +57,8 @@ pub struct Cluster {
     pub client: ReplicationClient,
     pub registry: Registry,
     pub letters: DeadLetters,
+    pub letter_box: Arc<LetterBox>,
+    pub tasks_aside: TaskDlq,
     pub remotes: Remotes,
     membership: Membership,
     tasks: Tasks,
@@ -155,7 +157,7 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
     );
     let channels = Channels::new(Security::Plain, ChannelOptions::between_clusters());
     let remotes = Remotes::new(clusters.clone(), channels);
-    let letters = DeadLetters::new(store.queue, name);
+    let letters = DeadLetters::new(store.queue.clone(), name.clone());
     let host = ReplicationHost::new(HostDeps {
         shards: shards.clone(),
         registry: registry.clone(),
@@ -173,8 +175,8 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
     client.set_local(host.clone(), host.clone());
     let extension = Extension::new(ExtensionDeps {
         switchovers: Switchovers {
-            manager,
-            clusters,
+            manager: manager.clone(),
+            clusters: clusters.clone(),
             shards: client.clone(),
             remotes: remotes.clone(),
             clock,
@@ -189,11 +191,20 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
             .add_service(ReplicationExtensionServiceServer::from_arc(extension))
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
+    let letter_box = LetterBox::new(LetterBoxDeps {
+        queues: store.queue.clone(),
+        clusters,
+        shards: client.clone(),
+        manager,
+    });
+    let tasks_aside = TaskDlq::new(store.queue, name);
     Cluster {
         shards,
         client,
         registry,
         letters,
+        letter_box,
+        tasks_aside,
         remotes,
         membership,
         tasks,

@@ -281,7 +281,7 @@ fn frontend(
             replication: clients.replication.clone(),
             dead_letters: Some(LetterBox::new(LetterBoxDeps {
                 queues: ground.store.queue.clone(),
-                local: ground.clusters.current_name(),
+                clusters: ground.clusters.clone(),
                 shards: clients.replication.clone(),
                 manager: ground.manager.clone(),
             })),
