@@ -246,4 +246,12 @@ impl VisibilityStore for Faults {
     ) -> Result<Option<VisibilityRecord>, StoreError> {
         self.visibility.visibility_get(namespace_id, run_id).await
     }
+
+    async fn visibility_is_complete(&self, shard: ShardId) -> Result<bool, StoreError> {
+        self.visibility.visibility_is_complete(shard).await
+    }
+
+    async fn visibility_set_complete(&self, shard: ShardId) -> Result<(), StoreError> {
+        self.visibility.visibility_set_complete(shard).await
+    }
 }

@@ -186,10 +186,8 @@ async fn a_deleted_visibility_file_is_filled_from_the_runs() {
     let world = over(open().await.unwrap());
     world.start("w").await.unwrap();
     let listed = async |world: &World| {
-        let row = world
-            .base
-            .visibility
-            .visibility_get(&NS.into(), &key("w").run_id);
+        let (ns, run_id) = (NS.into(), key("w").run_id);
+        let row = world.base.visibility.visibility_get(&ns, &run_id);
         row.await.unwrap().is_some()
     };
     while !listed(&world).await {
