@@ -65,6 +65,9 @@ pub(super) async fn join(args: &UpArgs, configs: &[NodeConfig]) -> anyhow::Resul
             channel: channel.with_context(|| format!("connect to {address}"))?,
         });
     }
+    let ready = futures::future::try_join_all(clusters.iter().map(Cluster::ready));
+    let waited = tokio::time::timeout(AGREE_WITHIN, ready).await;
+    waited.context("a cluster does not serve; run with --log info to see why")??;
     refuse_other_worlds(args, &clusters).await?;
     for here in &clusters {
         for other in clusters.iter().filter(|o| o.address != here.address) {
@@ -111,6 +114,13 @@ async fn clusters_of_default(clusters: &[Cluster<'_>]) -> anyhow::Result<Vec<Str
     Ok(names.collect())
 }
 
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    let status = error
+        .chain()
+        .find_map(|e| e.downcast_ref::<tonic::Status>());
+    status.is_some_and(|s| s.code() == Code::Unavailable)
+}
+
 async fn register(clusters: &[Cluster<'_>]) -> anyhow::Result<()> {
     let Some(first) = clusters.first() else {
         return Ok(());
@@ -142,6 +152,16 @@ async fn register(clusters: &[Cluster<'_>]) -> anyhow::Result<()> {
 impl Cluster<'_> {
     fn workflows(&self) -> WorkflowServiceClient {
         WorkflowServiceClient::new(self.channel.clone())
+    }
+
+    /// Waits until the cluster answers: its port is open before it is ready.
+    async fn ready(&self) -> anyhow::Result<()> {
+        loop {
+            match self.default_namespace().await {
+                Err(error) if is_unavailable(&error) => tokio::time::sleep(LOOK_EVERY).await,
+                answered => return answered.map(|_| ()),
+            }
+        }
     }
 
     /// Makes the other cluster known here.
