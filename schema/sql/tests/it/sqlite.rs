@@ -120,22 +120,22 @@ async fn schema_commands() {
     };
     assert_eq!(
         versions(schema_status(&options).await.expect("status")),
-        vec![(0, 4), (0, 1)]
+        vec![(0, 4), (0, 2)]
     );
     assert_eq!(
         versions(schema_setup(&options).await.expect("setup")),
-        vec![(4, 4), (1, 1)]
+        vec![(4, 4), (2, 2)]
     );
     let again = schema_setup(&options).await;
     let again = again.expect_err("set up already").to_string();
     assert!(again.contains("has a schema already"), "{again}");
     assert_eq!(
         versions(schema_upgrade(&options).await.expect("upgrade")),
-        vec![(4, 4), (1, 1)]
+        vec![(4, 4), (2, 2)]
     );
     assert_eq!(
         versions(schema_status(&options).await.expect("status")),
-        vec![(4, 4), (1, 1)]
+        vec![(4, 4), (2, 2)]
     );
 }
 
