@@ -63,19 +63,19 @@ impl Run {
                 self.to
             )));
         }
-        let lag = self.lag(&status);
+        let completeness = self.compare(check).await?;
+        let lag = self.lag(&self.standing().await);
         if lag > LAG_MAX {
             return Err(refused(format!(
                 "{} is {lag:?} behind; a switchover waits until it is less than {LAG_MAX:?}",
                 self.to
             )));
         }
-        let completeness = self.compare(check).await?;
         let cost = Cost {
             round_trip,
             freeze: self.rehearse_freeze().await?,
             commit: self.store_write().await?,
-            lag: self.lag(&self.standing().await),
+            lag,
         };
         let detail = self.describe(&cost, completeness.as_ref());
         self.tell(Step::Forecast, detail, None).await;

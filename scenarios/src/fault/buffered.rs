@@ -5,11 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context;
 use proto_messages::temporal::api::{
-    history::v1::history_event::Attributes, taskqueue::v1::TaskQueue,
-    workflowservice::v1::PollWorkflowTaskQueueRequest,
+    history::v1::history_event::Attributes,
+    taskqueue::v1::TaskQueue,
+    workflowservice::v1::{PollWorkflowTaskQueueRequest, TerminateWorkflowExecutionRequest},
 };
 use scenarios_load::{
-    client::{Client, Whose},
+    client::{CALL_TIMEOUT, Client, Whose, execution},
     connect::timed,
     script::{Script, Step as ScriptStep},
 };
@@ -94,6 +95,20 @@ impl Hands<'_> {
                     acknowledged.remove(&(id.clone(), a.signal_name));
                 }
             }
+        }
+        // Nobody works on them: they must not look like workflows that are stuck.
+        for (id, run) in &runs {
+            let request = TerminateWorkflowExecutionRequest {
+                namespace: NAMESPACE.to_owned(),
+                workflow_execution: Some(execution(id, run)),
+                reason: "the drill has seen what it wanted".to_owned(),
+                ..Default::default()
+            };
+            let mut api = target.connections().api();
+            let ended = api.terminate_workflow_execution(timed(request, CALL_TIMEOUT));
+            ended
+                .await
+                .with_context(|| format!("terminate {id} on {to}"))?;
         }
         let all = workflows * signals;
         let text = match acknowledged.len() {
