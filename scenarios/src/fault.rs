@@ -1,10 +1,7 @@
 //! Carries out the steps of a drill on its world: the operator's commands as the operator types them,
 //! and everything that goes wrong.
 
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use proto_messages::temporal::api::{
@@ -15,17 +12,13 @@ use scenarios_load::{
     connect::{Connections, Target, timed},
     script::{Script, Step as ScriptStep},
 };
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-    task::JoinSet,
-};
+use tokio::{process::Command, task::JoinSet};
 
 mod overload;
 mod store;
 
 use crate::{
-    definition::{self, Action, Flow, SwitchoverStep, Untrusted},
+    definition::{self, Action, Flow, Untrusted},
     oracle::{Op, Oracle},
     reading,
     timeline::{Kind, Timeline},
@@ -34,6 +27,7 @@ use crate::{
 };
 
 mod buffered;
+mod switchover;
 mod wiped;
 
 const SWITCHOVER: [&str; 2] = ["namespace", "switchover"];
@@ -182,55 +176,6 @@ impl Hands<'_> {
     fn side(&self, name: &str) -> anyhow::Result<&Side> {
         let found = self.sides.iter().find(|s| s.cluster == name);
         found.with_context(|| format!("there is no cluster {name:?}"))
-    }
-
-    async fn switchover(&self, to: &str, max_pause: definition::Span) -> anyhow::Result<Done> {
-        let pause = pause(max_pause);
-        self.command(to, &SWITCHOVER, &["--to", to, "--max-pause", &pause])
-            .await
-    }
-
-    /// Kills a cluster when the switchover it carries out has come to a step. The command is asked through the
-    /// target, which lives on.
-    async fn interrupt(
-        &mut self,
-        to: &str,
-        max_pause: definition::Span,
-        kill: &str,
-        at: SwitchoverStep,
-    ) -> anyhow::Result<Done> {
-        let pause = pause(max_pause);
-        let mut command = self.operator(to, &SWITCHOVER, &["--to", to, "--max-pause", &pause])?;
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("run namespace switchover")?;
-        let stdout = child.stdout.take().context("the command has an output")?;
-        let mut said = Vec::new();
-        let mut is_killed = false;
-        let watched = async {
-            let mut lines = BufReader::new(stdout).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                let is_reached = line.split_whitespace().nth(1) == Some(at.as_str());
-                said.push(line);
-                if is_reached && !is_killed {
-                    self.world.cluster_mut(kill)?.kill(None, None).await;
-                    is_killed = true;
-                }
-            }
-            anyhow::Ok(())
-        };
-        let ended = tokio::time::timeout(COMMAND_MAX, watched).await;
-        ended.with_context(|| format!("run namespace switchover within {COMMAND_MAX:?}"))??;
-        said.push(if is_killed {
-            format!("{kill} was killed at the switchover's {}", at.as_str())
-        } else {
-            format!("the switchover never told of its {}", at.as_str())
-        });
-        let said = said.join("\n");
-        self.timeline.mark(Kind::Note, Some(kill), said.clone());
-        Ok(Done::Expected(is_killed, said))
     }
 
     async fn expect_active(&self, wanted: &str, within: Duration) -> Done {

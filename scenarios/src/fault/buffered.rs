@@ -27,6 +27,9 @@ const QUEUE: &str = "held-tasks";
 /// How long a workflow task may take to come.
 const POLL_MAX: Duration = Duration::from_secs(30);
 
+/// (workflow id, run id).
+type Run = (String, String);
+
 impl Hands<'_> {
     /// Takes workflow tasks and keeps them, signals their workflows, and has the active cluster killed as soon as the
     /// switchover is done: every acknowledged signal has to be at the target then.
@@ -38,35 +41,9 @@ impl Hands<'_> {
         signals: usize,
     ) -> anyhow::Result<Done> {
         let connections = self.world.cluster(kill)?.connections();
-        let client = Client::new(connections.clone(), NAMESPACE, QUEUE);
-        let input = Script {
-            steps: vec![ScriptStep::Signals(1)],
-            ..Default::default()
-        }
-        .input(0);
+        let client = Client::new(connections, NAMESPACE, QUEUE);
+        let runs = self.keep_tasks(&client, workflows).await?;
         let mut acknowledged = BTreeSet::new();
-        let mut runs = Vec::new();
-        for n in 0..workflows {
-            let id = format!("held-{}-{n}", self.timeline.clock().now_ms());
-            let run = client.start(&id, &id, &input).await;
-            let run = run.with_context(|| format!("start {id} on {kill}"))?;
-            runs.push((id, run));
-        }
-        for _ in 0..workflows {
-            let poll = PollWorkflowTaskQueueRequest {
-                namespace: NAMESPACE.to_owned(),
-                task_queue: Some(TaskQueue {
-                    name: QUEUE.to_owned(),
-                    ..Default::default()
-                }),
-                identity: "keeps-its-tasks".to_owned(),
-                ..Default::default()
-            };
-            let mut api = connections.api();
-            let polled = api.poll_workflow_task_queue(timed(poll, POLL_MAX)).await;
-            let task = polled.context("poll a workflow task")?.into_inner();
-            anyhow::ensure!(!task.task_token.is_empty(), "no workflow task came");
-        }
         for (id, _) in &runs {
             for n in 0..signals {
                 let name = format!("buffered-{n}");
@@ -96,20 +73,7 @@ impl Hands<'_> {
                 }
             }
         }
-        // Nobody works on them: they must not look like workflows that are stuck.
-        for (id, run) in &runs {
-            let request = TerminateWorkflowExecutionRequest {
-                namespace: NAMESPACE.to_owned(),
-                workflow_execution: Some(execution(id, run)),
-                reason: "the drill has seen what it wanted".to_owned(),
-                ..Default::default()
-            };
-            let mut api = target.connections().api();
-            let ended = api.terminate_workflow_execution(timed(request, CALL_TIMEOUT));
-            ended
-                .await
-                .with_context(|| format!("terminate {id} on {to}"))?;
-        }
+        end(&target, &runs).await?;
         let all = workflows * signals;
         let text = match acknowledged.len() {
             0 => format!("{to} has all {all} signals that {kill} had acknowledged and buffered"),
@@ -120,4 +84,52 @@ impl Hands<'_> {
             format!("{said}\n{text}"),
         ))
     }
+
+    /// Starts workflows and takes their first workflow tasks, for good.
+    async fn keep_tasks(&self, client: &Client, workflows: usize) -> anyhow::Result<Vec<Run>> {
+        let input = Script {
+            steps: vec![ScriptStep::Signals(1)],
+            ..Default::default()
+        }
+        .input(0);
+        let mut runs = Vec::new();
+        for n in 0..workflows {
+            let id = format!("held-{}-{n}", self.timeline.clock().now_ms());
+            let run = client.start(&id, &id, &input).await;
+            let run = run.with_context(|| format!("start {id}"))?;
+            runs.push((id, run));
+        }
+        for _ in 0..workflows {
+            let poll = PollWorkflowTaskQueueRequest {
+                namespace: NAMESPACE.to_owned(),
+                task_queue: Some(TaskQueue {
+                    name: QUEUE.to_owned(),
+                    ..Default::default()
+                }),
+                identity: "keeps-its-tasks".to_owned(),
+                ..Default::default()
+            };
+            let mut api = client.connections().api();
+            let polled = api.poll_workflow_task_queue(timed(poll, POLL_MAX)).await;
+            let task = polled.context("poll a workflow task")?.into_inner();
+            anyhow::ensure!(!task.task_token.is_empty(), "no workflow task came");
+        }
+        Ok(runs)
+    }
+}
+
+/// Ends workflows that nobody works on: they must not look like ones that are stuck.
+async fn end(client: &Client, runs: &[Run]) -> anyhow::Result<()> {
+    for (id, run) in runs {
+        let request = TerminateWorkflowExecutionRequest {
+            namespace: NAMESPACE.to_owned(),
+            workflow_execution: Some(execution(id, run)),
+            reason: "the drill has seen what it wanted".to_owned(),
+            ..Default::default()
+        };
+        let mut api = client.connections().api();
+        let ended = api.terminate_workflow_execution(timed(request, CALL_TIMEOUT));
+        ended.await.with_context(|| format!("terminate {id}"))?;
+    }
+    Ok(())
 }
