@@ -9,9 +9,9 @@
 //! again. Beside that, the number of calls in flight is bounded, so that a store which answers nothing
 //! cannot fill the memory.
 //!
-//! Work that was let in and waits for workers is part of the load, too: as long as calls have to wait for their turn
-//! at all, new work is refused for a queue that is [behind](Behind). Otherwise everything that is begun would go on
-//! at once and little of it would end.
+//! Work that was let in and waits for workers is part of the load, too: while the process is overloaded, new work is
+//! refused for a queue that is [behind](Behind). Otherwise everything that is begun would go on at once and little of
+//! it would end. A queue that is behind is no reason by itself: its workers may be slow, or have yet to start.
 //!
 //! A process that is not overloaded pays two atomic operations per call.
 
@@ -59,8 +59,6 @@ const WINDOW: Duration = Duration::from_millis(100);
 const PATIENCE: u32 = 3;
 /// Pause between two looks at how late a task gets its turn.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Mean wait for a turn above which the process has no time to spare.
-const CONTENDED: Duration = Duration::from_millis(4);
 /// A queue is behind when more wait than are taken from it in this many seconds,
 const BEHIND_SECONDS: f64 = 0.25;
 /// and more than these.
@@ -94,7 +92,7 @@ pub enum Refused {
     InFlight,
     /// What is waiting already takes longer than the caller waits.
     Deadline,
-    /// The queue that the work is for is behind, and the process has no time to spare.
+    /// The queue that the work is for is behind, and the process is overloaded.
     Behind,
 }
 
@@ -121,7 +119,6 @@ struct Inner {
     wake: Notify,
     refused: [AtomicU64; 4],
     /// Calls had to wait for their turn in the last window.
-    contended: AtomicBool,
     /// Queues of work by the name of their owner, their own and their kind.
     queues: Mutex<HashMap<QueueName, Arc<AtomicBool>>>,
     watched: Watched,
@@ -222,7 +219,6 @@ impl Overload {
             called: AtomicBool::new(false),
             wake: Notify::new(),
             refused: Default::default(),
-            contended: AtomicBool::new(false),
             queues: Mutex::default(),
             watched,
         };
@@ -271,9 +267,9 @@ impl Overload {
         Ok(InFlight(self.clone()))
     }
 
-    /// Refuses new work for a queue that is behind, whatever its kind, while the process has no time to spare.
+    /// Refuses new work for a queue that is behind, whatever its kind, while the process is overloaded.
     pub fn admit_to_queue(&self, owner: &str, queue: &str) -> Result<(), Refused> {
-        if !self.0.contended.load(Ordering::Relaxed) {
+        if self.0.shares.of(Class::Start) == WHOLE {
             return Ok(());
         }
         let queues = self.0.queues.lock();
@@ -391,19 +387,14 @@ impl Overload {
     async fn window(&self) -> Duration {
         let inner = &*self.0;
         let begun = Instant::now();
-        let (mut turn, mut sum, mut looks) = (Duration::MAX, Duration::ZERO, 0);
+        let mut turn = Duration::MAX;
         while begun.elapsed() < WINDOW {
             let due = Instant::now() + LOOK_EVERY;
             tokio::time::sleep_until(due).await;
             // Once around: behind everything that could run before.
             tokio::task::yield_now().await;
-            let late = due.elapsed();
-            turn = turn.min(late);
-            sum += late;
-            looks += 1;
+            turn = turn.min(due.elapsed());
         }
-        let contended = sum > CONTENDED * looks && !inner.settings.get(&DELAY_MAX).is_zero();
-        inner.contended.store(contended, Ordering::Relaxed);
         let commit = match inner.commit_wait.swap(u64::MAX, Ordering::Relaxed) {
             u64::MAX => 0,
             waited => waited,

@@ -73,13 +73,13 @@ async fn a_call_whose_caller_will_have_left_is_refused_at_once() {
 }
 
 #[test]
-fn new_work_is_refused_for_a_queue_that_is_behind_while_there_is_no_time_to_spare() {
+fn new_work_is_refused_for_a_queue_that_is_behind_while_the_process_is_overloaded() {
     let overload = overload();
     let queue = overload.queue("orders", "q", 2);
     let admit = |name: &str| overload.admit_to_queue("orders", name);
     queue.tell(1_000, 100.0);
     assert_eq!(admit("q"), Ok(()), "there is time to spare");
-    overload.0.contended.store(true, Ordering::Relaxed);
+    overload.0.shares.shrink(Class::Start);
     assert_eq!(admit("q"), Err(Refused::Behind));
     assert_eq!(admit("another"), Ok(()));
     queue.tell(25, 100.0);
