@@ -41,7 +41,7 @@ use shares::{Shares, WHOLE};
 
 static DELAY_MAX: Key<Duration> = Key::new(
     "system.overloadDelay",
-    Duration::from_millis(500),
+    Duration::from_secs(2),
     "Standing delay of calls or commits above which calls are refused, new work first; 0 refuses none.",
 );
 static IN_FLIGHT_MAX: Key<i64> = Key::new(

@@ -10,7 +10,7 @@ fn overload() -> Overload {
 /// Holds the one thread of a test's runtime up, again and again, as too many calls would.
 async fn stall(overload: &Overload, windows: u32) {
     for _ in 0..windows {
-        overload.commit_begins(Duration::from_millis(700));
+        overload.commit_begins(Duration::from_millis(2_800));
         tokio::time::sleep(WINDOW + LOOK_EVERY).await;
         overload.commit_ended();
     }

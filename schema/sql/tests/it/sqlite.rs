@@ -264,7 +264,8 @@ async fn a_database_file_that_lost_what_was_acknowledged_is_noticed_with_its_nam
     written(&path, 3, "killed").await;
     let whole = std::fs::read(&path).expect("read");
 
-    let cases: [(&str, Box<dyn Fn()>, &str); 4] = [
+    type Damage<'a> = Box<dyn Fn() + 'a>;
+    let cases: [(&str, Damage, &str); 4] = [
         (
             "emptied",
             Box::new(|| std::fs::write(&path, "").expect("write")),
