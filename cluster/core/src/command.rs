@@ -27,7 +27,10 @@ use proto_messages::temporal::api::{
     sdk::v1::{EventGroupMarker, UserMetadata},
 };
 
-use crate::{Given, Refusal, Workflow, event::Attributes, request::begin_attempt, turn::Turn};
+use crate::{
+    DecisionContext, Refusal, Workflow, decision::Decision, event::Attributes,
+    request::begin_attempt,
+};
 
 /// So many ids are compared one by one faster than they are hashed.
 const FEW: usize = 32;
@@ -79,7 +82,7 @@ pub(crate) fn cause_name(cause: WorkflowTaskFailedCause) -> String {
 /// completion do to it.
 pub(crate) struct Check<'a> {
     wf: &'a Workflow,
-    given: &'a Given<'a>,
+    ctx: &'a DecisionContext<'a>,
     /// Timers started (true) or cancelled (false) by earlier commands.
     timers: Vec<(&'a str, bool)>,
     /// Ids of activities that earlier commands schedule.
@@ -99,10 +102,10 @@ pub(crate) struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(wf: &'a Workflow, given: &'a Given<'a>) -> Self {
+    fn new(wf: &'a Workflow, ctx: &'a DecisionContext<'a>) -> Self {
         Self {
             wf,
-            given,
+            ctx,
             timers: Vec::new(),
             activities_added: Vec::new(),
             activity_ids: None,
@@ -118,7 +121,7 @@ impl<'a> Check<'a> {
 
     /// Ends the run when a payload is too large.
     fn blob(&self, cause: WorkflowTaskFailedCause, what: &str, bytes: usize) -> Result<(), Bad> {
-        if bytes <= self.given.policy.blob_size_error {
+        if bytes <= self.ctx.policy.blob_size_error {
             return Ok(());
         }
         Err(Bad {
@@ -156,7 +159,7 @@ impl<'a> Check<'a> {
 
     /// Refuses one pending thing too many.
     fn room(&self, cause: WorkflowTaskFailedCause, what: &str, pending: usize) -> Result<(), Bad> {
-        let limit = self.given.policy.pending_limit;
+        let limit = self.ctx.policy.pending_limit;
         if pending < limit {
             return Ok(());
         }
@@ -170,14 +173,14 @@ impl<'a> Check<'a> {
 
     /// Refuses a namespace other than the run's own.
     fn own_namespace(&self, cause: WorkflowTaskFailedCause, namespace: &str) -> Result<(), Bad> {
-        if namespace.is_empty() || namespace == self.given.policy.namespace {
+        if namespace.is_empty() || namespace == self.ctx.policy.namespace {
             return Ok(());
         }
         Err(Bad::new(
             cause,
             format!(
                 "Cross-namespace commands are not allowed: from {} to {namespace}.",
-                self.given.policy.namespace
+                self.ctx.policy.namespace
             ),
         ))
     }
@@ -242,8 +245,12 @@ fn closes(command: &Command) -> bool {
 }
 
 /// Checks all commands.
-pub(crate) fn check(wf: &Workflow, commands: &[Command], given: &Given<'_>) -> Result<(), Bad> {
-    let mut cx = Check::new(wf, given);
+pub(crate) fn check(
+    wf: &Workflow,
+    commands: &[Command],
+    ctx: &DecisionContext<'_>,
+) -> Result<(), Bad> {
+    let mut cx = Check::new(wf, ctx);
     for command in commands {
         check_one(command, &mut cx)?;
         cx.event_id += 1;
@@ -341,7 +348,7 @@ pub(crate) struct Done {
 
 /// What writing a command's events may use.
 pub(crate) struct Write<'t, 'a> {
-    turn: &'t mut Turn<'a>,
+    decision: &'t mut Decision<'a>,
     /// The completed event all of them refer to.
     completed: i64,
     /// Who completed the workflow task.
@@ -354,22 +361,22 @@ pub(crate) struct Write<'t, 'a> {
 impl Write<'_, '_> {
     /// Writes the command's event, with what the worker attached to the command.
     fn write(&mut self, attributes: Attributes) -> Result<EventId, Refusal> {
-        let mut event = self.turn.event(attributes);
+        let mut event = self.decision.event(attributes);
         event.user_metadata = self.user_metadata.take();
         event.event_group_markers = std::mem::take(&mut self.markers);
-        self.turn.write_event(event)
+        self.decision.write_event(event)
     }
 }
 
 /// Writes the events of commands that were all found good.
 pub(crate) fn write(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     commands: Vec<Command>,
     completed: i64,
     identity: &str,
 ) -> Result<Done, Refusal> {
     let mut cx = Write {
-        turn,
+        decision,
         completed,
         identity,
         user_metadata: None,
@@ -379,7 +386,7 @@ pub(crate) fn write(
     for command in commands {
         if closes(&command) {
             // Nothing can follow the end.
-            cx.turn.flush();
+            cx.decision.flush();
         }
         cx.user_metadata = command.user_metadata;
         cx.markers = command.event_group_markers;
@@ -426,14 +433,15 @@ pub(crate) fn write(
 
 /// Starts the activities that go back with the answer; what closed meanwhile is left out.
 pub(crate) fn start_eager(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     done: &mut Done,
     identity: &str,
 ) -> Result<(), Refusal> {
-    done.eager.retain(|id| turn.wf.activities.contains_key(id));
+    done.eager
+        .retain(|id| decision.wf.activities.contains_key(id));
     for id in &done.eager {
-        let request_id = turn.uuid();
-        begin_attempt(turn, *id, request_id, identity.to_owned())?;
+        let request_id = decision.uuid();
+        begin_attempt(decision, *id, request_id, identity.to_owned())?;
     }
     Ok(())
 }

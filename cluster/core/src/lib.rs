@@ -7,8 +7,8 @@
 //! Laws, each a property test: replay equals live; the same input gives the same bytes; derived tasks are
 //! among the rebuilt ones; event ids are gapless and versions never fall.
 
+pub mod context;
 pub mod cron;
-pub mod given;
 pub mod outcome;
 pub mod request;
 pub mod retry;
@@ -18,15 +18,15 @@ pub mod version;
 
 mod apply;
 mod command;
+mod decision;
 mod event;
 mod limits;
 mod next_run;
 mod rebuild;
 mod reset;
 mod sync;
-mod turn;
 
-pub use given::{Given, IdSeed, Policy};
+pub use context::{DecisionContext, IdSeed, Policy};
 pub use limits::{RESETTER, SERVER};
 pub use outcome::{
     Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply,

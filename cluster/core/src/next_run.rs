@@ -15,7 +15,10 @@ use proto_messages::{
     time::duration_to_proto,
 };
 
-use crate::{Given, IdSeed, Refusal, Start, Workflow, cron, outcome::NewRun, retry, turn::Turn};
+use crate::{
+    DecisionContext, IdSeed, Refusal, Start, Workflow, cron, decision::Decision, outcome::NewRun,
+    retry,
+};
 
 /// A run to be made.
 pub(crate) struct Next {
@@ -25,13 +28,13 @@ pub(crate) struct Next {
 impl Next {
     /// A run that repeats the current one.
     pub(crate) fn like(
-        turn: &mut Turn<'_>,
+        decision: &mut Decision<'_>,
         initiator: ContinueAsNewInitiator,
         backoff: Duration,
     ) -> Self {
-        let run_id = turn.uuid();
-        let request_id = turn.uuid();
-        let wf = &*turn.wf;
+        let run_id = decision.uuid();
+        let request_id = decision.uuid();
+        let wf = &*decision.wf;
         // Whatever the run made of them, the next one begins as this one did.
         let (memo, search_attributes) = match &wf.start.carried {
             Some(carried) => (carried.memo.clone(), carried.search_attributes.clone()),
@@ -39,7 +42,7 @@ impl Next {
         };
         let set = |d: Duration| (!d.is_zero()).then(|| duration_to_proto(d));
         let request = StartWorkflowExecutionRequest {
-            namespace: turn.given.policy.namespace.clone(),
+            namespace: decision.ctx.policy.namespace.clone(),
             workflow_id: wf.key.workflow_id.as_str().to_owned(),
             workflow_type: Some(wf.start.workflow_type.clone()),
             task_queue: Some(TaskQueue {
@@ -92,34 +95,40 @@ pub(crate) fn run_id_of(next: Option<&Next>) -> String {
 }
 
 /// What follows a run that completed: the next one of its cron schedule.
-pub(crate) fn after_success(turn: &mut Turn<'_>, result: &Option<Payloads>) -> Option<Next> {
-    let backoff = cron_backoff(turn)?;
-    let mut next = Next::like(turn, ContinueAsNewInitiator::CronSchedule, backoff);
+pub(crate) fn after_success(
+    decision: &mut Decision<'_>,
+    result: &Option<Payloads>,
+) -> Option<Next> {
+    let backoff = cron_backoff(decision)?;
+    let mut next = Next::like(decision, ContinueAsNewInitiator::CronSchedule, backoff);
     next.start.last_completion_result = result.clone();
     Some(next)
 }
 
 /// What follows a run that failed or timed out: another attempt, else the next one of its cron schedule.
-pub(crate) fn after_failure(turn: &mut Turn<'_>, failure: &Failure) -> (RetryState, Option<Next>) {
-    let state = match retry_backoff(turn, failure) {
+pub(crate) fn after_failure(
+    decision: &mut Decision<'_>,
+    failure: &Failure,
+) -> (RetryState, Option<Next>) {
+    let state = match retry_backoff(decision, failure) {
         Ok(backoff) => {
-            let mut next = Next::like(turn, ContinueAsNewInitiator::Retry, backoff);
-            next.start.attempt = turn.wf.start.attempt.saturating_add(1);
+            let mut next = Next::like(decision, ContinueAsNewInitiator::Retry, backoff);
+            next.start.attempt = decision.wf.start.attempt.saturating_add(1);
             next.start.continued_failure = Some(failure.clone());
             return (RetryState::InProgress, Some(next));
         }
         Err(state) => state,
     };
-    let next = cron_backoff(turn).map(|backoff| {
-        let mut next = Next::like(turn, ContinueAsNewInitiator::CronSchedule, backoff);
+    let next = cron_backoff(decision).map(|backoff| {
+        let mut next = Next::like(decision, ContinueAsNewInitiator::CronSchedule, backoff);
         next.start.continued_failure = Some(failure.clone());
         next
     });
     (state, next)
 }
 
-fn retry_backoff(turn: &Turn<'_>, failure: &Failure) -> Result<Duration, RetryState> {
-    let start = &turn.wf.start;
+fn retry_backoff(decision: &Decision<'_>, failure: &Failure) -> Result<Duration, RetryState> {
+    let start = &decision.wf.start;
     let Some(policy) = &start.retry_policy else {
         return Err(RetryState::RetryPolicyNotSet);
     };
@@ -130,33 +139,33 @@ fn retry_backoff(turn: &Turn<'_>, failure: &Failure) -> Result<Duration, RetrySt
     retry::next_backoff(
         policy,
         start.attempt,
-        turn.now(),
+        decision.now(),
         start.retry_expiration,
         asked,
     )
 }
 
-fn cron_backoff(turn: &Turn<'_>) -> Option<Duration> {
-    let start = &turn.wf.start;
+fn cron_backoff(decision: &Decision<'_>) -> Option<Duration> {
+    let start = &decision.wf.start;
     if start.cron_schedule.is_empty() {
         return None;
     }
-    let backoff = cron::backoff(&start.cron_schedule, start.execution_time, turn.now())?;
+    let backoff = cron::backoff(&start.cron_schedule, start.execution_time, decision.now())?;
     let chain_ends = start.execution_expiration;
-    (chain_ends.is_zero() || turn.now().plus(backoff) < chain_ends).then_some(backoff)
+    (chain_ends.is_zero() || decision.now().plus(backoff) < chain_ends).then_some(backoff)
 }
 
 /// Makes the next run, to be stored with the close of this one.
-pub(crate) fn start(turn: &mut Turn<'_>, next: Option<Next>) -> Result<(), Refusal> {
+pub(crate) fn start(decision: &mut Decision<'_>, next: Option<Next>) -> Result<(), Refusal> {
     let Some(next) = next else { return Ok(()) };
-    let given = Given {
-        seed: derived(turn.given.seed),
-        version: turn.version(),
-        clock: turn.given.clock + 1,
-        ..*turn.given
+    let ctx = DecisionContext {
+        seed: derived(decision.ctx.seed),
+        version: decision.version(),
+        clock: decision.ctx.clock + 1,
+        ..*decision.ctx
     };
-    let (workflow, outcome) = Workflow::start(next.start, &given)?;
-    turn.new_run = Some(Box::new(NewRun {
+    let (workflow, outcome) = Workflow::start(next.start, &ctx)?;
+    decision.new_run = Some(Box::new(NewRun {
         workflow,
         events: outcome.events,
         tasks: outcome.tasks,

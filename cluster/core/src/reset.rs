@@ -10,12 +10,12 @@ use proto_messages::temporal::api::{
 };
 
 use crate::{
-    Given, Refusal, Workflow,
+    DecisionContext, Refusal, Workflow,
+    decision::Decision,
     event::Attributes,
     limits::SERVER,
     outcome::{EventBatch, NewRun},
     request::{Reset, attach_again, deliver_again},
-    turn::Turn,
 };
 
 /// Request id of the start of a workflow task that is only started to be failed.
@@ -30,9 +30,9 @@ impl Workflow {
         kept: Vec<EventBatch>,
         later: Vec<HistoryEvent>,
         reset: &Reset,
-        given: &Given<'_>,
+        ctx: &DecisionContext<'_>,
     ) -> Result<NewRun, Refusal> {
-        let mut workflow = fork(base, &kept, reset, given)?;
+        let mut workflow = fork(base, &kept, reset, ctx)?;
         let Some(task) = workflow
             .hot
             .workflow_task
@@ -45,26 +45,26 @@ impl Workflow {
             ));
         };
         let started = task.started_event_id != EventId::default();
-        let mut turn = Turn::new(&mut workflow, given);
+        let mut decision = Decision::new(&mut workflow, ctx);
         if !started {
-            turn.start_workflow_task(STARTED_TO_FAIL, SERVER)?;
+            decision.start_workflow_task(STARTED_TO_FAIL, SERVER)?;
         }
-        fail_task(&mut turn, base, reset)?;
-        fail_started_activities(&mut turn, &reset.reason)?;
+        fail_task(&mut decision, base, reset)?;
+        fail_started_activities(&mut decision, &reset.reason)?;
         if !reset.reapply_nothing {
             let buffered = base.buffered.iter().cloned();
             // Children are named by event ids, which mean something else in the runs that follow.
             let mut in_base = true;
             for event in later.into_iter().chain(buffered) {
                 in_base &= event.event_id != 1;
-                reapply(&mut turn, event, in_base, &reset.exclude)?;
+                reapply(&mut decision, event, in_base, &reset.exclude)?;
             }
         }
-        turn.schedule_now()?;
-        let outcome = turn.finish();
+        decision.schedule_now()?;
+        let outcome = decision.finish();
         workflow.start.request_id = reset.request_id.clone();
-        let mut tasks = workflow.rebuild_tasks(given.policy);
-        if given.policy.replicated {
+        let mut tasks = workflow.rebuild_tasks(ctx.policy);
+        if ctx.policy.replicated {
             for batch in &outcome.events {
                 tasks.push(workflow.replicate(batch, batch.version().get()));
             }
@@ -82,16 +82,12 @@ fn fork(
     base: &Workflow,
     kept: &[EventBatch],
     reset: &Reset,
-    given: &Given<'_>,
+    ctx: &DecisionContext<'_>,
 ) -> Result<Workflow, Refusal> {
     let next = kept
         .last()
         .map_or(EventId::new(1), EventBatch::next_event_id);
-    let branch = base
-        .versions
-        .current()
-        .branch
-        .fork(given.seed.uuid(0), next);
+    let branch = base.versions.current().branch.fork(ctx.seed.uuid(0), next);
     let key = RunKey {
         run_id: reset.new_run_id.clone(),
         ..base.key.clone()
@@ -99,38 +95,39 @@ fn fork(
     let mut workflow = Workflow::empty(key, branch);
     for batch in kept {
         workflow
-            .apply(batch, given.policy)
+            .apply(batch, ctx.policy)
             .map_err(Refusal::Corrupt)?;
     }
     Ok(workflow)
 }
 
-fn fail_task(turn: &mut Turn<'_>, base: &Workflow, reset: &Reset) -> Result<(), Refusal> {
-    let fork_event_version = turn.wf.last_version().get();
-    let (scheduled, started) = match &turn.wf.hot.workflow_task {
+fn fail_task(decision: &mut Decision<'_>, base: &Workflow, reset: &Reset) -> Result<(), Refusal> {
+    let fork_event_version = decision.wf.last_version().get();
+    let (scheduled, started) = match &decision.wf.hot.workflow_task {
         Some(task) => (task.scheduled_event_id.get(), task.started_event_id.get()),
         None => (0, 0),
     };
-    turn.write(Attributes::WorkflowTaskFailedEventAttributes(
-        WorkflowTaskFailedEventAttributes {
-            scheduled_event_id: scheduled,
-            started_event_id: started,
-            cause: WorkflowTaskFailedCause::ResetWorkflow.into(),
-            failure: Some(reset_failure(&reset.reason, None)),
-            identity: reset.identity.clone(),
-            base_run_id: base.key.run_id.as_str().to_owned(),
-            new_run_id: reset.new_run_id.as_str().to_owned(),
-            fork_event_version,
-            ..Default::default()
-        },
-    ))
-    .map(|_| ())
+    decision
+        .write(Attributes::WorkflowTaskFailedEventAttributes(
+            WorkflowTaskFailedEventAttributes {
+                scheduled_event_id: scheduled,
+                started_event_id: started,
+                cause: WorkflowTaskFailedCause::ResetWorkflow.into(),
+                failure: Some(reset_failure(&reset.reason, None)),
+                identity: reset.identity.clone(),
+                base_run_id: base.key.run_id.as_str().to_owned(),
+                new_run_id: reset.new_run_id.as_str().to_owned(),
+                fork_event_version,
+                ..Default::default()
+            },
+        ))
+        .map(|_| ())
 }
 
 /// Activities whose started event is in history cannot be told apart from lost ones, so they fail. All others
 /// are dispatched again.
-fn fail_started_activities(turn: &mut Turn<'_>, reason: &str) -> Result<(), Refusal> {
-    let started: Vec<_> = turn
+fn fail_started_activities(decision: &mut Decision<'_>, reason: &str) -> Result<(), Refusal> {
+    let started: Vec<_> = decision
         .wf
         .activities
         .values()
@@ -144,7 +141,7 @@ fn fail_started_activities(turn: &mut Turn<'_>, reason: &str) -> Result<(), Refu
         })
         .collect();
     for (scheduled, started, details) in started {
-        turn.write(Attributes::ActivityTaskFailedEventAttributes(
+        decision.write(Attributes::ActivityTaskFailedEventAttributes(
             ActivityTaskFailedEventAttributes {
                 failure: Some(reset_failure(reason, details)),
                 scheduled_event_id: scheduled.get(),
@@ -176,7 +173,7 @@ fn reset_failure(
 
 /// Delivers again what came from outside: signals, starts that attached themselves, and news about children that are still pending here.
 fn reapply(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     event: HistoryEvent,
     in_base: bool,
     exclude: &[ResetReapplyExcludeType],
@@ -185,20 +182,20 @@ fn reapply(
     match &event.attributes {
         Some(A::WorkflowExecutionSignaledEventAttributes(_)) => {
             if !exclude.contains(&ResetReapplyExcludeType::Signal) {
-                deliver_again(turn, event)?;
+                deliver_again(decision, event)?;
             }
             Ok(())
         }
         // A start that was answered with the old run is known to the new one, too.
         Some(A::WorkflowExecutionOptionsUpdatedEventAttributes(a)) => {
-            attach_again(turn, a.attached_request_id.clone(), event.links)
+            attach_again(decision, a.attached_request_id.clone(), event.links)
         }
-        Some(_) if in_base => reapply_child(turn, event),
+        Some(_) if in_base => reapply_child(decision, event),
         _ => Ok(()),
     }
 }
 
-fn reapply_child(turn: &mut Turn<'_>, event: HistoryEvent) -> Result<(), Refusal> {
+fn reapply_child(decision: &mut Decision<'_>, event: HistoryEvent) -> Result<(), Refusal> {
     use Attributes as A;
     let Some(mut attributes) = event.attributes else {
         return Ok(());
@@ -223,7 +220,7 @@ fn reapply_child(turn: &mut Turn<'_>, event: HistoryEvent) -> Result<(), Refusal
         }
         _ => return Ok(()),
     };
-    let Some(child) = turn.wf.children.get(&EventId::new(initiated)) else {
+    let Some(child) = decision.wf.children.get(&EventId::new(initiated)) else {
         return Ok(());
     };
     let known = child.started_event_id != EventId::default();
@@ -234,5 +231,5 @@ fn reapply_child(turn: &mut Turn<'_>, event: HistoryEvent) -> Result<(), Refusal
         None if known => return Ok(()),
         None => {}
     }
-    turn.write(attributes).map(|_| ())
+    decision.write(attributes).map(|_| ())
 }

@@ -12,7 +12,7 @@ use proto_messages::{
     time::{cap_duration, duration_from_proto, duration_to_proto},
 };
 
-use crate::{Policy, given::DefaultRetry};
+use crate::{Policy, context::DefaultRetry};
 
 /// First step of the stretch of a workflow task's timeout after many failures.
 const WORKFLOW_TASK_STRETCH: Duration = Duration::from_secs(5);

@@ -4,8 +4,8 @@
 use proto_ids::{RunId, RunKey};
 use proto_messages::temporal::api::failure::v1::Failure;
 
-use cluster_core::{Given, Outcome, Refusal, Request, Workflow};
-use cluster_shard::{Moment, Shard, Txn, UpdateError, Updated};
+use cluster_core::{DecisionContext, Outcome, Refusal, Request, Workflow};
+use cluster_shard::{OwnedDecisionContext, Shard, Txn, UpdateError, Updated};
 
 use crate::fault::Fault;
 
@@ -16,11 +16,11 @@ pub const IDENTITY: &str = "history-service";
 /// on as another one.
 pub const RESETTER: &str = "history-resetter";
 
-/// Run ids begin with the moment, which keeps rows of one time together in the store.
-pub fn new_run_id(given: &Given<'_>) -> RunId {
+/// Run ids begin with the time, which keeps rows of one time together in the store.
+pub fn new_run_id(ctx: &DecisionContext<'_>) -> RunId {
     let mut random = [0; 10];
-    random.copy_from_slice(&given.seed.0[..10]);
-    let millis = u64::try_from(given.now.millis()).unwrap_or_default();
+    random.copy_from_slice(&ctx.seed.0[..10]);
+    let millis = u64::try_from(ctx.now.millis()).unwrap_or_default();
     let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     RunId::from(id.to_string())
 }
@@ -29,7 +29,7 @@ pub fn new_run_id(given: &Given<'_>) -> RunId {
 pub async fn update<T: Send + 'static>(
     shard: &Shard,
     key: &RunKey,
-    decide: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal> + Send,
+    decide: impl FnOnce(&mut Workflow, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal> + Send,
 ) -> Result<Updated<T>, UpdateError> {
     let ended = shard.update(key, decide).await;
     if let Err(UpdateError::Refused(Refusal::Outgrown(failure))) = &ended {
@@ -44,20 +44,20 @@ pub async fn ask(
     key: &RunKey,
     request: Request,
 ) -> Result<Updated<()>, UpdateError> {
-    update(shard, key, |wf, given| Ok((wf.handle(request, given)?, ()))).await
+    update(shard, key, |wf, ctx| Ok((wf.handle(request, ctx)?, ()))).await
 }
 
 /// Decides one request on a run of a transaction's workflow id, and stages it.
 pub async fn within(txn: &mut Txn, run_id: &RunId, request: Request) -> Result<(), Fault> {
-    let moment = txn.moment();
-    within_at(txn, &moment, run_id, request).await
+    let context = txn.decision_context();
+    within_at(txn, &context, run_id, request).await
 }
 
-/// [`within`] at a moment of the transaction that was taken before: what happens at a later one counts as
-/// written afterwards.
+/// [`within`] in a context that the transaction gave out before: what is decided in a later one counts as written
+/// afterwards.
 pub async fn within_at(
     txn: &mut Txn,
-    moment: &Moment,
+    context: &OwnedDecisionContext,
     run_id: &RunId,
     request: Request,
 ) -> Result<(), Fault> {
@@ -65,7 +65,7 @@ pub async fn within_at(
         return Err(Fault::NoRun);
     };
     let outcome = wf
-        .handle(request, &moment.given())
+        .handle(request, &context.borrowed())
         .map_err(Fault::Refused)?;
     txn.put(run_id, outcome)?;
     Ok(())
@@ -94,7 +94,7 @@ async fn terminate_outgrown(
     );
     let request = terminate(failure.message.clone());
     let done = shard
-        .update(key, |wf, given| Ok((wf.handle(request, given)?, ())))
+        .update(key, |wf, ctx| Ok((wf.handle(request, ctx)?, ())))
         .await;
     match done {
         Ok(_) | Err(UpdateError::Refused(Refusal::Closed(_))) => Ok(()),

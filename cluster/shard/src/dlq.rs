@@ -240,8 +240,8 @@ impl Shard {
         let key = key_of(&run.namespace_id, &run.workflow_id);
         let added = async {
             let mut txn = Txn::begin(self, key, Mode::Replicating).await?;
-            let moment = txn.moment();
-            let policy = moment.given().policy;
+            let context = txn.decision_context();
+            let policy = context.borrowed().policy;
             let found = txn.peek(&run.run_id).await.map_err(TxnError::Decided)?;
             let tasks = match (found, tasks) {
                 (Some(_), Some(tasks)) => tasks,

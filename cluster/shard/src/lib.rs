@@ -50,4 +50,4 @@ pub use queue::{AckRefused, Executor, Executors, QueuedTask, Reader, Role, Verdi
 pub use record::RecordError;
 pub use schema_store::execution::CurrentRecord;
 pub use shard::{Shard, Updated};
-pub use txn::{CurrentChange, Moment, Txn};
+pub use txn::{CurrentChange, OwnedDecisionContext, Txn};

@@ -147,8 +147,8 @@ impl Shard {
 
     async fn pay(&self, debt: &Debt) -> Result<(), TxnError<ShardError>> {
         let mut txn = Txn::begin(self, debt.entry.key.clone(), Mode::Replicating).await?;
-        let moment = txn.moment();
-        let policy = moment.given().policy;
+        let context = txn.decision_context();
+        let policy = context.borrowed().policy;
         for run_id in &debt.runs {
             let tasks: Vec<Task> = match txn.peek(run_id).await {
                 Ok(Some(workflow)) if workflow.is_running() => workflow.rebuild_tasks(policy),

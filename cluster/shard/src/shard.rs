@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use cluster_core::{Given, Outcome, Refusal, Reply, Workflow};
+use cluster_core::{DecisionContext, Outcome, Refusal, Reply, Workflow};
 use cluster_membership::Role as MemberRole;
 use cluster_runtime::CancellationToken;
 use hashbrown::HashMap;
@@ -164,7 +164,7 @@ impl Shard {
     pub async fn update<T>(
         &self,
         key: &RunKey,
-        f: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal>,
+        f: impl FnOnce(&mut Workflow, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
     ) -> Result<Updated<T>, UpdateError> {
         let span = tracing::debug_span!("update", shard = %self.id(), namespace = %key.namespace_id,
             workflow_id = %key.workflow_id, run_id = %key.run_id);
@@ -174,7 +174,7 @@ impl Shard {
     async fn update_in_span<T>(
         &self,
         key: &RunKey,
-        f: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal>,
+        f: impl FnOnce(&mut Workflow, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
     ) -> Result<Updated<T>, UpdateError> {
         let workflow = key_of(&key.namespace_id, &key.workflow_id);
         let mut txn = Txn::begin::<Ended>(self, workflow, Mode::Active).await?;
@@ -439,7 +439,7 @@ type Decided<T> = Result<Updated<T>, Ended>;
 async fn decide<T>(
     txn: &mut Txn,
     run_id: &RunId,
-    f: impl FnOnce(&mut Workflow, &Given<'_>) -> Result<(Outcome, T), Refusal>,
+    f: impl FnOnce(&mut Workflow, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
 ) -> Result<Decided<T>, ShardError> {
     let run_id = if run_id.is_empty() {
         match txn.current().await? {
@@ -449,11 +449,11 @@ async fn decide<T>(
     } else {
         run_id.clone()
     };
-    let moment = txn.moment();
+    let context = txn.decision_context();
     let Some(workflow) = txn.run(&run_id).await? else {
         return Ok(Err(Ended::NotFound));
     };
-    match f(workflow, &moment.given()) {
+    match f(workflow, &context.borrowed()) {
         Ok((outcome, value)) => {
             let (next_event_id, closed) = (workflow.hot.next_event_id, !workflow.is_running());
             let reply = txn.put(&run_id, outcome)?;

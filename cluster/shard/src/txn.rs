@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use cluster_core::{
-    BranchToken, Delta, Durability, EventBatch, Given, IdSeed, Outcome, Policy, Reply, Task,
-    TaskKind, Workflow,
+    BranchToken, DecisionContext, Delta, Durability, EventBatch, IdSeed, Outcome, Policy, Reply,
+    Task, TaskKind, Workflow,
 };
 use namespaces::Namespace;
 use proto_ids::{FailoverVersion, RunId, Timestamp};
@@ -26,9 +26,9 @@ mod submit;
 
 use handed_out::HandedOut;
 
-/// What surrounds one decision: its moment, the namespace's failover version, limits, and a fresh seed.
+/// The context of one decision: its time, the namespace's failover version, limits, and a fresh seed.
 #[derive(Clone, Debug)]
-pub struct Moment {
+pub struct OwnedDecisionContext {
     now: Timestamp,
     version: FailoverVersion,
     clock: i64,
@@ -83,10 +83,10 @@ struct Staged {
     current: CurrentChange,
 }
 
-impl Moment {
-    /// As the rules take it.
-    pub fn given(&self) -> Given<'_> {
-        Given {
+impl OwnedDecisionContext {
+    /// The context as the core takes it.
+    pub fn borrowed(&self) -> DecisionContext<'_> {
+        DecisionContext {
             now: self.now,
             version: self.version,
             clock: self.clock,
@@ -95,7 +95,7 @@ impl Moment {
         }
     }
 
-    /// The moment of the decision.
+    /// The time of the decision.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -152,9 +152,9 @@ impl Txn {
         &self.namespace
     }
 
-    /// Surroundings for one decision, with a seed of its own.
-    pub fn moment(&self) -> Moment {
-        Moment {
+    /// A context for one decision, with a seed of its own.
+    pub fn decision_context(&self) -> OwnedDecisionContext {
+        OwnedDecisionContext {
             now: self.locked.shard.0.host.now(),
             version: self.namespace.failover_version,
             clock: self.locked.shard.0.lease.tick(),

@@ -8,7 +8,7 @@ use cluster_core::{
     task::{Category, Task, TaskKind},
     version::BranchToken,
 };
-use cluster_shard::{CurrentChange, Moment, ShardError, Txn};
+use cluster_shard::{CurrentChange, OwnedDecisionContext, ShardError, Txn};
 use proto_ids::{EventId, RunId, RunKey};
 use proto_messages::temporal::api::{
     enums::v1::WorkflowTaskFailedCause,
@@ -130,7 +130,7 @@ pub(super) async fn absorb(txn: &mut Txn, work: &Work, here: &Here) -> Result<Ab
 
 /// Takes over what no event tells of a run.
 async fn take_notes(txn: &mut Txn, run_id: &RunId, notes: RunNotes) -> Result<(), Fault> {
-    let given: Vec<_> = notes.reapplied.iter().cloned().collect();
+    let reapplied: Vec<_> = notes.reapplied.iter().cloned().collect();
     if notes == RunNotes::default() {
         return Ok(());
     }
@@ -142,7 +142,7 @@ async fn take_notes(txn: &mut Txn, run_id: &RunId, notes: RunNotes) -> Result<()
         };
         txn.put(run_id, outcome)?;
         // The runs that lost these events know it too: the run they were given to may end.
-        again::mark(txn, given).await?;
+        again::mark(txn, reapplied).await?;
     }
     Ok(())
 }
@@ -276,15 +276,15 @@ pub(super) fn keep_tasks(run: &Workflow, tasks: &mut Vec<Task>) {
 }
 
 fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), Fault> {
-    let moment = txn.moment();
-    let given = moment.given();
+    let context = txn.decision_context();
+    let ctx = context.borrowed();
     let branch = BranchToken {
         tree_id: key.run_id.to_string(),
-        branch_id: given.seed.uuid(0),
+        branch_id: ctx.seed.uuid(0),
         ancestors: Vec::new(),
     };
     let mut run = Workflow::empty(key, branch);
-    let mut applied = run.apply(&batch, given.policy)?;
+    let mut applied = run.apply(&batch, ctx.policy)?;
     keep_tasks(&run, &mut applied.tasks);
     txn.insert(run, vec![batch], applied.tasks, CurrentChange::Keep)?;
     Ok(())
@@ -292,9 +292,9 @@ fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), Fault> {
 
 /// Applies a batch to the current branch.
 pub(super) async fn apply(txn: &mut Txn, run_id: &RunId, batch: EventBatch) -> Result<(), Fault> {
-    let moment = txn.moment();
+    let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
-    let applied = run.apply(&batch, moment.given().policy);
+    let applied = run.apply(&batch, context.borrowed().policy);
     let mut applied = match applied {
         Ok(applied) => applied,
         Err(corrupt) => {
@@ -321,7 +321,7 @@ async fn write_behind(
     plan: &Plan,
     batch: EventBatch,
 ) -> Result<(), Fault> {
-    let seed = txn.moment().given().seed;
+    let seed = txn.decision_context().borrowed().seed;
     let run = loaded(txn, run_id).await?;
     let (next, version) = (batch.next_event_id(), batch.version());
     let fork = |base: &cluster_core::VersionHistory, at| fork_token(&base.branch, at, seed.uuid(0));
@@ -343,7 +343,7 @@ fn holds_loose_ends(run: &Workflow) -> bool {
 /// wait for is failed. This is a write of the old active side, so other clusters get it, and what of it can
 /// be is delivered again by the new one.
 async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
-    let moment: Moment = txn.moment();
+    let context: OwnedDecisionContext = txn.decision_context();
     let run = loaded(txn, run_id).await?;
     let Some(WorkflowTask {
         scheduled_event_id,
@@ -356,8 +356,8 @@ async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
             "events are buffered without a workflow task".to_owned(),
         ));
     };
-    let mut given = moment.given();
-    given.version = run.last_version();
+    let mut ctx = context.borrowed();
+    ctx.version = run.last_version();
     let request = Request::FailWorkflowTask {
         scheduled_event_id,
         started_event_id,
@@ -367,7 +367,7 @@ async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
         identity: reapply::SERVER_IDENTITY.to_owned(),
         binary_checksum: String::new(),
     };
-    match run.handle(request, &given) {
+    match run.handle(request, &ctx) {
         Ok(outcome) => {
             txn.put(run_id, outcome)?;
             Ok(())

@@ -47,9 +47,9 @@ pub(super) async fn take(
     if !run.is_running() || !run.activities.contains_key(&scheduled) {
         return Ok(Taken::Skipped);
     }
-    let moment = txn.moment();
+    let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
-    let Some(applied) = run.sync_activity(in_flight(attributes), moment.given().policy) else {
+    let Some(applied) = run.sync_activity(in_flight(attributes), context.borrowed().policy) else {
         return Ok(Taken::Duplicate);
     };
     let mut tasks = applied.tasks;

@@ -178,10 +178,10 @@ async fn give(txn: &mut Txn, target: &RunId, picked: &Reappliable) -> Result<boo
         run_id: picked.run_id.clone(),
         events: picked.events.clone(),
     };
-    let moment = txn.moment();
+    let context = txn.decision_context();
     let run = loaded(txn, target).await?;
     let key = run.key.clone();
-    match run.handle(request, &moment.given()) {
+    match run.handle(request, &context.borrowed()) {
         Ok(outcome) => {
             txn.put(target, outcome)?;
             tracing::info!(run = %key, from_run = %picked.run_id, events = ?ids,

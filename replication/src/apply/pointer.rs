@@ -54,10 +54,10 @@ pub(super) fn facts(run: &Workflow) -> RunFacts {
 
 /// The run is current; one that was a zombie lives again, and owes everything it did not do meanwhile.
 async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
-    let moment = txn.moment();
+    let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
     if std::mem::take(&mut run.hot.zombie) {
-        let mut tasks = run.rebuild_tasks(moment.given().policy);
+        let mut tasks = run.rebuild_tasks(context.borrowed().policy);
         keep_tasks(run, &mut tasks);
         tracing::info!(run = %run.key, version = %run.last_version(), "a run takes its place back");
         txn.put(
@@ -105,7 +105,7 @@ async fn suppress(
 /// Terminates a run that this cluster wrote last, under the version it was written under. Other clusters
 /// hear of it.
 async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Result<(), Fault> {
-    let moment = txn.moment();
+    let context = txn.decision_context();
     let run = loaded(txn, loser).await?;
     tracing::warn!(
         run = %run.key,
@@ -113,8 +113,8 @@ async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Res
         winner = %winner,
         "a run is terminated: another cluster's run of the same workflow id wins"
     );
-    let mut given = moment.given();
-    given.version = run.last_version();
+    let mut ctx = context.borrowed();
+    ctx.version = run.last_version();
     let text = format!("terminated by version: {winner}");
     let details = Payload {
         metadata: [(
@@ -135,7 +135,7 @@ async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Res
         first_execution_run_id: RunId::default(),
         links: Vec::new(),
     };
-    match run.handle(request, &given) {
+    match run.handle(request, &ctx) {
         Ok(outcome) => {
             txn.put(loser, outcome)?;
             Ok(())

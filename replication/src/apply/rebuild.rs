@@ -23,13 +23,13 @@ pub(super) async fn switch(
     plan: &Plan,
     batch: EventBatch,
 ) -> Result<Vec<HistoryEvent>, Fault> {
-    let moment = txn.moment();
-    let given = moment.given();
+    let context = txn.decision_context();
+    let ctx = context.borrowed();
     let before = loaded(txn, run_id).await?.clone();
     let mut versions = before.versions.clone();
     let (next, version) = (batch.next_event_id(), batch.version());
     let fork =
-        |base: &cluster_core::VersionHistory, at| fork_token(&base.branch, at, given.seed.uuid(0));
+        |base: &cluster_core::VersionHistory, at| fork_token(&base.branch, at, ctx.seed.uuid(0));
     let index = plan.carry_out(&mut versions, fork, next, version)?;
     let branch = versions.histories[index].branch.clone();
     tracing::warn!(
@@ -52,10 +52,10 @@ pub(super) async fn switch(
 
     let mut run = Workflow::empty(before.key.clone(), branch.clone());
     for old in read(txn, &before.key, &branch, EventId::new(1), plan.from).await? {
-        run.apply(&old, given.policy)?;
+        run.apply(&old, ctx.policy)?;
     }
     run.versions = versions;
-    run.apply(&batch, given.policy)?;
+    run.apply(&batch, ctx.policy)?;
     run.hot.zombie = before.hot.zombie;
     run.hot.reapplied = before.hot.reapplied;
     run.hot.reset_run_id = before.hot.reset_run_id;
@@ -71,7 +71,7 @@ pub(super) async fn switch(
     if run.start.request_id.is_empty() {
         run.start.request_id = before.start.request_id;
     }
-    let mut tasks = run.rebuild_tasks(given.policy);
+    let mut tasks = run.rebuild_tasks(ctx.policy);
     keep_tasks(&run, &mut tasks);
 
     txn.replace(run, tasks)?;

@@ -36,16 +36,16 @@ pub(super) async fn reopen(
     let later = rebuild::read(txn, &base.key, branch, finish, next).await?;
     let later = later.into_iter().flat_map(|batch| batch.events);
     let later = later.chain(picked.events.iter().cloned()).collect();
-    let (ids, moment) = (txn.moment(), txn.moment());
+    let (ids, context) = (txn.decision_context(), txn.decision_context());
     let reset = Reset {
-        new_run_id: RunId::new(ids.given().seed.uuid(0)),
+        new_run_id: RunId::new(ids.borrowed().seed.uuid(0)),
         finish_event_id: finish,
         reason: REASON.to_owned(),
-        request_id: ids.given().seed.uuid(1),
+        request_id: ids.borrowed().seed.uuid(1),
         identity: SERVER.to_owned(),
         ..Reset::default()
     };
-    let mut new = match Workflow::reset(&base, kept, later, &reset, &moment.given()) {
+    let mut new = match Workflow::reset(&base, kept, later, &reset, &context.borrowed()) {
         Ok(new) => new,
         Err(Refusal::Corrupt(corrupt)) => return Err(corrupt.into()),
         Err(refusal) => {

@@ -215,14 +215,14 @@ async fn flush(shard: &Shard, key: &RunKey) -> Result<i32, Status> {
             &key.namespace_id,
             &key.workflow_id,
             async |txn: &mut Txn| {
-                let moment = txn.moment();
+                let context = txn.decision_context();
                 let run = txn.run(&key.run_id).await.map_err(status::shard)?;
                 let Some(run) = run.filter(|run| run.is_running() && !run.buffered.is_empty())
                 else {
                     return Ok(0);
                 };
                 let events = i32::try_from(run.buffered.len()).unwrap_or(i32::MAX);
-                match run.handle(Request::FlushBuffered, &moment.given()) {
+                match run.handle(Request::FlushBuffered, &context.borrowed()) {
                     Ok(outcome) => {
                         txn.put(&key.run_id, outcome).map_err(status::shard)?;
                         Ok(events)

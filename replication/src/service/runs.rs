@@ -89,9 +89,9 @@ impl ReplicationHost {
                 &key.workflow_id,
                 async |txn: &mut Txn| {
                     let run_id = named(txn, &key).await?;
-                    let moment = txn.moment();
+                    let context = txn.decision_context();
                     let run = txn.peek(&run_id).await?.ok_or(Ended::NotFound)?;
-                    let tasks = run.rebuild_tasks(moment.given().policy);
+                    let tasks = run.rebuild_tasks(context.borrowed().policy);
                     Ok(txn.add_tasks(&run_id, tasks)?)
                 },
             )

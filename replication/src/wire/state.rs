@@ -19,8 +19,8 @@ use proto_messages::{
 
 use super::history_to_wire;
 
-fn at(moment: Timestamp) -> Option<prost_types::Timestamp> {
-    (!moment.is_zero()).then(|| time::to_proto(moment))
+fn at(at_time: Timestamp) -> Option<prost_types::Timestamp> {
+    (!at_time.is_zero()).then(|| time::to_proto(at_time))
 }
 
 fn lasting(d: std::time::Duration) -> Option<prost_types::Duration> {

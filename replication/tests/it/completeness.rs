@@ -248,14 +248,14 @@ async fn tasks_of_other_namespaces_hide_nothing() {
             &key.namespace_id,
             &key.workflow_id,
             async |txn: &mut Txn| {
-                let moment = txn.moment();
+                let context = txn.decision_context();
                 let start = Start {
                     key: key.clone(),
                     request: Box::new(request),
                     ..Default::default()
                 };
                 let (run, outcome) =
-                    Workflow::start(start, &moment.given()).map_err(|r| format!("{r:?}"))?;
+                    Workflow::start(start, &context.borrowed()).map_err(|r| format!("{r:?}"))?;
                 txn.insert(run, outcome.events, outcome.tasks, CurrentChange::Become)
                     .map_err(|e| e.to_string())
             },
@@ -271,7 +271,7 @@ async fn tasks_of_other_namespaces_hide_nothing() {
             signal,
             only_from_parent: None,
         };
-        let signaled = shard.update(&key, |run, given| Ok((run.handle(request, given)?, ())));
+        let signaled = shard.update(&key, |run, ctx| Ok((run.handle(request, ctx)?, ())));
         signaled.await.unwrap();
     }
     world.west.start("needed", &run(2)).await;

@@ -446,13 +446,13 @@ async fn reset(cluster: &Cluster, new_run: &str) {
                     request_id: "reset".to_owned(),
                     ..Reset::default()
                 };
-                let (ending, moment) = (txn.moment(), txn.moment());
+                let (ending, context) = (txn.decision_context(), txn.decision_context());
                 let base = txn.run(&key.run_id).await.unwrap().unwrap();
                 let kept = vec![EventBatch { events: kept }];
-                let new = Workflow::reset(base, kept, later, &ask, &moment.given()).unwrap();
+                let new = Workflow::reset(base, kept, later, &ask, &context.borrowed()).unwrap();
                 base.hot.reset_run_id = new_run.into();
                 let end = terminate("history-resetter");
-                let ended = base.handle(end, &ending.given()).unwrap();
+                let ended = base.handle(end, &ending.borrowed()).unwrap();
                 txn.put(&key.run_id, ended)?;
                 txn.insert(new.workflow, new.events, new.tasks, CurrentChange::Become)
             },

@@ -317,13 +317,13 @@ impl Cluster {
                 &key.namespace_id,
                 &key.workflow_id,
                 async |txn: &mut Txn| {
-                    let moment = txn.moment();
+                    let context = txn.decision_context();
                     let start = Start {
                         key: key.clone(),
                         request: Box::new(request),
                         ..Default::default()
                     };
-                    let (run, outcome) = Workflow::start(start, &moment.given())
+                    let (run, outcome) = Workflow::start(start, &context.borrowed())
                         .map_err(|refusal| format!("{refusal:?}"))?;
                     txn.insert(run, outcome.events, outcome.tasks, CurrentChange::Become)
                         .map_err(|e| e.to_string())
@@ -336,7 +336,7 @@ impl Cluster {
     pub async fn ask(&self, key: &RunKey, request: Request) {
         let shard = self.shard(key.workflow_id.as_str()).await;
         let done = shard
-            .update(key, |run, given| Ok((run.handle(request, given)?, ())))
+            .update(key, |run, ctx| Ok((run.handle(request, ctx)?, ())))
             .await;
         done.unwrap();
     }

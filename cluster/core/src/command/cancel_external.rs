@@ -53,8 +53,8 @@ pub(super) fn write(
         Attributes::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(
             RequestCancelExternalWorkflowExecutionInitiatedEventAttributes {
                 workflow_task_completed_event_id: cx.completed,
-                namespace: cx.turn.given.policy.namespace.clone(),
-                namespace_id: cx.turn.wf.key.namespace_id.as_str().to_owned(),
+                namespace: cx.decision.ctx.policy.namespace.clone(),
+                namespace_id: cx.decision.wf.key.namespace_id.as_str().to_owned(),
                 workflow_execution: Some(WorkflowExecution {
                     workflow_id: a.workflow_id,
                     run_id: a.run_id,

@@ -45,12 +45,12 @@ pub(super) fn write(
     a: CancelTimerCommandAttributes,
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
-    let wf = &mut *cx.turn.wf;
+    let wf = &mut *cx.decision.wf;
     let started_event_id = match wf.timers.get(&a.timer_id) {
         Some(timer) => timer.started_event_id.get(),
         None => {
             let taken = fired(&wf.buffered, &a.timer_id).map(|i| wf.buffered.remove(i));
-            cx.turn.touch(ItemKey::Buffered);
+            cx.decision.touch(ItemKey::Buffered);
             match taken.and_then(|e| e.attributes) {
                 Some(Attributes::TimerFiredEventAttributes(a)) => a.started_event_id,
                 _ => 0,

@@ -27,7 +27,7 @@ pub(super) fn write(
     a: CompleteWorkflowExecutionCommandAttributes,
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
-    let next = next_run::after_success(cx.turn, &a.result);
+    let next = next_run::after_success(cx.decision, &a.result);
     let new_execution_run_id = next_run::run_id_of(next.as_ref());
     cx.write(Attributes::WorkflowExecutionCompletedEventAttributes(
         WorkflowExecutionCompletedEventAttributes {
@@ -36,5 +36,5 @@ pub(super) fn write(
             new_execution_run_id,
         },
     ))?;
-    next_run::start(cx.turn, next)
+    next_run::start(cx.decision, next)
 }

@@ -75,14 +75,14 @@ pub(super) fn write(
     ] {
         cap_duration(duration.as_mut());
     }
-    let policy = cx.turn.given.policy;
-    let lived = cx.turn.now().since(cx.turn.wf.start.execution_time);
+    let policy = cx.decision.ctx.policy;
+    let lived = cx.decision.now().since(cx.decision.wf.start.execution_time);
     let asked = a.backoff_start_interval;
     let mut backoff = duration_from_proto(a.backoff_start_interval.as_ref());
     if lived + backoff < policy.continue_as_new_min_interval {
         backoff = policy.continue_as_new_min_interval - lived;
     }
-    let mut next = Next::like(cx.turn, ContinueAsNewInitiator::Workflow, backoff);
+    let mut next = Next::like(cx.decision, ContinueAsNewInitiator::Workflow, backoff);
     let request = &mut next.start.request;
     if let Some(t) = a.workflow_type.filter(|t| !t.name.is_empty()) {
         request.workflow_type = Some(t);
@@ -92,11 +92,11 @@ pub(super) fn write(
     }
     request.input = a.input;
     request.header = a.header;
-    let given = |d: &Option<prost_types::Duration>| !duration_from_proto(d.as_ref()).is_zero();
-    if given(&a.workflow_run_timeout) {
+    let is_set = |d: &Option<prost_types::Duration>| !duration_from_proto(d.as_ref()).is_zero();
+    if is_set(&a.workflow_run_timeout) {
         request.workflow_run_timeout = a.workflow_run_timeout;
     }
-    if given(&a.workflow_task_timeout) {
+    if is_set(&a.workflow_task_timeout) {
         request.workflow_task_timeout = a.workflow_task_timeout;
     }
     request.retry_policy = a.retry_policy;
@@ -109,7 +109,7 @@ pub(super) fn write(
     cx.write(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(
         attributes,
     ))?;
-    next_run::start(cx.turn, Some(next))
+    next_run::start(cx.decision, Some(next))
 }
 
 #[expect(

@@ -31,7 +31,7 @@ pub(super) fn write(
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
     let failure = a.failure.unwrap_or_default();
-    let (retry_state, next) = next_run::after_failure(cx.turn, &failure);
+    let (retry_state, next) = next_run::after_failure(cx.decision, &failure);
     let new_execution_run_id = next_run::run_id_of(next.as_ref());
     cx.write(Attributes::WorkflowExecutionFailedEventAttributes(
         WorkflowExecutionFailedEventAttributes {
@@ -41,5 +41,5 @@ pub(super) fn write(
             new_execution_run_id,
         },
     ))?;
-    next_run::start(cx.turn, next)
+    next_run::start(cx.decision, next)
 }

@@ -18,7 +18,7 @@ impl Check<'_> {
         what: &str,
         value: &str,
     ) -> Result<(), Bad> {
-        if value.len() > self.given.policy.id_length {
+        if value.len() > self.ctx.policy.id_length {
             return Err(Bad::new(cause, format!("{what} exceeds length limit.")));
         }
         if value.as_bytes().contains(&0) {
@@ -37,7 +37,7 @@ impl Check<'_> {
         if schedule.is_empty() {
             return Ok(());
         }
-        crate::cron::validate(schedule, self.given.now)
+        crate::cron::validate(schedule, self.ctx.now)
             .map_err(|fault| Bad::new(cause, format!("invalid CronSchedule on {command}: {fault}")))
     }
 
@@ -52,7 +52,7 @@ impl Check<'_> {
         let Some(attributes) = attributes else {
             return Ok(());
         };
-        let policy = self.given.policy;
+        let policy = self.ctx.policy;
         attributes::check(attributes, &policy.namespace).map_err(|text| Bad::new(BAD, text))?;
         let count = attributes.indexed_fields.len();
         if count > policy.search_attributes_limit {
@@ -87,7 +87,7 @@ impl Check<'_> {
         command: &str,
         memo: Option<&Memo>,
     ) -> Result<(), Bad> {
-        if memo.map_or(0, prost::Message::encoded_len) <= self.given.policy.memo_size_error {
+        if memo.map_or(0, prost::Message::encoded_len) <= self.ctx.policy.memo_size_error {
             return Ok(());
         }
         Err(Bad {

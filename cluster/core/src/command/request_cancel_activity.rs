@@ -89,7 +89,7 @@ pub(super) fn write(
         },
     ))?;
     let waits = cx
-        .turn
+        .decision
         .wf
         .activities
         .get(&EventId::new(a.scheduled_event_id))
@@ -98,7 +98,7 @@ pub(super) fn write(
         return Ok(());
     }
     // After the events of all commands, whose ids the worker counts on.
-    cx.turn
+    cx.decision
         .hold(Attributes::ActivityTaskCanceledEventAttributes(
             ActivityTaskCanceledEventAttributes {
                 details: Some(not_started()),

@@ -131,8 +131,8 @@ pub(super) fn write(
     ] {
         cap_duration(timeout.as_mut());
     }
-    let policy = cx.turn.given.policy;
-    let timeouts = Timeouts::deduce(&a, cx.turn.wf.start.run_timeout);
+    let policy = cx.decision.ctx.policy;
+    let timeouts = Timeouts::deduce(&a, cx.decision.wf.start.run_timeout);
     let mut retry_policy = a.retry_policy.unwrap_or_default();
     retry::fill_defaults(&mut retry_policy, &policy.default_activity_retry);
     let eager = a.request_eager_execution && policy.eager_activities;
@@ -155,7 +155,7 @@ pub(super) fn write(
         },
     ))?;
     if eager {
-        if let Some(activity) = cx.turn.wf.activities.get_mut(&id) {
+        if let Some(activity) = cx.decision.wf.activities.get_mut(&id) {
             activity.eager = true;
         }
         cx.done.eager.push(id);
@@ -173,7 +173,7 @@ struct Timeouts {
 impl Timeouts {
     /// Zero means unset on the way in, and no limit on the way out.
     fn deduce(a: &ScheduleActivityTaskCommandAttributes, run: Duration) -> Self {
-        let given = |d: &Option<prost_types::Duration>| duration_from_proto(d.as_ref());
+        let ctx = |d: &Option<prost_types::Duration>| duration_from_proto(d.as_ref());
         let or = |d: Duration, other: Duration| if d.is_zero() { other } else { d };
         let cap = |d: Duration, most: Duration| {
             if most.is_zero() {
@@ -182,14 +182,14 @@ impl Timeouts {
                 or(d, most).min(most)
             }
         };
-        let asked_close = given(&a.schedule_to_close_timeout);
+        let asked_close = ctx(&a.schedule_to_close_timeout);
         let schedule_to_close = cap(asked_close, run);
-        let schedule_to_start = cap(given(&a.schedule_to_start_timeout), schedule_to_close);
+        let schedule_to_start = cap(ctx(&a.schedule_to_start_timeout), schedule_to_close);
         let start_to_close = cap(
-            or(given(&a.start_to_close_timeout), asked_close),
+            or(ctx(&a.start_to_close_timeout), asked_close),
             schedule_to_close,
         );
-        let heartbeat = given(&a.heartbeat_timeout);
+        let heartbeat = ctx(&a.heartbeat_timeout);
         let heartbeat = if heartbeat.is_zero() || start_to_close.is_zero() {
             heartbeat
         } else {

@@ -54,7 +54,7 @@ pub(super) fn check<'a>(
         format!(
             "Invalid {what} on StartChildWorkflowExecutionCommand: {fault}. WorkflowId={} WorkflowType={} \
              Namespace={}",
-            a.workflow_id, workflow_type, cx.given.policy.namespace
+            a.workflow_id, workflow_type, cx.ctx.policy.namespace
         )
     })?;
     if let Some(policy) = &a.retry_policy {
@@ -97,7 +97,7 @@ pub(super) fn write(
     ] {
         cap_duration(timeout.as_mut());
     }
-    let wf = &*cx.turn.wf;
+    let wf = &*cx.decision.wf;
     let task_queue = a
         .task_queue
         .clone()
@@ -116,16 +116,16 @@ pub(super) fn write(
     };
     let mut retry_policy = a.retry_policy;
     if let Some(policy) = &mut retry_policy {
-        retry::fill_defaults(policy, &cx.turn.given.policy.default_workflow_retry);
+        retry::fill_defaults(policy, &cx.decision.ctx.policy.default_workflow_retry);
     }
     let timeouts = Timeouts::of(
         a.workflow_execution_timeout.as_ref(),
         a.workflow_run_timeout.as_ref(),
         a.workflow_task_timeout.as_ref(),
-        cx.turn.given.policy,
+        cx.decision.ctx.policy,
     );
     let attributes = StartChildWorkflowExecutionInitiatedEventAttributes {
-        namespace: cx.turn.given.policy.namespace.clone(),
+        namespace: cx.decision.ctx.policy.namespace.clone(),
         namespace_id: wf.key.namespace_id.as_str().to_owned(),
         workflow_id: a.workflow_id,
         workflow_type: a.workflow_type,

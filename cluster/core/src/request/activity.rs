@@ -16,13 +16,13 @@ use proto_messages::temporal::api::{
 use super::ActivityRef;
 use crate::{
     Durability, Refusal, Reply, Workflow,
+    decision::Decision,
     event::{Attributes, new_event},
     limits::server_failure,
     outcome::ItemKey,
     retry,
     state::Activity,
     task::TaskKind,
-    turn::Turn,
 };
 
 const TOO_LARGE: &str = "Failure exceeds size limit.";
@@ -57,24 +57,24 @@ fn find_started(wf: &Workflow, activity: &ActivityRef) -> Result<EventId, Refusa
 }
 
 /// What ends an activity that sent more than a field may hold: trying again would send the same bytes.
-fn too_large(turn: &Turn<'_>, bytes: usize, text: &str) -> Option<Failure> {
-    (bytes > turn.given.policy.blob_size_error).then(|| server_failure(text.to_owned(), true))
+fn too_large(decision: &Decision<'_>, bytes: usize, text: &str) -> Option<Failure> {
+    (bytes > decision.ctx.policy.blob_size_error).then(|| server_failure(text.to_owned(), true))
 }
 
 pub(super) fn start(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     scheduled_event_id: EventId,
     attempt: i32,
     request_id: String,
     identity: String,
 ) -> Result<(), Refusal> {
-    let Some(activity) = turn.wf.activities.get(&scheduled_event_id) else {
+    let Some(activity) = decision.wf.activities.get(&scheduled_event_id) else {
         return Err(Refusal::ActivityNotFound);
     };
     if attempt != 0 && activity.attempt != attempt {
         return Err(Refusal::ActivityNotFound);
     }
-    turn.reply = Reply::ActivityStarted;
+    decision.reply = Reply::ActivityStarted;
     if activity.is_started() {
         return if activity.request_id == request_id {
             Ok(())
@@ -88,23 +88,23 @@ pub(super) fn start(
         .retry_policy
         .as_ref()
         .is_none_or(|p| p.maximum_attempts > 0);
-    turn.durability = if is_counted {
+    decision.durability = if is_counted {
         Durability::Durable
     } else {
         Durability::Behind
     };
-    begin_attempt(turn, scheduled_event_id, request_id, identity)
+    begin_attempt(decision, scheduled_event_id, request_id, identity)
 }
 
 /// Marks the attempt as started. With retries its event is written when the activity closes.
 pub(crate) fn begin_attempt(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     id: EventId,
     request_id: String,
     identity: String,
 ) -> Result<(), Refusal> {
-    let (now, version) = (turn.now(), turn.version());
-    let Some(activity) = turn.wf.activities.get_mut(&id) else {
+    let (now, version) = (decision.now(), decision.version());
+    let Some(activity) = decision.wf.activities.get_mut(&id) else {
         return Err(Refusal::ActivityNotFound);
     };
     if activity.retry_policy.is_none() {
@@ -115,7 +115,7 @@ pub(crate) fn begin_attempt(
             attempt: activity.attempt,
             ..Default::default()
         };
-        return turn.record(Attributes::ActivityTaskStartedEventAttributes(attributes));
+        return decision.record(Attributes::ActivityTaskStartedEventAttributes(attributes));
     }
     activity.version = version;
     activity.started_time = now;
@@ -123,17 +123,17 @@ pub(crate) fn begin_attempt(
     activity.identity = identity;
     let armed = activity.arm();
     if let Some((at, kind)) = armed {
-        turn.owe(Some(at), kind);
+        decision.owe(Some(at), kind);
     }
-    changed(turn, id);
+    changed(decision, id);
     Ok(())
 }
 
 /// Notes a change that no event stands for: other clusters are told the activity's state.
-fn changed(turn: &mut Turn<'_>, id: EventId) {
-    turn.touch(ItemKey::Activity(id));
-    if turn.given.policy.replicated {
-        turn.owe(
+fn changed(decision: &mut Decision<'_>, id: EventId) {
+    decision.touch(ItemKey::Activity(id));
+    if decision.ctx.policy.replicated {
+        decision.owe(
             None,
             TaskKind::SyncActivity {
                 scheduled_event_id: id,
@@ -143,23 +143,23 @@ fn changed(turn: &mut Turn<'_>, id: EventId) {
 }
 
 pub(super) fn heartbeat(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     activity: &ActivityRef,
     details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find_started(turn.wf, activity)?;
+    let id = find_started(decision.wf, activity)?;
     let text = "Heartbeat details exceed size limit.";
-    if let Some(failure) = too_large(turn, size(&details), text) {
-        end_failed(turn, id, failure, identity)?;
-        turn.reply = Reply::Heartbeat {
+    if let Some(failure) = too_large(decision, size(&details), text) {
+        end_failed(decision, id, failure, identity)?;
+        decision.reply = Reply::Heartbeat {
             cancel_requested: true,
             paused: false,
         };
         return Ok(());
     }
-    let (now, version) = (turn.now(), turn.version());
-    let Some(activity) = turn.wf.activities.get_mut(&id) else {
+    let (now, version) = (decision.now(), decision.version());
+    let Some(activity) = decision.wf.activities.get_mut(&id) else {
         return Err(Refusal::ActivityNotFound);
     };
     activity.version = version;
@@ -170,30 +170,30 @@ pub(super) fn heartbeat(
     if activity.identity.is_empty() {
         activity.identity = identity;
     }
-    turn.reply = Reply::Heartbeat {
+    decision.reply = Reply::Heartbeat {
         cancel_requested: activity.cancel_requested_event_id != EventId::default(),
         paused: false,
     };
     // Durable before the answer: a worker that dies right after is replaced by one that goes on from here.
-    turn.durability = Durability::Durable;
-    changed(turn, id);
+    decision.durability = Durability::Durable;
+    changed(decision, id);
     Ok(())
 }
 
 pub(super) fn complete(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     activity: &ActivityRef,
     result: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find(turn.wf, activity)?.scheduled_event_id;
-    turn.wf.check_room(turn.given.policy)?;
+    let id = find(decision.wf, activity)?.scheduled_event_id;
+    decision.wf.check_room(decision.ctx.policy)?;
     let text = "Complete result exceeds size limit.";
-    if let Some(failure) = too_large(turn, size(&result), text) {
-        return end_failed(turn, id, failure, identity);
+    if let Some(failure) = too_large(decision, size(&result), text) {
+        return end_failed(decision, id, failure, identity);
     }
-    let started_event_id = write_started(turn, id, &identity)?;
-    turn.record(Attributes::ActivityTaskCompletedEventAttributes(
+    let started_event_id = write_started(decision, id, &identity)?;
+    decision.record(Attributes::ActivityTaskCompletedEventAttributes(
         ActivityTaskCompletedEventAttributes {
             result,
             scheduled_event_id: id.get(),
@@ -202,37 +202,37 @@ pub(super) fn complete(
             ..Default::default()
         },
     ))?;
-    turn.schedule()
+    decision.schedule()
 }
 
 pub(super) fn fail(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     activity: &ActivityRef,
     failure: Option<Failure>,
     last_heartbeat_details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find_started(turn.wf, activity)?;
-    turn.wf.check_room(turn.given.policy)?;
+    let id = find_started(decision.wf, activity)?;
+    decision.wf.check_room(decision.ctx.policy)?;
     let bytes = failure.as_ref().map_or(0, prost::Message::encoded_len);
-    if let Some(failure) = too_large(turn, bytes, TOO_LARGE) {
-        return end_failed(turn, id, failure, identity);
+    if let Some(failure) = too_large(decision, bytes, TOO_LARGE) {
+        return end_failed(decision, id, failure, identity);
     }
-    match retry(turn, id, failure.as_ref(), last_heartbeat_details) {
+    match retry(decision, id, failure.as_ref(), last_heartbeat_details) {
         Ok(()) => Ok(()),
-        Err(state) => write_failed(turn, id, failure, state, identity),
+        Err(state) => write_failed(decision, id, failure, state, identity),
     }
 }
 
 /// Fails the activity for good.
 fn end_failed(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     id: EventId,
     failure: Failure,
     identity: String,
 ) -> Result<(), Refusal> {
     write_failed(
-        turn,
+        decision,
         id,
         Some(failure),
         RetryState::NonRetryableFailure,
@@ -241,14 +241,14 @@ fn end_failed(
 }
 
 fn write_failed(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     id: EventId,
     failure: Option<Failure>,
     retry_state: RetryState,
     identity: String,
 ) -> Result<(), Refusal> {
-    let started_event_id = write_started(turn, id, &identity)?;
-    turn.record(Attributes::ActivityTaskFailedEventAttributes(
+    let started_event_id = write_started(decision, id, &identity)?;
+    decision.record(Attributes::ActivityTaskFailedEventAttributes(
         ActivityTaskFailedEventAttributes {
             failure,
             scheduled_event_id: id.get(),
@@ -258,28 +258,28 @@ fn write_failed(
             ..Default::default()
         },
     ))?;
-    turn.schedule()
+    decision.schedule()
 }
 
 pub(super) fn cancel(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     activity: &ActivityRef,
     details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find_started(turn.wf, activity)?;
-    let requested = find(turn.wf, activity)?.cancel_requested_event_id;
+    let id = find_started(decision.wf, activity)?;
+    let requested = find(decision.wf, activity)?.cancel_requested_event_id;
     if requested == EventId::default() {
         let text =
             "unable to mark activity as canceled without activity being request canceled first";
         return Err(Refusal::Invalid(text.into()));
     }
     let text = "Cancel details exceed size limit.";
-    if let Some(failure) = too_large(turn, size(&details), text) {
-        return end_failed(turn, id, failure, identity);
+    if let Some(failure) = too_large(decision, size(&details), text) {
+        return end_failed(decision, id, failure, identity);
     }
-    let started_event_id = write_started(turn, id, &identity)?;
-    turn.record(Attributes::ActivityTaskCanceledEventAttributes(
+    let started_event_id = write_started(decision, id, &identity)?;
+    decision.record(Attributes::ActivityTaskCanceledEventAttributes(
         ActivityTaskCanceledEventAttributes {
             details,
             latest_cancel_requested_event_id: requested.get(),
@@ -289,17 +289,17 @@ pub(super) fn cancel(
             ..Default::default()
         },
     ))?;
-    turn.schedule()
+    decision.schedule()
 }
 
 /// Writes the started event that was held back while the attempt might still have been retried. An
 /// activity nobody started is taken to have been started by whoever ends it.
 pub(super) fn write_started(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     id: EventId,
     identity: &str,
 ) -> Result<i64, Refusal> {
-    let Some(activity) = turn.wf.activities.get(&id) else {
+    let Some(activity) = decision.wf.activities.get(&id) else {
         return Err(Refusal::ActivityNotFound);
     };
     if activity.started_event_id != EventId::default() {
@@ -321,11 +321,11 @@ pub(super) fn write_started(
     let at = if started {
         activity.started_time
     } else {
-        turn.now()
+        decision.now()
     };
     let attributes = Attributes::ActivityTaskStartedEventAttributes(attributes);
-    turn.record_event(new_event(attributes, at, turn.version()))?;
-    let written = turn
+    decision.record_event(new_event(attributes, at, decision.version()))?;
+    let written = decision
         .wf
         .activities
         .get(&id)
@@ -336,14 +336,14 @@ pub(super) fn write_started(
 
 /// Moves the activity on to its next attempt, or says why there is none.
 pub(super) fn retry(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     id: EventId,
     failure: Option<&Failure>,
     last_heartbeat_details: Option<Payloads>,
 ) -> Result<(), RetryState> {
-    let (now, version) = (turn.now(), turn.version());
-    let most = turn.given.policy.activity_failure_size_error;
-    let Some(activity) = turn.wf.activities.get_mut(&id) else {
+    let (now, version) = (decision.now(), decision.version());
+    let most = decision.ctx.policy.activity_failure_size_error;
+    let Some(activity) = decision.wf.activities.get_mut(&id) else {
         return Err(RetryState::InternalServerError);
     };
     let backoff = may_retry(activity, failure, now)?;
@@ -362,7 +362,7 @@ pub(super) fn retry(
     activity.disarm_attempt();
     let attempt = activity.attempt;
     let armed = activity.arm();
-    turn.owe(
+    decision.owe(
         Some(due),
         TaskKind::ActivityRetry {
             scheduled_event_id: id,
@@ -370,9 +370,9 @@ pub(super) fn retry(
         },
     );
     if let Some((at, kind)) = armed {
-        turn.owe(Some(at), kind);
+        decision.owe(Some(at), kind);
     }
-    changed(turn, id);
+    changed(decision, id);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use proto_messages::temporal::api::{
     common::v1::Link, history::v1::WorkflowExecutionOptionsUpdatedEventAttributes,
 };
 
-use crate::{Refusal, Reply, Workflow, event::Attributes, turn::Turn};
+use crate::{Refusal, Reply, Workflow, decision::Decision, event::Attributes};
 
 /// Attached ids are kept with those of signals, in a namespace of their own: signal-with-start signals under
 /// the id that it starts with.
@@ -24,34 +24,34 @@ impl Workflow {
 }
 
 pub(super) fn attach(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     request_id: String,
     links: Vec<Link>,
 ) -> Result<(), Refusal> {
-    if turn.wf.has_attached(&request_id) {
-        turn.reply = Reply::Duplicate;
+    if decision.wf.has_attached(&request_id) {
+        decision.reply = Reply::Duplicate;
         return Ok(());
     }
-    turn.wf.check_room(turn.given.policy)?;
-    attach_again(turn, request_id, links)
+    decision.wf.check_room(decision.ctx.policy)?;
+    attach_again(decision, request_id, links)
 }
 
 /// The same, for a run that takes the place of the one to which it was attached.
 pub(crate) fn attach_again(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     request_id: String,
     links: Vec<Link>,
 ) -> Result<(), Refusal> {
     let is_nothing = request_id.is_empty() && links.is_empty();
-    if is_nothing || turn.wf.has_attached(&request_id) {
+    if is_nothing || decision.wf.has_attached(&request_id) {
         return Ok(());
     }
-    let mut event = turn.event(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(
+    let mut event = decision.event(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(
         WorkflowExecutionOptionsUpdatedEventAttributes {
             attached_request_id: request_id,
             ..Default::default()
         },
     ));
     event.links = links;
-    turn.record_event(event)
+    decision.record_event(event)
 }

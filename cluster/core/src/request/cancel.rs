@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
     history::v1::WorkflowExecutionCancelRequestedEventAttributes,
 };
 
-use crate::{Refusal, Reply, Workflow, event::Attributes, turn::Turn};
+use crate::{Refusal, Reply, Workflow, decision::Decision, event::Attributes};
 
 /// A request to cancel.
 pub(super) struct Cancel {
@@ -18,25 +18,25 @@ pub(super) struct Cancel {
     pub(super) links: Vec<Link>,
 }
 
-pub(super) fn cancel(turn: &mut Turn<'_>, cancel: Cancel) -> Result<(), Refusal> {
+pub(super) fn cancel(decision: &mut Decision<'_>, cancel: Cancel) -> Result<(), Refusal> {
     if cancel.child_only
         && !cancel
             .external
             .as_ref()
-            .is_some_and(|(parent, _)| is_parent(turn.wf, parent))
+            .is_some_and(|(parent, _)| is_parent(decision.wf, parent))
     {
         return Err(Refusal::NotChild);
     }
-    if let Some(earlier) = &turn.wf.hot.cancel_request {
+    if let Some(earlier) = &decision.wf.hot.cancel_request {
         if !cancel.request_id.is_empty() && *earlier == cancel.request_id {
-            turn.reply = Reply::Duplicate;
+            decision.reply = Reply::Duplicate;
             return Ok(());
         }
         return Err(Refusal::CancelAlreadyRequested);
     }
-    turn.wf.check_room(turn.given.policy)?;
+    decision.wf.check_room(decision.ctx.policy)?;
     let (external_workflow_execution, initiated) = cancel.external.unzip();
-    let mut event = turn.event(Attributes::WorkflowExecutionCancelRequestedEventAttributes(
+    let mut event = decision.event(Attributes::WorkflowExecutionCancelRequestedEventAttributes(
         WorkflowExecutionCancelRequestedEventAttributes {
             cause: cancel.reason,
             external_initiated_event_id: initiated.unwrap_or_default().get(),
@@ -45,9 +45,9 @@ pub(super) fn cancel(turn: &mut Turn<'_>, cancel: Cancel) -> Result<(), Refusal>
         },
     ));
     event.links = cancel.links;
-    turn.record_event(event)?;
-    turn.wf.hot.cancel_request = Some(cancel.request_id);
-    turn.schedule()
+    decision.record_event(event)?;
+    decision.wf.hot.cancel_request = Some(cancel.request_id);
+    decision.schedule()
 }
 
 /// Whether `execution` is the run's parent. A caller that names no run means the one recorded.

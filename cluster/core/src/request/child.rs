@@ -14,19 +14,19 @@ use proto_messages::temporal::api::{
     },
 };
 
-use crate::{Refusal, Reply, event::Attributes, state::Child, turn::Turn};
+use crate::{Refusal, Reply, decision::Decision, event::Attributes, state::Child};
 
 pub(super) fn started(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     initiated: EventId,
     result: Result<RunId, StartChildWorkflowExecutionFailedCause>,
 ) -> Result<(), Refusal> {
-    let Some(child) = turn.wf.children.get(&initiated) else {
-        turn.reply = Reply::Duplicate;
+    let Some(child) = decision.wf.children.get(&initiated) else {
+        decision.reply = Reply::Duplicate;
         return Ok(());
     };
     if child.started_event_id != EventId::default() {
-        turn.reply = Reply::Duplicate;
+        decision.reply = Reply::Duplicate;
         return Ok(());
     }
     let attributes = match result {
@@ -43,8 +43,8 @@ pub(super) fn started(
             },
         ),
     };
-    turn.record(attributes)?;
-    turn.schedule()
+    decision.record(attributes)?;
+    decision.schedule()
 }
 
 fn child_started(child: &Child, run_id: &str) -> Attributes {
@@ -64,13 +64,13 @@ fn child_started(child: &Child, run_id: &str) -> Attributes {
 }
 
 pub(super) fn closed(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     initiated: EventId,
     execution: WorkflowExecution,
     event: HistoryEvent,
 ) -> Result<(), Refusal> {
-    let Some(child) = turn.wf.children.get(&initiated) else {
-        turn.reply = Reply::Duplicate;
+    let Some(child) = decision.wf.children.get(&initiated) else {
+        decision.reply = Reply::Duplicate;
         return Ok(());
     };
     if child.workflow_id != execution.workflow_id {
@@ -79,9 +79,9 @@ pub(super) fn closed(
     if child.started_event_id == EventId::default() {
         // The news of its start was lost or is still under way; the end proves it.
         let attributes = child_started(child, &execution.run_id);
-        turn.record(attributes)?;
+        decision.record(attributes)?;
     }
-    let Some(child) = turn.wf.children.get(&initiated) else {
+    let Some(child) = decision.wf.children.get(&initiated) else {
         return Ok(());
     };
     let Some(attributes) = child_closed(child, execution, event) else {
@@ -89,8 +89,8 @@ pub(super) fn closed(
             "the child's last event does not close it".into(),
         ));
     };
-    turn.record(attributes)?;
-    turn.schedule()
+    decision.record(attributes)?;
+    decision.schedule()
 }
 
 fn child_closed(

@@ -15,59 +15,59 @@ use super::{
 use crate::{
     Refusal, Reply,
     command::{self, Bad},
+    decision::Decision,
     event::Attributes,
     limits::{SERVER, server_failure},
     state::Sticky,
-    turn::Turn,
 };
 
 /// Request id of a workflow task that is started with the answer to a completion.
 const INLINE_START: &str = "request-from-RespondWorkflowTaskCompleted";
 
 pub(super) fn complete(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     token: Token,
     mut request: RespondWorkflowTaskCompletedRequest,
     queries_pending: bool,
 ) -> Result<(), Refusal> {
-    let task = token.check(turn.wf)?;
+    let task = token.check(decision.wf)?;
     let original_scheduled_time = task.original_scheduled_time;
     command::check_sequence(&request.commands)?;
-    if let Err(bad) = command::check(turn.wf, &request.commands, turn.given) {
-        return refuse(turn, bad, &request);
+    if let Err(bad) = command::check(decision.wf, &request.commands, decision.ctx) {
+        return refuse(decision, bad, &request);
     }
     if !request.messages.is_empty() {
         let cause = WorkflowTaskFailedCause::BadUpdateWorkflowExecutionMessage;
         let text = "Workflow updates are not supported by this server.";
-        return refuse(turn, Bad::new(cause, text), &request);
+        return refuse(decision, Bad::new(cause, text), &request);
     }
     if !command::ends_run(&request.commands) {
-        turn.wf.check_room(turn.given.policy)?;
+        decision.wf.check_room(decision.ctx.policy)?;
     }
     let only_heartbeats =
         request.force_create_new_workflow_task && request.commands.is_empty() && !queries_pending;
-    let limit = turn.given.policy.workflow_task_heartbeat_timeout;
-    if only_heartbeats && turn.now() > original_scheduled_time.plus(limit) {
-        return end_heartbeats(turn);
+    let limit = decision.ctx.policy.workflow_task_heartbeat_timeout;
+    if only_heartbeats && decision.now() > original_scheduled_time.plus(limit) {
+        return end_heartbeats(decision);
     }
-    write_transient(turn)?;
+    write_transient(decision)?;
     let commands = std::mem::take(&mut request.commands);
-    let completed = write_completed(turn, &mut request)?;
-    let mut done = command::write(turn, commands, completed, &request.identity)?;
-    let buffered = turn.flush();
-    if !turn.wf.is_running() {
-        turn.reply = Reply::WorkflowTaskCompleted {
+    let completed = write_completed(decision, &mut request)?;
+    let mut done = command::write(decision, commands, completed, &request.identity)?;
+    let buffered = decision.flush();
+    if !decision.wf.is_running() {
+        decision.reply = Reply::WorkflowTaskCompleted {
             eager_activities: Vec::new(),
             new_task_started: false,
             failed: None,
         };
         return Ok(());
     }
-    command::start_eager(turn, &mut done, &request.identity)?;
+    command::start_eager(decision, &mut done, &request.identity)?;
     let mut new_task_started = false;
     if buffered || done.needs_workflow_task || request.force_create_new_workflow_task {
-        turn.schedule()?;
-        if let Some(task) = turn
+        decision.schedule()?;
+        if let Some(task) = decision
             .wf
             .hot
             .workflow_task
@@ -76,12 +76,12 @@ pub(super) fn complete(
         {
             task.original_scheduled_time = original_scheduled_time;
         }
-        if request.return_new_workflow_task && turn.wf.hot.workflow_task.is_some() {
-            turn.start_workflow_task(INLINE_START, &request.identity)?;
+        if request.return_new_workflow_task && decision.wf.hot.workflow_task.is_some() {
+            decision.start_workflow_task(INLINE_START, &request.identity)?;
             new_task_started = true;
         }
     }
-    turn.reply = Reply::WorkflowTaskCompleted {
+    decision.reply = Reply::WorkflowTaskCompleted {
         eager_activities: done.eager,
         new_task_started,
         failed: None,
@@ -90,16 +90,22 @@ pub(super) fn complete(
 }
 
 /// Writes the two events of an attempt after the first, which completed and so becomes history.
-fn write_transient(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    let Some(task) = turn.wf.hot.workflow_task.clone().filter(|t| t.attempt > 1) else {
+fn write_transient(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    let Some(task) = decision
+        .wf
+        .hot
+        .workflow_task
+        .clone()
+        .filter(|t| t.attempt > 1)
+    else {
         return Ok(());
     };
-    let mut scheduled = task.scheduled_event(&turn.wf.start.task_queue);
-    scheduled.version = turn.version().get();
-    let id = turn.write_event(scheduled)?;
+    let mut scheduled = task.scheduled_event(&decision.wf.start.task_queue);
+    scheduled.version = decision.version().get();
+    let id = decision.write_event(scheduled)?;
     let mut started = task.started_event(id);
-    started.version = turn.version().get();
-    turn.write_event(started)?;
+    started.version = decision.version().get();
+    decision.write_event(started)?;
     Ok(())
 }
 
@@ -108,10 +114,10 @@ fn write_transient(turn: &mut Turn<'_>) -> Result<(), Refusal> {
     reason = "older SDKs tell their build only in these fields"
 )]
 fn write_completed(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     request: &mut RespondWorkflowTaskCompletedRequest,
 ) -> Result<i64, Refusal> {
-    let Some(task) = &turn.wf.hot.workflow_task else {
+    let Some(task) = &decision.wf.hot.workflow_task else {
         return Err(Refusal::WorkflowTaskNotFound);
     };
     let options = request.deployment_options.take();
@@ -142,8 +148,8 @@ fn write_completed(
         deployment_version: version,
         ..Default::default()
     };
-    let id = turn.write(Attributes::WorkflowTaskCompletedEventAttributes(attributes))?;
-    turn.wf.hot.sticky = request.sticky_attributes.take().and_then(|mut s| {
+    let id = decision.write(Attributes::WorkflowTaskCompletedEventAttributes(attributes))?;
+    decision.wf.hot.sticky = request.sticky_attributes.take().and_then(|mut s| {
         proto_messages::time::cap_duration(s.schedule_to_start_timeout.as_mut());
         let timeout =
             proto_messages::time::duration_from_proto(s.schedule_to_start_timeout.as_ref());
@@ -158,12 +164,17 @@ fn write_completed(
 
 /// A bad command: the workflow task fails instead of completing.
 fn refuse(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     bad: Bad,
     request: &RespondWorkflowTaskCompletedRequest,
 ) -> Result<(), Refusal> {
     let text = bad.message();
-    let attempt = turn.wf.hot.workflow_task.as_ref().map_or(1, |t| t.attempt);
+    let attempt = decision
+        .wf
+        .hot
+        .workflow_task
+        .as_ref()
+        .map_or(1, |t| t.attempt);
     let again = bad.cause == WorkflowTaskFailedCause::UnhandledCommand || bad.terminate;
     if attempt > 1 && !again {
         // The worker keeps making the same mistake: let the task time out, which slows it down.
@@ -180,13 +191,13 @@ fn refuse(
         binary_checksum: request.binary_checksum.clone(),
     };
     if bad.terminate {
-        workflow_task::end_attempt(turn, failed)?;
-        turn.flush();
-        terminate::terminate(turn, text.clone(), None, SERVER.to_owned())?;
+        workflow_task::end_attempt(decision, failed)?;
+        decision.flush();
+        terminate::terminate(decision, text.clone(), None, SERVER.to_owned())?;
     } else {
-        workflow_task::fail(turn, failed)?;
+        workflow_task::fail(decision, failed)?;
     }
-    turn.reply = Reply::WorkflowTaskCompleted {
+    decision.reply = Reply::WorkflowTaskCompleted {
         eager_activities: Vec::new(),
         new_task_started: false,
         failed: Some((bad.cause, text)),
@@ -195,10 +206,10 @@ fn refuse(
 }
 
 /// A worker that only keeps its task alive for too long loses it.
-fn end_heartbeats(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    write_transient(turn)?;
-    workflow_task::write_timed_out(turn, TimeoutType::StartToClose)?;
-    turn.flush_and_reschedule()?;
-    turn.reply = Reply::WorkflowTaskHeartbeatTimedOut;
+fn end_heartbeats(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    write_transient(decision)?;
+    workflow_task::write_timed_out(decision, TimeoutType::StartToClose)?;
+    decision.flush_and_reschedule()?;
+    decision.reply = Reply::WorkflowTaskHeartbeatTimedOut;
     Ok(())
 }

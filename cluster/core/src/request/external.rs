@@ -14,7 +14,7 @@ use proto_messages::temporal::api::{
     },
 };
 
-use crate::{Refusal, Reply, event::Attributes, turn::Turn};
+use crate::{Refusal, Reply, decision::Decision, event::Attributes};
 
 /// The other run, as the initiated event named it.
 struct Target {
@@ -24,12 +24,12 @@ struct Target {
 }
 
 pub(super) fn signaled(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     initiated: EventId,
     result: Result<(), SignalExternalWorkflowExecutionFailedCause>,
 ) -> Result<(), Refusal> {
-    let Some(signal) = turn.wf.external_signals.get(&initiated) else {
-        turn.reply = Reply::Duplicate;
+    let Some(signal) = decision.wf.external_signals.get(&initiated) else {
+        decision.reply = Reply::Duplicate;
         return Ok(());
     };
     let target = Target {
@@ -62,17 +62,17 @@ pub(super) fn signaled(
             },
         ),
     };
-    turn.record(attributes)?;
-    turn.schedule()
+    decision.record(attributes)?;
+    decision.schedule()
 }
 
 pub(super) fn canceled(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     initiated: EventId,
     result: Result<(), CancelExternalWorkflowExecutionFailedCause>,
 ) -> Result<(), Refusal> {
-    let Some(cancel) = turn.wf.external_cancels.get(&initiated) else {
-        turn.reply = Reply::Duplicate;
+    let Some(cancel) = decision.wf.external_cancels.get(&initiated) else {
+        decision.reply = Reply::Duplicate;
         return Ok(());
     };
     let namespace = cancel.namespace.clone();
@@ -99,6 +99,6 @@ pub(super) fn canceled(
             },
         ),
     };
-    turn.record(attributes)?;
-    turn.schedule()
+    decision.record(attributes)?;
+    decision.schedule()
 }

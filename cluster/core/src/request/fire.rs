@@ -13,38 +13,38 @@ use proto_messages::temporal::api::{
 use super::{Fire, activity, workflow_task};
 use crate::{
     Refusal,
+    decision::Decision,
     event::Attributes,
     next_run,
     outcome::ItemKey,
     retry::timeout_name,
     task::{TaskKind, Timeout},
-    turn::Turn,
 };
 
-pub(super) fn fire(turn: &mut Turn<'_>, fire: Fire) -> Result<(), Refusal> {
+pub(super) fn fire(decision: &mut Decision<'_>, fire: Fire) -> Result<(), Refusal> {
     match fire {
-        Fire::UserTimers => user_timers(turn),
-        Fire::ActivityTimeouts => activity_timeouts(turn),
+        Fire::UserTimers => user_timers(decision),
+        Fire::ActivityTimeouts => activity_timeouts(decision),
         Fire::ActivityRetry {
             scheduled_event_id,
             attempt,
         } => {
-            activity_retry(turn, scheduled_event_id, attempt);
+            activity_retry(decision, scheduled_event_id, attempt);
             Ok(())
         }
         Fire::WorkflowTaskTimeout {
             scheduled_event_id,
             attempt,
             timeout,
-        } => workflow_task::time_out(turn, scheduled_event_id, attempt, timeout),
-        Fire::WorkflowBackoff => workflow_task::end_backoff(turn),
-        Fire::RunTimeout | Fire::ExecutionTimeout => run_timeout(turn),
+        } => workflow_task::time_out(decision, scheduled_event_id, attempt, timeout),
+        Fire::WorkflowBackoff => workflow_task::end_backoff(decision),
+        Fire::RunTimeout | Fire::ExecutionTimeout => run_timeout(decision),
     }
 }
 
-fn user_timers(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    let now = turn.now();
-    let mut due: Vec<(Timestamp, EventId, String)> = turn
+fn user_timers(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    let now = decision.now();
+    let mut due: Vec<(Timestamp, EventId, String)> = decision
         .wf
         .timers
         .values()
@@ -56,31 +56,31 @@ fn user_timers(turn: &mut Turn<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     for (_, started, timer_id) in due {
-        turn.record(Attributes::TimerFiredEventAttributes(
+        decision.record(Attributes::TimerFiredEventAttributes(
             TimerFiredEventAttributes {
                 timer_id,
                 started_event_id: started.get(),
             },
         ))?;
     }
-    turn.schedule()
+    decision.schedule()
 }
 
-fn activity_retry(turn: &mut Turn<'_>, scheduled_event_id: EventId, attempt: i32) {
+fn activity_retry(decision: &mut Decision<'_>, scheduled_event_id: EventId, attempt: i32) {
     let kind = TaskKind::Activity {
         scheduled_event_id,
         attempt,
     };
-    if turn.wf.owes(&kind) {
-        turn.owe(None, kind);
+    if decision.wf.owes(&kind) {
+        decision.owe(None, kind);
     }
 }
 
-fn activity_timeouts(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    let now = turn.now();
+fn activity_timeouts(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    let now = decision.now();
     let mut due: Vec<(Timestamp, EventId, Timeout)> = Vec::new();
     let mut rearm: Vec<EventId> = Vec::new();
-    for activity in turn.wf.activities.values() {
+    for activity in decision.wf.activities.values() {
         match activity.deadlines().first() {
             Some((at, timeout)) if *at <= now => {
                 due.push((*at, activity.scheduled_event_id, *timeout));
@@ -92,34 +92,38 @@ fn activity_timeouts(turn: &mut Turn<'_>) -> Result<(), Refusal> {
         }
     }
     for id in rearm {
-        let Some(activity) = turn.wf.activities.get_mut(&id) else {
+        let Some(activity) = decision.wf.activities.get_mut(&id) else {
             continue;
         };
         activity.armed.clear_fired(now);
         if let Some((at, kind)) = activity.arm() {
-            turn.owe(Some(at), kind);
+            decision.owe(Some(at), kind);
         }
-        turn.touch(ItemKey::Activity(id));
+        decision.touch(ItemKey::Activity(id));
     }
     due.sort_unstable();
     let mut ended = false;
     for (_, id, timeout) in due {
-        ended |= activity_timed_out(turn, id, timeout)?;
+        ended |= activity_timed_out(decision, id, timeout)?;
     }
-    if ended { turn.schedule() } else { Ok(()) }
+    if ended { decision.schedule() } else { Ok(()) }
 }
 
 /// Why an activity that could be tried again is not.
 const NO_TIME_LEFT: &str = "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying";
 
 /// Retries the activity, or writes that it timed out and returns true.
-fn activity_timed_out(turn: &mut Turn<'_>, id: EventId, timeout: Timeout) -> Result<bool, Refusal> {
+fn activity_timed_out(
+    decision: &mut Decision<'_>,
+    id: EventId,
+    timeout: Timeout,
+) -> Result<bool, Refusal> {
     let mut failure = timeout_failure(timeout_type(timeout));
-    let retry_state = match activity::retry(turn, id, Some(&failure), None) {
+    let retry_state = match activity::retry(decision, id, Some(&failure), None) {
         Ok(()) => return Ok(false),
         Err(state) => state,
     };
-    let Some(activity) = turn.wf.activities.get(&id) else {
+    let Some(activity) = decision.wf.activities.get(&id) else {
         return Ok(false);
     };
     if retry_state == RetryState::Timeout && timeout != Timeout::ScheduleToStart {
@@ -132,11 +136,11 @@ fn activity_timed_out(turn: &mut Turn<'_>, id: EventId, timeout: Timeout) -> Res
     }
     failure.cause = activity.last_failure.clone().map(Box::new);
     let started_event_id = if activity.is_started() {
-        activity::write_started(turn, id, "")?
+        activity::write_started(decision, id, "")?
     } else {
         0
     };
-    turn.record(Attributes::ActivityTaskTimedOutEventAttributes(
+    decision.record(Attributes::ActivityTaskTimedOutEventAttributes(
         ActivityTaskTimedOutEventAttributes {
             failure: Some(failure),
             scheduled_event_id: id.get(),
@@ -169,12 +173,16 @@ fn timeout_failure(kind: TimeoutType) -> Failure {
 }
 
 /// The run, or the whole chain of runs, took too long.
-fn run_timeout(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    if turn.wf.run_deadline().is_none_or(|(at, _)| at > turn.now()) {
+fn run_timeout(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    if decision
+        .wf
+        .run_deadline()
+        .is_none_or(|(at, _)| at > decision.now())
+    {
         return Ok(());
     }
-    workflow_task::fail_in_flight(turn, WorkflowTaskFailedCause::ForceCloseCommand)?;
-    turn.flush();
+    workflow_task::fail_in_flight(decision, WorkflowTaskFailedCause::ForceCloseCommand)?;
+    decision.flush();
     let failure = Failure {
         message: "workflow timeout".to_owned(),
         source: "Server".to_owned(),
@@ -184,13 +192,13 @@ fn run_timeout(turn: &mut Turn<'_>) -> Result<(), Refusal> {
         })),
         ..Default::default()
     };
-    let (retry_state, next) = next_run::after_failure(turn, &failure);
+    let (retry_state, next) = next_run::after_failure(decision, &failure);
     let new_execution_run_id = next_run::run_id_of(next.as_ref());
-    turn.write(Attributes::WorkflowExecutionTimedOutEventAttributes(
+    decision.write(Attributes::WorkflowExecutionTimedOutEventAttributes(
         WorkflowExecutionTimedOutEventAttributes {
             retry_state: retry_state.into(),
             new_execution_run_id,
         },
     ))?;
-    next_run::start(turn, next)
+    next_run::start(decision, next)
 }

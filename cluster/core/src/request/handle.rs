@@ -6,35 +6,42 @@ use super::{
     Request, activity, attach, cancel, child, completion, external, fire, reapply, signal,
     terminate, workflow_task,
 };
-use crate::{Durability, Given, Outcome, Refusal, Workflow, turn::Turn};
+use crate::{DecisionContext, Durability, Outcome, Refusal, Workflow, decision::Decision};
 
 impl Workflow {
     /// Decides one request. On `Err` the run is unchanged, except after [`Refusal::Corrupt`], which says that
     /// this copy of it must not be used any more.
-    pub fn handle(&mut self, request: Request, given: &Given<'_>) -> Result<Outcome, Refusal> {
+    pub fn handle(
+        &mut self,
+        request: Request,
+        ctx: &DecisionContext<'_>,
+    ) -> Result<Outcome, Refusal> {
         if !self.is_running() || self.hot.zombie {
             return match request {
-                Request::Fire(_) => Ok(Turn::new(self, given).finish()),
+                Request::Fire(_) => Ok(Decision::new(self, ctx).finish()),
                 _ => Err(Refusal::Closed(self.hot.status)),
             };
         }
-        if given.version < self.last_version() {
+        if ctx.version < self.last_version() {
             return Err(Refusal::NotReady(
                 "the run was written under a later version".into(),
             ));
         }
-        if !self.was_taken_over(given) {
-            return decide(Turn::new(self, given), request);
+        if !self.was_taken_over(ctx) {
+            return decide(Decision::new(self, ctx), request);
         }
         // What the old owner left in flight is settled first. The request may still be refused, so this is
         // done on a copy; it happens once per run and failover.
         let mut copy = self.clone();
-        let mut turn = Turn::new(&mut copy, given);
-        workflow_task::fail_in_flight(&mut turn, WorkflowTaskFailedCause::FailoverCloseCommand)?;
-        turn.flush();
-        turn.wf.hot.workflow_task = None;
-        turn.schedule()?;
-        let mut outcome = decide(turn, request)?;
+        let mut decision = Decision::new(&mut copy, ctx);
+        workflow_task::fail_in_flight(
+            &mut decision,
+            WorkflowTaskFailedCause::FailoverCloseCommand,
+        )?;
+        decision.flush();
+        decision.wf.hot.workflow_task = None;
+        decision.schedule()?;
+        let mut outcome = decide(decision, request)?;
         // The request may be one whose effect can be written behind; what was settled here is not.
         outcome.durability = Durability::Durable;
         *self = copy;
@@ -42,19 +49,19 @@ impl Workflow {
     }
 
     /// Whether a worker still holds a workflow task of an earlier version.
-    fn was_taken_over(&self, given: &Given<'_>) -> bool {
+    fn was_taken_over(&self, ctx: &DecisionContext<'_>) -> bool {
         let last = self.last_version();
         self.hot.workflow_task.as_ref().is_some_and(|task| {
             task.started_event_id.get() != 0
-                && task.version < given.version
+                && task.version < ctx.version
                 // A run that was local until now stays local until its task ends.
                 && last.get() != 0
         })
     }
 }
 
-fn decide(mut turn: Turn<'_>, request: Request) -> Result<Outcome, Refusal> {
-    let t = &mut turn;
+fn decide(mut decision: Decision<'_>, request: Request) -> Result<Outcome, Refusal> {
+    let t = &mut decision;
     match request {
         Request::Signal {
             signal,
@@ -136,11 +143,11 @@ fn decide(mut turn: Turn<'_>, request: Request) -> Result<Outcome, Refusal> {
         other => about_the_rest(t, other)?,
     }
     workflow_task::limit_buffer(t)?;
-    Ok(turn.finish())
+    Ok(decision.finish())
 }
 
 /// Activities, and what the run is told by timers, children and other runs.
-fn about_the_rest(t: &mut Turn<'_>, request: Request) -> Result<(), Refusal> {
+fn about_the_rest(t: &mut Decision<'_>, request: Request) -> Result<(), Refusal> {
     match request {
         Request::ResetSticky => workflow_task::reset_sticky(t),
         Request::FlushBuffered => workflow_task::flush_buffered(t)?,

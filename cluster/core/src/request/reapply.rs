@@ -9,9 +9,9 @@ use proto_messages::temporal::api::history::v1::{
 use super::terminate;
 use crate::{
     Refusal, Reply,
+    decision::Decision,
     event::Attributes,
     limits::{RESETTER, SERVER},
-    turn::Turn,
 };
 
 /// Whether an event survives the loss of its branch: it came from outside and was acknowledged to somebody.
@@ -31,17 +31,17 @@ pub fn is_reappliable(event: &HistoryEvent) -> bool {
 }
 
 pub(super) fn reapply(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     run_id: &RunId,
     events: Vec<HistoryEvent>,
 ) -> Result<(), Refusal> {
     let mut applied = false;
     for event in events {
-        if !turn.wf.is_running() {
+        if !decision.wf.is_running() {
             break;
         }
         let key = (run_id.clone(), event.event_id, event.version);
-        if !is_reappliable(&event) || turn.wf.hot.reapplied.contains(&key) {
+        if !is_reappliable(&event) || decision.wf.hot.reapplied.contains(&key) {
             continue;
         }
         applied |= match event.attributes {
@@ -51,11 +51,11 @@ pub(super) fn reapply(
                     details,
                     identity,
                 } = a;
-                terminate::terminate_linked(turn, reason, details, identity, event.links)?;
+                terminate::terminate_linked(decision, reason, details, identity, event.links)?;
                 true
             }
             attributes => deliver_again(
-                turn,
+                decision,
                 HistoryEvent {
                     attributes,
                     ..event
@@ -64,35 +64,38 @@ pub(super) fn reapply(
         };
         // What is here already (a signal by its request id, a request to cancel) is settled as well: it must
         // not reach a later run instead.
-        turn.wf.hot.reapplied.insert(key);
-        turn.change();
+        decision.wf.hot.reapplied.insert(key);
+        decision.change();
     }
     if !applied {
-        turn.reply = Reply::Duplicate;
+        decision.reply = Reply::Duplicate;
         return Ok(());
     }
-    turn.schedule()
+    decision.schedule()
 }
 
 /// Records an event of another branch as if it arrived now. Returns whether it is one that can be.
-pub(crate) fn deliver_again(turn: &mut Turn<'_>, event: HistoryEvent) -> Result<bool, Refusal> {
+pub(crate) fn deliver_again(
+    decision: &mut Decision<'_>,
+    event: HistoryEvent,
+) -> Result<bool, Refusal> {
     let attributes = match event.attributes {
         Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) => {
-            if !a.request_id.is_empty() && turn.wf.signal_request_ids.contains(&a.request_id) {
+            if !a.request_id.is_empty() && decision.wf.signal_request_ids.contains(&a.request_id) {
                 return Ok(false);
             }
             Attributes::WorkflowExecutionSignaledEventAttributes(a)
         }
         Some(a @ Attributes::WorkflowExecutionCancelRequestedEventAttributes(_))
-            if turn.wf.hot.cancel_request.is_none() =>
+            if decision.wf.hot.cancel_request.is_none() =>
         {
             a
         }
         _ => return Ok(false),
     };
-    let mut again = turn.event(attributes);
+    let mut again = decision.event(attributes);
     again.links = event.links;
     again.user_metadata = event.user_metadata;
-    turn.record_event(again)?;
+    decision.record_event(again)?;
     Ok(true)
 }

@@ -6,39 +6,40 @@ use proto_messages::temporal::api::{
 };
 
 use super::{Signal, cancel::is_parent};
-use crate::{Refusal, Reply, event::Attributes, turn::Turn};
+use crate::{Refusal, Reply, decision::Decision, event::Attributes};
 
 pub(super) fn signal(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     signal: Signal,
     only_from_parent: Option<&WorkflowExecution>,
 ) -> Result<(), Refusal> {
-    if only_from_parent.is_some_and(|parent| !is_parent(turn.wf, parent)) {
+    if only_from_parent.is_some_and(|parent| !is_parent(decision.wf, parent)) {
         return Err(Refusal::NotChild);
     }
-    if !signal.request_id.is_empty() && turn.wf.signal_request_ids.contains(&signal.request_id) {
-        turn.reply = Reply::Duplicate;
+    if !signal.request_id.is_empty() && decision.wf.signal_request_ids.contains(&signal.request_id)
+    {
+        decision.reply = Reply::Duplicate;
         return Ok(());
     }
-    if turn.wf.hot.signal_count >= turn.given.policy.signals_limit {
+    if decision.wf.hot.signal_count >= decision.ctx.policy.signals_limit {
         let text = "exceeded workflow execution limit for signal events";
         return Err(Refusal::Invalid(text.into()));
     }
-    if turn.wf.hot.close_attempted && turn.wf.has_started_workflow_task() {
+    if decision.wf.hot.close_attempted && decision.wf.has_started_workflow_task() {
         let text = "workflow operation can not be applied because workflow is closing";
         return Err(Refusal::Limit {
             exhausted: true,
             text: text.into(),
         });
     }
-    turn.wf.check_room(turn.given.policy)?;
+    decision.wf.check_room(decision.ctx.policy)?;
     let skip = signal.skip_workflow_task;
-    turn.record_event(signaled(turn, signal))?;
-    if skip { Ok(()) } else { turn.schedule() }
+    decision.record_event(signaled(decision, signal))?;
+    if skip { Ok(()) } else { decision.schedule() }
 }
 
 /// A signal's event.
-pub(super) fn signaled(turn: &Turn<'_>, signal: Signal) -> HistoryEvent {
+pub(super) fn signaled(decision: &Decision<'_>, signal: Signal) -> HistoryEvent {
     let links = signal.links;
     #[expect(deprecated, reason = "replayed by clusters that still read it")]
     let attributes = WorkflowExecutionSignaledEventAttributes {
@@ -53,6 +54,6 @@ pub(super) fn signaled(turn: &Turn<'_>, signal: Signal) -> HistoryEvent {
     let attributes = Attributes::WorkflowExecutionSignaledEventAttributes(attributes);
     HistoryEvent {
         links,
-        ..turn.event(attributes)
+        ..decision.event(attributes)
     }
 }

@@ -14,21 +14,21 @@ use proto_messages::{
 
 use super::{Parent, Start, signal::signaled};
 use crate::{
-    Given, Outcome, Policy, Refusal, Reply, Workflow, apply::is_null, cron, event::Attributes,
-    retry, turn::Turn, version::BranchToken,
+    DecisionContext, Outcome, Policy, Refusal, Reply, Workflow, apply::is_null, cron,
+    decision::Decision, event::Attributes, retry, version::BranchToken,
 };
 
 impl Workflow {
     /// Makes a run. What is wrong with the request itself was refused at the edge; only what rules need is
     /// checked here.
-    pub fn start(start: Start, given: &Given<'_>) -> Result<(Workflow, Outcome), Refusal> {
+    pub fn start(start: Start, ctx: &DecisionContext<'_>) -> Result<(Workflow, Outcome), Refusal> {
         let branch = BranchToken {
             tree_id: start.key.run_id.as_str().to_owned(),
-            branch_id: given.seed.uuid(0),
+            branch_id: ctx.seed.uuid(0),
             ancestors: Vec::new(),
         };
         let mut workflow = Workflow::empty(start.key.clone(), branch);
-        let outcome = first_events(&mut workflow, start, given)?;
+        let outcome = first_events(&mut workflow, start, ctx)?;
         Ok((workflow, outcome))
     }
 }
@@ -36,62 +36,62 @@ impl Workflow {
 fn first_events(
     workflow: &mut Workflow,
     mut start: Start,
-    given: &Given<'_>,
+    ctx: &DecisionContext<'_>,
 ) -> Result<Outcome, Refusal> {
-    let backoff = first_backoff(&start, given)?;
+    let backoff = first_backoff(&start, ctx)?;
     let signal = start.signal.take();
     // A child waits until its parent knows it; a run that continues another one is known already.
     let held = start.parent.is_some() && start.continued_run_id.is_empty();
     let eager = start.eager && backoff.is_zero() && !held;
     let request_id = std::mem::take(&mut start.request.request_id);
     let identity = start.request.identity.clone();
-    let mut turn = Turn::new(workflow, given);
-    let mut event = turn.event(Attributes::WorkflowExecutionStartedEventAttributes(
+    let mut decision = Decision::new(workflow, ctx);
+    let mut event = decision.event(Attributes::WorkflowExecutionStartedEventAttributes(
         Default::default(),
     ));
     event.user_metadata = start.request.user_metadata.take();
     event.links = std::mem::take(&mut start.request.links);
-    let attributes = started(start, given, backoff, eager)?;
+    let attributes = started(start, ctx, backoff, eager)?;
     event.attributes = Some(Attributes::WorkflowExecutionStartedEventAttributes(
         attributes,
     ));
-    turn.write_event(event)?;
-    turn.wf.start.request_id = request_id;
+    decision.write_event(event)?;
+    decision.wf.start.request_id = request_id;
     if let Some(signal) = signal {
-        let event = signaled(&turn, signal);
-        turn.write_event(event)?;
+        let event = signaled(&decision, signal);
+        decision.write_event(event)?;
     }
     if backoff.is_zero() && !held {
-        turn.schedule_now()?;
+        decision.schedule_now()?;
     }
     if eager {
-        let request_id = turn.wf.start.request_id.clone();
-        turn.start_workflow_task(&request_id, &identity)?;
+        let request_id = decision.wf.start.request_id.clone();
+        decision.start_workflow_task(&request_id, &identity)?;
     }
-    turn.reply = Reply::Started { eager };
-    Ok(turn.finish())
+    decision.reply = Reply::Started { eager };
+    Ok(decision.finish())
 }
 
 /// How long the first workflow task waits: as told, else by the start delay or the cron schedule.
-fn first_backoff(start: &Start, given: &Given<'_>) -> Result<Duration, Refusal> {
+fn first_backoff(start: &Start, ctx: &DecisionContext<'_>) -> Result<Duration, Refusal> {
     let schedule = &start.request.cron_schedule;
     if !start.first_workflow_task_backoff.is_zero() || start.initiator.is_some() {
         return Ok(start.first_workflow_task_backoff);
     }
     if !schedule.is_empty() {
-        cron::validate(schedule, given.now).map_err(|text| Refusal::Invalid(text.into()))?;
+        cron::validate(schedule, ctx.now).map_err(|text| Refusal::Invalid(text.into()))?;
     }
     let delay = duration_from_proto(start.request.workflow_start_delay.as_ref());
     if !delay.is_zero() || schedule.is_empty() {
         return Ok(delay);
     }
-    cron::backoff(schedule, given.now, given.now)
+    cron::backoff(schedule, ctx.now, ctx.now)
         .ok_or_else(|| Refusal::Invalid("invalid CronSchedule.".into()))
 }
 
 fn started(
     start: Start,
-    given: &Given<'_>,
+    ctx: &DecisionContext<'_>,
     backoff: Duration,
     eager: bool,
 ) -> Result<WorkflowExecutionStartedEventAttributes, Refusal> {
@@ -103,17 +103,17 @@ fn started(
         request.workflow_execution_timeout.as_ref(),
         asked_run.as_ref(),
         request.workflow_task_timeout.as_ref(),
-        given.policy,
+        ctx.policy,
     );
     let expiration = match (start.execution_expiration, timeouts.execution) {
         (at, _) if !at.is_zero() => Some(at),
         (_, Duration::ZERO) => None,
-        (_, length) => Some(given.now.plus(backoff).plus(length)),
+        (_, length) => Some(ctx.now.plus(backoff).plus(length)),
     };
     drop_nulls(&mut request);
     if let Some(policy) = &mut request.retry_policy {
         retry::validate(policy).map_err(Refusal::Invalid)?;
-        retry::fill_defaults(policy, &given.policy.default_workflow_retry);
+        retry::fill_defaults(policy, &ctx.policy.default_workflow_retry);
     }
     let root = start
         .root

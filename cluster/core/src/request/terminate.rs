@@ -8,7 +8,7 @@ use proto_messages::temporal::api::{
 };
 
 use super::{cancel::is_parent, workflow_task};
-use crate::{Refusal, Workflow, event::Attributes, turn::Turn};
+use crate::{Refusal, Workflow, decision::Decision, event::Attributes};
 
 /// Refuses a caller that means another run.
 pub(super) fn allowed(
@@ -27,25 +27,25 @@ pub(super) fn allowed(
 
 /// Closes the run: the workflow task in flight fails, what waited is written, then the end.
 pub(super) fn terminate(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     reason: String,
     details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    terminate_linked(turn, reason, details, identity, Vec::new())
+    terminate_linked(decision, reason, details, identity, Vec::new())
 }
 
 /// [`terminate`] with links on the event.
 pub(super) fn terminate_linked(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     reason: String,
     details: Option<Payloads>,
     identity: String,
     links: Vec<Link>,
 ) -> Result<(), Refusal> {
-    workflow_task::fail_in_flight(turn, WorkflowTaskFailedCause::ForceCloseCommand)?;
-    turn.flush();
-    let mut event = turn.event(Attributes::WorkflowExecutionTerminatedEventAttributes(
+    workflow_task::fail_in_flight(decision, WorkflowTaskFailedCause::ForceCloseCommand)?;
+    decision.flush();
+    let mut event = decision.event(Attributes::WorkflowExecutionTerminatedEventAttributes(
         WorkflowExecutionTerminatedEventAttributes {
             reason,
             details,
@@ -53,5 +53,5 @@ pub(super) fn terminate_linked(
         },
     ));
     event.links = links;
-    turn.write_event(event).map(|_| ())
+    decision.write_event(event).map(|_| ())
 }

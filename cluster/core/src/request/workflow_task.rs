@@ -10,11 +10,11 @@ use proto_messages::temporal::api::{
 use super::terminate;
 use crate::{
     Refusal, Reply, Workflow,
+    decision::Decision,
     event::Attributes,
     limits::SERVER,
     state::WorkflowTask,
     task::{TaskKind, Timeout},
-    turn::Turn,
 };
 
 /// Which attempt of which workflow task a worker holds.
@@ -62,13 +62,13 @@ impl Failed {
 }
 
 pub(super) fn start(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     scheduled_event_id: EventId,
     attempt: i32,
     request_id: &str,
     identity: &str,
 ) -> Result<(), Refusal> {
-    let Some(task) = &turn.wf.hot.workflow_task else {
+    let Some(task) = &decision.wf.hot.workflow_task else {
         return Err(Refusal::WorkflowTaskNotFound);
     };
     if task.scheduled_event_id != scheduled_event_id || (attempt != 0 && task.attempt != attempt) {
@@ -78,42 +78,42 @@ pub(super) fn start(
         if task.request_id != request_id {
             return Err(Refusal::AlreadyStarted);
         }
-        turn.reply = Reply::WorkflowTaskStarted {
-            transient: turn.wf.transient_events(),
+        decision.reply = Reply::WorkflowTaskStarted {
+            transient: decision.wf.transient_events(),
         };
         return Ok(());
     }
-    if task.attempt > 1 && task.scheduled_event_id != turn.wf.hot.next_event_id {
+    if task.attempt > 1 && task.scheduled_event_id != decision.wf.hot.next_event_id {
         // Events came after the failure, so this is not the same task tried again.
-        turn.schedule_now()?;
+        decision.schedule_now()?;
     }
-    if turn
+    if decision
         .wf
         .hot
         .workflow_task
         .as_ref()
         .is_some_and(|t| t.attempt > 1)
     {
-        start_transient(turn, request_id, identity);
+        start_transient(decision, request_id, identity);
     } else {
-        turn.start_workflow_task(request_id, identity)?;
+        decision.start_workflow_task(request_id, identity)?;
     }
-    turn.durability = crate::Durability::Behind;
-    turn.reply = Reply::WorkflowTaskStarted {
-        transient: turn.wf.transient_events(),
+    decision.durability = crate::Durability::Behind;
+    decision.reply = Reply::WorkflowTaskStarted {
+        transient: decision.wf.transient_events(),
     };
     Ok(())
 }
 
 /// Starts an attempt that history does not hold.
-fn start_transient(turn: &mut Turn<'_>, request_id: &str, identity: &str) {
-    let now = turn.now();
-    let version = turn.version();
-    let suggest = !turn
+fn start_transient(decision: &mut Decision<'_>, request_id: &str, identity: &str) {
+    let now = decision.now();
+    let version = decision.version();
+    let suggest = !decision
         .wf
-        .suggests_continue_as_new(turn.given.policy)
+        .suggests_continue_as_new(decision.ctx.policy)
         .is_empty();
-    let hot = &mut turn.wf.hot;
+    let hot = &mut decision.wf.hot;
     let Some(task) = hot.workflow_task.as_mut() else {
         return;
     };
@@ -130,29 +130,29 @@ fn start_transient(turn: &mut Turn<'_>, request_id: &str, identity: &str) {
         timeout: Timeout::StartToClose,
     };
     let at = now.plus(task.timeout);
-    turn.owe(Some(at), kind);
-    turn.change();
+    decision.owe(Some(at), kind);
+    decision.change();
 }
 
 /// A worker or the server gives the started workflow task up.
-pub(super) fn fail(turn: &mut Turn<'_>, failed: Failed) -> Result<(), Refusal> {
+pub(super) fn fail(decision: &mut Decision<'_>, failed: Failed) -> Result<(), Refusal> {
     let cause = failed.cause;
     if cause == WorkflowTaskFailedCause::GrpcMessageTooLarge {
         // Trying again would send the same message. The task fails with the run's end, whatever its own cause.
         let reason = "GrpcMessageTooLarge".to_owned();
-        return terminate::terminate(turn, reason, None, SERVER.to_owned());
+        return terminate::terminate(decision, reason, None, SERVER.to_owned());
     }
-    end_attempt(turn, failed)?;
-    turn.flush_and_reschedule()
+    end_attempt(decision, failed)?;
+    decision.flush_and_reschedule()
 }
 
 /// Ends the started attempt with a failure: an event for the first attempt, state alone for later ones.
-pub(super) fn end_attempt(turn: &mut Turn<'_>, failed: Failed) -> Result<(), Refusal> {
-    let Some(task) = &turn.wf.hot.workflow_task else {
+pub(super) fn end_attempt(decision: &mut Decision<'_>, failed: Failed) -> Result<(), Refusal> {
+    let Some(task) = &decision.wf.hot.workflow_task else {
         return Ok(());
     };
     if task.attempt > 1 {
-        next_transient(turn, failed.cause);
+        next_transient(decision, failed.cause);
         return Ok(());
     }
     #[expect(
@@ -168,42 +168,44 @@ pub(super) fn end_attempt(turn: &mut Turn<'_>, failed: Failed) -> Result<(), Ref
         binary_checksum: failed.binary_checksum,
         ..Default::default()
     };
-    turn.write(Attributes::WorkflowTaskFailedEventAttributes(attributes))
+    decision
+        .write(Attributes::WorkflowTaskFailedEventAttributes(attributes))
         .map(|_| ())
 }
 
 /// Moves on to another attempt without an event.
-fn next_transient(turn: &mut Turn<'_>, cause: WorkflowTaskFailedCause) {
-    let next = turn.wf.hot.next_event_id;
-    let (now, version, policy) = (turn.now(), turn.version(), turn.given.policy);
+fn next_transient(decision: &mut Decision<'_>, cause: WorkflowTaskFailedCause) {
+    let next = decision.wf.hot.next_event_id;
+    let (now, version, policy) = (decision.now(), decision.version(), decision.ctx.policy);
     if cause == WorkflowTaskFailedCause::FailoverCloseCommand {
-        turn.wf.hot.workflow_task = None;
-        turn.wf.hot.workflow_task_attempt = 1;
-        turn.wf.hot.sticky = None;
+        decision.wf.hot.workflow_task = None;
+        decision.wf.hot.workflow_task_attempt = 1;
+        decision.wf.hot.sticky = None;
     } else {
-        turn.wf.hot.close_attempted |= cause == WorkflowTaskFailedCause::UnhandledCommand;
-        turn.wf
+        decision.wf.hot.close_attempted |= cause == WorkflowTaskFailedCause::UnhandledCommand;
+        decision
+            .wf
             .next_workflow_task_attempt(next, now, version, policy);
-        turn.owe_workflow_task();
+        decision.owe_workflow_task();
     }
-    turn.wf.hot.workflow_task_heartbeat_since = Default::default();
-    turn.change();
+    decision.wf.hot.workflow_task_heartbeat_since = Default::default();
+    decision.change();
 }
 
 /// The server takes a started workflow task away from its worker; one that nobody started is left.
 pub(super) fn fail_in_flight(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     cause: WorkflowTaskFailedCause,
 ) -> Result<(), Refusal> {
-    if turn.wf.has_started_workflow_task() {
-        end_attempt(turn, Failed::by_server(cause))?;
+    if decision.wf.has_started_workflow_task() {
+        end_attempt(decision, Failed::by_server(cause))?;
     }
     Ok(())
 }
 
 /// A started workflow task took too long, or nobody took it from the sticky queue.
 pub(super) fn time_out(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     scheduled_event_id: EventId,
     attempt: i32,
     timeout: Timeout,
@@ -213,14 +215,14 @@ pub(super) fn time_out(
         attempt,
         timeout,
     };
-    if !turn.wf.owes(&kind) {
+    if !decision.wf.owes(&kind) {
         return Ok(());
     }
-    let Some(task) = &turn.wf.hot.workflow_task else {
+    let Some(task) = &decision.wf.hot.workflow_task else {
         return Ok(());
     };
     let timeout_type = match timeout {
-        Timeout::StartToClose if task.started_time.plus(task.timeout) > turn.now() => {
+        Timeout::StartToClose if task.started_time.plus(task.timeout) > decision.now() => {
             return Ok(());
         }
         Timeout::StartToClose => TimeoutType::StartToClose,
@@ -229,19 +231,19 @@ pub(super) fn time_out(
         _ => return Ok(()),
     };
     if task.attempt > 1 {
-        next_transient(turn, WorkflowTaskFailedCause::Unspecified);
+        next_transient(decision, WorkflowTaskFailedCause::Unspecified);
     } else {
-        write_timed_out(turn, timeout_type)?;
+        write_timed_out(decision, timeout_type)?;
     }
-    turn.flush_and_reschedule()
+    decision.flush_and_reschedule()
 }
 
 /// Writes that the first attempt timed out.
 pub(super) fn write_timed_out(
-    turn: &mut Turn<'_>,
+    decision: &mut Decision<'_>,
     timeout_type: TimeoutType,
 ) -> Result<(), Refusal> {
-    let Some(task) = &turn.wf.hot.workflow_task else {
+    let Some(task) = &decision.wf.hot.workflow_task else {
         return Ok(());
     };
     let attributes = WorkflowTaskTimedOutEventAttributes {
@@ -249,51 +251,59 @@ pub(super) fn write_timed_out(
         started_event_id: task.started_event_id.get(),
         timeout_type: timeout_type.into(),
     };
-    turn.write(Attributes::WorkflowTaskTimedOutEventAttributes(attributes))
+    decision
+        .write(Attributes::WorkflowTaskTimedOutEventAttributes(attributes))
         .map(|_| ())
 }
 
 /// Forgets the sticky queue. A task already scheduled there stays there.
-pub(super) fn reset_sticky(turn: &mut Turn<'_>) {
-    let waits_there = turn.wf.hot.workflow_task.as_ref().is_some_and(|t| t.sticky);
-    if turn.wf.hot.sticky.is_some() && !waits_there {
-        turn.wf.hot.sticky = None;
-        turn.change();
+pub(super) fn reset_sticky(decision: &mut Decision<'_>) {
+    let waits_there = decision
+        .wf
+        .hot
+        .workflow_task
+        .as_ref()
+        .is_some_and(|t| t.sticky);
+    if decision.wf.hot.sticky.is_some() && !waits_there {
+        decision.wf.hot.sticky = None;
+        decision.change();
     }
 }
 
 /// Releases the first workflow task of a child whose parent has recorded its start.
-pub(super) fn schedule_first(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    let wf = &turn.wf;
+pub(super) fn schedule_first(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    let wf = &decision.wf;
     let waits_for_time = wf.start.execution_time > wf.start.start_time;
     if wf.hot.first_workflow_task_scheduled || waits_for_time {
         return Ok(());
     }
-    turn.schedule_now().map(|_| ())
+    decision.schedule_now().map(|_| ())
 }
 
 /// The delay before the first workflow task is over.
-pub(super) fn end_backoff(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    if turn.wf.hot.first_workflow_task_scheduled || turn.wf.start.execution_time > turn.now() {
+pub(super) fn end_backoff(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    if decision.wf.hot.first_workflow_task_scheduled
+        || decision.wf.start.execution_time > decision.now()
+    {
         return Ok(());
     }
-    turn.schedule_now().map(|_| ())
+    decision.schedule_now().map(|_| ())
 }
 
 /// Buffered events are written to history, at the price of the workflow task in flight. Its next attempt is a first
 /// one: the worker is not at fault.
-pub(super) fn flush_buffered(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    if turn.wf.buffered.is_empty() {
+pub(super) fn flush_buffered(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    if decision.wf.buffered.is_empty() {
         return Ok(());
     }
-    fail_in_flight(turn, WorkflowTaskFailedCause::FailoverCloseCommand)?;
-    turn.flush_and_reschedule()
+    fail_in_flight(decision, WorkflowTaskFailedCause::FailoverCloseCommand)?;
+    decision.flush_and_reschedule()
 }
 
 /// A buffer over its limit is written to history, at the price of the workflow task in flight.
-pub(super) fn limit_buffer(turn: &mut Turn<'_>) -> Result<(), Refusal> {
-    let policy = turn.given.policy;
-    let buffered = &turn.wf.buffered;
+pub(super) fn limit_buffer(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+    let policy = decision.ctx.policy;
+    let buffered = &decision.wf.buffered;
     if buffered.is_empty() {
         return Ok(());
     }
@@ -302,6 +312,6 @@ pub(super) fn limit_buffer(turn: &mut Turn<'_>) -> Result<(), Refusal> {
     {
         return Ok(());
     }
-    fail_in_flight(turn, WorkflowTaskFailedCause::ForceCloseCommand)?;
-    turn.flush_and_reschedule()
+    fail_in_flight(decision, WorkflowTaskFailedCause::ForceCloseCommand)?;
+    decision.flush_and_reschedule()
 }

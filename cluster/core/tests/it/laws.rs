@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use cluster_core::{
-    BranchToken, EventBatch, Given, IdSeed, Policy, Refusal, Request, Reset, Workflow,
+    BranchToken, DecisionContext, EventBatch, IdSeed, Policy, Refusal, Request, Reset, Workflow,
     request::{ActivityRef, Fire, Signal},
     task::Timeout,
 };
@@ -480,14 +480,14 @@ fn reset_everywhere(run: &Run) {
             request_id: "reset".into(),
             ..Reset::default()
         };
-        let given = Given {
+        let ctx = DecisionContext {
             now: run.now,
             version: FailoverVersion::new(run.version),
             clock: 0,
             policy: &run.policy,
             seed: IdSeed([9; 16]),
         };
-        match Workflow::reset(&run.wf, kept.clone(), later, &reset, &given) {
+        match Workflow::reset(&run.wf, kept.clone(), later, &reset, &ctx) {
             Ok(mut made) => {
                 kept.append(&mut made.events);
                 made.events = kept;

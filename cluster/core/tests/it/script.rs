@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cluster_core::{
-    EventBatch, Given, IdSeed, NewRun, Outcome, Policy, Refusal, Reply, Request, Start, Task,
-    TaskKind, Workflow,
+    DecisionContext, EventBatch, IdSeed, NewRun, Outcome, Policy, Refusal, Reply, Request, Start,
+    Task, TaskKind, Workflow,
     request::{ActivityRef, Fire, Signal},
 };
 use proto_ids::{EventId, FailoverVersion, RunKey, Timestamp};
@@ -110,14 +110,14 @@ impl Run {
     }
 
     pub fn try_with(start: Start, policy: Policy) -> Result<Self, Refusal> {
-        let given = Given {
+        let ctx = DecisionContext {
             now: T0,
             version: FailoverVersion::new(1),
             clock: 0,
             policy: &policy,
             seed: seed(0),
         };
-        let (wf, outcome) = Workflow::start(start, &given)?;
+        let (wf, outcome) = Workflow::start(start, &ctx)?;
         let (wf_key, wf_branch) = (wf.key.clone(), wf.versions.current().branch.clone());
         let mut run = Run {
             wf,
@@ -188,7 +188,7 @@ impl Run {
     /// Decides a request; a refused one must leave no trace.
     pub fn ask(&mut self, request: Request) -> Result<(), Refusal> {
         let policy = self.policy.clone();
-        let given = Given {
+        let ctx = DecisionContext {
             now: self.now,
             version: FailoverVersion::new(self.version),
             clock: 2 * i64::from(self.seed) + 2,
@@ -199,8 +199,8 @@ impl Run {
         let before = self.wf.clone();
         let timers = matches!(request, Request::Fire(Fire::ActivityTimeouts));
         // The same input twice gives the same bytes.
-        let twin = before.clone().handle(request.clone(), &given);
-        match self.wf.handle(request, &given) {
+        let twin = before.clone().handle(request.clone(), &ctx);
+        match self.wf.handle(request, &ctx) {
             Ok(outcome) => {
                 if timers {
                     self.activities_fired = self.now;

@@ -1,8 +1,8 @@
 //! Sequences that are easy to get wrong, each spelled out.
 
 use cluster_core::{
-    Durability, EventBatch, Given, IdSeed, Policy, Refusal, Reply, Request, Reset, TaskKind,
-    Workflow,
+    DecisionContext, Durability, EventBatch, IdSeed, Policy, Refusal, Reply, Request, Reset,
+    TaskKind, Workflow,
     request::{ActivityRef, Fire, Parent},
     state::Activity,
     task::Timeout,
@@ -734,14 +734,14 @@ fn a_local_run_stays_local_until_its_task_ends() {
     let mut run = Run::new();
     run.version = 0;
     let start = start_of(start_request());
-    let given = Given {
+    let ctx = DecisionContext {
         now: T0,
         version: FailoverVersion::new(0),
         clock: 0,
         policy: &run.policy.clone(),
         seed: IdSeed::default(),
     };
-    let (wf, outcome) = Workflow::start(start, &given).expect("starts");
+    let (wf, outcome) = Workflow::start(start, &ctx).expect("starts");
     run = Run::follow(
         cluster_core::NewRun {
             workflow: wf,
@@ -785,15 +785,14 @@ fn reset_goes_back_and_delivers_signals_again() {
         identity: "me".into(),
         ..Default::default()
     };
-    let given = Given {
+    let ctx = DecisionContext {
         now: run.now,
         version: FailoverVersion::new(1),
         clock: 0,
         policy: &run.policy,
         seed: IdSeed([7; 16]),
     };
-    let mut new_run =
-        Workflow::reset(&run.wf, kept.clone(), later, &reset, &given).expect("resets");
+    let mut new_run = Workflow::reset(&run.wf, kept.clone(), later, &reset, &ctx).expect("resets");
     let mut history = kept;
     history.append(&mut new_run.events);
     new_run.events = history;
@@ -821,7 +820,7 @@ fn reset_goes_back_and_delivers_signals_again() {
 fn only_what_nobody_was_promised_is_written_behind() {
     let run = Run::new();
     let policy = run.policy.clone();
-    let given = Given {
+    let ctx = DecisionContext {
         now: T0,
         version: FailoverVersion::new(1),
         clock: 0,
@@ -829,7 +828,7 @@ fn only_what_nobody_was_promised_is_written_behind() {
         seed: IdSeed::default(),
     };
     let mut wf = run.wf.clone();
-    let ask = |wf: &mut Workflow, request| wf.handle(request, &given).expect("taken").durability;
+    let ask = |wf: &mut Workflow, request| wf.handle(request, &ctx).expect("taken").durability;
     let poll = Request::StartWorkflowTask {
         scheduled_event_id: id(2),
         attempt: 1,

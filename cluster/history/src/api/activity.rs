@@ -33,8 +33,8 @@ pub async fn started(
         request_id: request.request_id,
         identity: request.poll_request.map(|p| p.identity).unwrap_or_default(),
     };
-    let updated = engine.update(&shard, &key, |wf, given| {
-        let mut outcome = wf.handle(ask, given)?;
+    let updated = engine.update(&shard, &key, |wf, ctx| {
+        let mut outcome = wf.handle(ask, ctx)?;
         api::promote(&mut outcome, durable);
         let activity = wf
             .activities

@@ -43,9 +43,9 @@ pub async fn rebuild_tasks(engine: &Engine, request: RebuildTasksRequest) -> Res
             true => txn.current().await?.ok_or(Fault::NoRun)?.run_id,
             false => key.run_id.clone(),
         };
-        let moment = txn.moment();
+        let context = txn.decision_context();
         let wf = txn.peek(&run_id).await?.ok_or(Fault::NoRun)?;
-        let tasks = wf.rebuild_tasks(moment.given().policy);
+        let tasks = wf.rebuild_tasks(context.borrowed().policy);
         txn.add_tasks(&run_id, tasks)?;
         Ok(())
     };

@@ -20,11 +20,11 @@ pub async fn delete(
     if request.local_copy_only {
         return delete_copy(&shard, key).await;
     }
-    let decided = engine.update(&shard, &key, |wf, given| {
+    let decided = engine.update(&shard, &key, |wf, ctx| {
         let mut outcome = if wf.is_running() && !wf.hot.zombie {
             wf.handle(
                 change::terminate("Delete workflow execution".to_owned()),
-                given,
+                ctx,
             )?
         } else {
             Outcome {

@@ -58,12 +58,12 @@ pub async fn get_history(
     let wait = timeout.map_or(wait, |t| wait.min(t.saturating_sub(EARLY)));
     let until = engine::deadline(Some(wait), wait);
     let shard = engine.shard_of(&key).await?;
-    let given = match ask.next_page_token.is_empty() {
+    let page_token = match ask.next_page_token.is_empty() {
         true => None,
         false => Some(token::read_history(&key, &ask.next_page_token)?),
     };
-    if let Some(given) = &given {
-        key.run_id = given.run_id.as_str().into();
+    if let Some(page_token) = &page_token {
+        key.run_id = page_token.run_id.as_str().into();
     }
     let reader = Reader {
         shard: &shard,
@@ -74,7 +74,7 @@ pub async fn get_history(
         return reader.close_event(&key).await;
     }
     reader
-        .all_events(&key, given, page_size(ask.maximum_page_size))
+        .all_events(&key, page_token, page_size(ask.maximum_page_size))
         .await
 }
 
@@ -97,11 +97,11 @@ impl Reader<'_> {
     async fn all_events(
         &self,
         key: &RunKey,
-        given: Option<HistoryToken>,
+        page_token: Option<HistoryToken>,
         batches: usize,
     ) -> Result<public::GetWorkflowExecutionHistoryResponse, Status> {
         let extent = extent(self.shard, key).await?;
-        let (mut token, extent) = match given {
+        let (mut token, extent) = match page_token {
             Some(token) => self.go_on(token, extent).await?,
             None => (first_token(&extent), extent),
         };

@@ -274,8 +274,8 @@ async fn send(
 
 /// The worker of the sticky queue has gone; the next task would only wait there.
 async fn forget_sticky(shard: &Shard, key: &RunKey) {
-    let decided = shard.update(key, |wf, given| {
-        Ok((wf.handle(Request::ResetSticky, given)?, ()))
+    let decided = shard.update(key, |wf, ctx| {
+        Ok((wf.handle(Request::ResetSticky, ctx)?, ()))
     });
     if let Err(error) = decided.await {
         tracing::debug!(run = %key, ?error, "the sticky queue of a worker that has gone stays");

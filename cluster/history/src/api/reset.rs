@@ -19,7 +19,7 @@ use cluster_core::{
     request::{Reset, Signal},
 };
 use cluster_rpc::status;
-use cluster_shard::{CurrentChange, Moment, Shard, Txn, TxnError};
+use cluster_shard::{CurrentChange, OwnedDecisionContext, Shard, Txn, TxnError};
 
 use crate::{
     api,
@@ -173,7 +173,7 @@ async fn decide(
         }
     }
     // The current run ends before the new one begins; other clusters order the two by that.
-    let ending = txn.moment();
+    let ending = txn.decision_context();
     let new = make(txn, found.base.clone(), found, ask).await?;
     let new_run_id = new.workflow.key.run_id.clone();
     let mut ended = None;
@@ -192,22 +192,22 @@ async fn make(
     found: Found,
     ask: &public::ResetWorkflowExecutionRequest,
 ) -> Result<NewRun, Stop> {
-    let moment = txn.moment();
-    let given = moment.given();
-    let reset = wish(ask, change::new_run_id(&given));
+    let context = txn.decision_context();
+    let ctx = context.borrowed();
+    let reset = wish(ask, change::new_run_id(&ctx));
     let Some(wf) = txn.run(&base.run_id).await? else {
         return Err(Stop::Stale);
     };
-    let mut new = Workflow::reset(wf, found.kept, found.later, &reset, &given)
+    let mut new = Workflow::reset(wf, found.kept, found.later, &reset, &ctx)
         .map_err(|refusal| Stop::Fault(Fault::Refused(refusal)))?;
-    let moment = txn.moment();
+    let context = txn.decision_context();
     for operation in &ask.post_reset_operations {
         let signal = signal(operation, ask)?;
         let request = Request::Signal {
             signal,
             only_from_parent: None,
         };
-        let done = new.workflow.handle(request, &moment.given());
+        let done = new.workflow.handle(request, &context.borrowed());
         let done = done.map_err(|refusal| Stop::Fault(Fault::Refused(refusal)))?;
         new.events.extend(done.events);
         new.tasks.extend(done.tasks);
@@ -222,7 +222,7 @@ async fn make(
 /// Ends the current run if it is open.
 async fn end(
     txn: &mut Txn,
-    ending: &Moment,
+    ending: &OwnedDecisionContext,
     run_id: &RunId,
     ask: &public::ResetWorkflowExecutionRequest,
 ) -> Result<bool, Stop> {

@@ -152,7 +152,7 @@ async fn decide(txn: &mut Txn, wish: Wish, reuse: Duration) -> Result<Started, F
             return Ok(Started::attached(&current, request_id));
         }
     }
-    let now = txn.moment().now();
+    let now = txn.decision_context().now();
     match policy::way(&wish.policies, &current, &wish.key, now, reuse) {
         Way::Make => make(txn, wish),
         Way::Repeat => Ok(Started::existing(&current, true)),
@@ -175,15 +175,15 @@ fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
         signal,
         ..
     } = wish;
-    let moment = txn.moment();
-    let given = moment.given();
-    let run_id = change::new_run_id(&given);
+    let context = txn.decision_context();
+    let ctx = context.borrowed();
+    let run_id = change::new_run_id(&ctx);
     start.key = RunKey {
         run_id: run_id.clone(),
         ..key
     };
     start.signal = signal;
-    let (workflow, outcome) = Workflow::start(start, &given).map_err(Fault::Refused)?;
+    let (workflow, outcome) = Workflow::start(start, &ctx).map_err(Fault::Refused)?;
     let task = workflow
         .hot
         .workflow_task

@@ -531,9 +531,9 @@ async fn nothing_is_left_behind_after_a_freeze() {
         begun.send(()).unwrap();
         going.await.unwrap();
         let run_id = txn.current().await.unwrap().unwrap().run_id;
-        let moment = txn.moment();
+        let context = txn.decision_context();
         let wf = txn.run(&run_id).await.unwrap().unwrap();
-        let outcome = wf.handle(start_task("poll"), &moment.given())?;
+        let outcome = wf.handle(start_task("poll"), &context.borrowed())?;
         assert_eq!(outcome.durability, Durability::Behind);
         txn.put(&run_id, outcome).unwrap();
         Ok::<_, Refusal>(())
@@ -586,8 +586,8 @@ async fn a_refusal_half_way_leaves_nothing() {
     let key = RunKey::new(NS, "w", "");
     let next = || shard.read(&key, |w| w.hot.next_event_id);
     let before = next().await.unwrap();
-    let refused = shard.update(&key, |w, given| {
-        w.handle(start_task("poll"), given)?;
+    let refused = shard.update(&key, |w, ctx| {
+        w.handle(start_task("poll"), ctx)?;
         Err::<(Outcome, ()), _>(Refusal::NotChild)
     });
     let refused = refused.await.unwrap_err();

@@ -350,8 +350,8 @@ impl World {
                 &key.namespace_id,
                 &key.workflow_id,
                 async |txn: &mut Txn| {
-                    let moment = txn.moment();
-                    let (workflow, outcome) = Workflow::start(start, &moment.given())?;
+                    let context = txn.decision_context();
+                    let (workflow, outcome) = Workflow::start(start, &context.borrowed())?;
                     txn.insert(
                         workflow,
                         outcome.events,
@@ -372,7 +372,7 @@ impl World {
         let shard = self.shard(workflow_id).await;
         let key = RunKey::new(NS, workflow_id, "");
         shard
-            .update(&key, |w, given| Ok((w.handle(request, given)?, ())))
+            .update(&key, |w, ctx| Ok((w.handle(request, ctx)?, ())))
             .await
     }
 
@@ -415,7 +415,7 @@ impl World {
         };
         let key = RunKey::new(NS, workflow_id, "");
         shard
-            .update(&key, |w, given| Ok((w.handle(request, given)?, ())))
+            .update(&key, |w, ctx| Ok((w.handle(request, ctx)?, ())))
             .await
     }
 

@@ -58,8 +58,8 @@ pub async fn completed(
         request: Box::new(public),
         queries_pending,
     };
-    let updated = engine.update(&shard, &key, |wf, given| {
-        let outcome = wf.handle(ask, given)?;
+    let updated = engine.update(&shard, &key, |wf, ctx| {
+        let outcome = wf.handle(ask, ctx)?;
         let mut done = Done::of(wf, &outcome, namespace.name.as_str(), keeps_cache);
         done.next_task = done.next_task.take().map(|view| {
             let mut queries = engine.queries.carry(&wf.key);

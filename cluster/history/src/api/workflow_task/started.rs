@@ -42,9 +42,9 @@ pub async fn started(
         build_id: build_id(&poll),
         identity: poll.identity,
     };
-    let updated = engine.update(&shard, &key, |wf, given| {
+    let updated = engine.update(&shard, &key, |wf, ctx| {
         let extent = extent(wf, &queue);
-        let mut outcome = wf.handle(ask, given)?;
+        let mut outcome = wf.handle(ask, ctx)?;
         let queries = carried(engine, wf, &outcome);
         api::promote(&mut outcome, durable);
         let (view, fresh) = view(wf, &outcome, extent)?;

@@ -1,14 +1,14 @@
-//! What a rule may know beside the state and the request: the moment, the failover version, limits, and a
-//! seed for new ids. Everything is an argument, so the same input gives the same bytes.
+//! The context of a decision: what a rule may know beside the mutable state and the request, that is the time, the
+//! failover version, limits, and a seed for new ids. Everything is an argument, so the same input gives the same bytes.
 
 use std::time::Duration;
 
 use proto_ids::{FailoverVersion, Timestamp};
 
-/// The surroundings of one decision.
+/// The context of one decision.
 #[derive(Clone, Copy, Debug)]
-pub struct Given<'a> {
-    /// The moment of the decision; event times and derived deadlines use it.
+pub struct DecisionContext<'a> {
+    /// The time of the decision; event times and derived deadlines use it.
     pub now: Timestamp,
     /// The namespace's failover version, stamped on new events. 0 for local namespaces.
     pub version: FailoverVersion,

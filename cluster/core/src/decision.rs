@@ -1,4 +1,4 @@
-//! One decision in progress. A request handler checks first and writes afterwards; each event it writes goes
+//! A decision in progress. A request handler checks first and writes afterwards; each event it writes goes
 //! through the applier at once, so that what follows sees the state the event made.
 
 use proto_ids::{EventId, FailoverVersion, Timestamp};
@@ -14,7 +14,7 @@ use proto_messages::{
 };
 
 use crate::{
-    Given, Workflow,
+    DecisionContext, Workflow,
     apply::Scope,
     event::{Attributes, BUFFERED, is_late_result, new_event},
     outcome::{Applied, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply},
@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// A decision that is being made.
-pub(crate) struct Turn<'a> {
+pub(crate) struct Decision<'a> {
     pub(crate) wf: &'a mut Workflow,
-    pub(crate) given: &'a Given<'a>,
+    pub(crate) ctx: &'a DecisionContext<'a>,
     pub(crate) reply: Reply,
     pub(crate) durability: Durability,
     pub(crate) new_run: Option<Box<NewRun>>,
@@ -38,12 +38,12 @@ pub(crate) struct Turn<'a> {
     ids: u32,
 }
 
-impl<'a> Turn<'a> {
-    pub(crate) fn new(wf: &'a mut Workflow, given: &'a Given<'a>) -> Self {
-        let version = version_for(wf, given.version);
+impl<'a> Decision<'a> {
+    pub(crate) fn new(wf: &'a mut Workflow, ctx: &'a DecisionContext<'a>) -> Self {
+        let version = version_for(wf, ctx.version);
         Self {
             wf,
-            given,
+            ctx,
             reply: Reply::Nothing,
             durability: Durability::Durable,
             new_run: None,
@@ -57,18 +57,18 @@ impl<'a> Turn<'a> {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.given.now
+        self.ctx.now
     }
 
     /// A new id.
     pub(crate) fn uuid(&mut self) -> String {
         self.ids += 1;
-        self.given.seed.uuid(self.ids)
+        self.ctx.seed.uuid(self.ids)
     }
 
-    /// An event of the given attributes and the current moment.
+    /// An event with these attributes, at the time of the decision.
     pub(crate) fn event(&self, attributes: Attributes) -> HistoryEvent {
-        new_event(attributes, self.given.now, self.version)
+        new_event(attributes, self.ctx.now, self.version)
     }
 
     /// Writes an event.
@@ -80,9 +80,9 @@ impl<'a> Turn<'a> {
     pub(crate) fn write_event(&mut self, mut event: HistoryEvent) -> Result<EventId, Refusal> {
         let id = self.wf.hot.next_event_id;
         event.event_id = id.get();
-        event.task_id = self.given.clock;
+        event.task_id = self.ctx.clock;
         let mut scope = Scope {
-            policy: self.given.policy,
+            policy: self.ctx.policy,
             batch_first: self.events.first().map_or(id, |e| EventId::new(e.event_id)),
             applied: &mut self.applied,
         };
@@ -115,7 +115,7 @@ impl<'a> Turn<'a> {
     fn hold_event(&mut self, mut event: HistoryEvent) -> Result<(), Refusal> {
         event.event_id = BUFFERED.get();
         let mut scope = Scope {
-            policy: self.given.policy,
+            policy: self.ctx.policy,
             batch_first: self.wf.hot.next_event_id,
             applied: &mut self.applied,
         };
@@ -142,7 +142,7 @@ impl<'a> Turn<'a> {
             event.event_id = id.get();
             // Events keep the moment they arrived, but a batch has one version.
             event.version = self.version.get();
-            event.task_id = self.given.clock;
+            event.task_id = self.ctx.clock;
             self.place(&mut event, id, &mut started);
             self.wf.advance(&event);
             self.events.push(event);
@@ -232,7 +232,7 @@ impl<'a> Turn<'a> {
         let Some(task) = &self.wf.hot.workflow_task else {
             return Err(Refusal::WorkflowTaskNotFound);
         };
-        let suggest = self.wf.suggests_continue_as_new(self.given.policy);
+        let suggest = self.wf.suggests_continue_as_new(self.ctx.policy);
         let attributes = WorkflowTaskStartedEventAttributes {
             scheduled_event_id: task.scheduled_event_id.get(),
             identity: identity.to_owned(),
@@ -313,10 +313,10 @@ impl<'a> Turn<'a> {
             };
         }
         self.wf.hot.state_transition_count += 1;
-        self.wf.hot.last_update_time = self.given.now;
+        self.wf.hot.last_update_time = self.ctx.now;
         let mut tasks = self.applied.tasks;
         self.wf.keep_pending(&mut tasks);
-        if self.given.policy.replicated {
+        if self.ctx.policy.replicated {
             for batch in &self.batches {
                 tasks.push(self.wf.replicate(batch, batch.version().get()));
             }
