@@ -20,7 +20,7 @@ use proto_ids::{EventId, FailoverVersion, RunId, RunKey, Timestamp};
 use proto_messages::temporal::api::history::v1::HistoryEvent;
 
 use crate::{
-    Policy, Workflow,
+    Limits, Workflow,
     event::{Attributes, corrupt, event_time},
     outcome::{Applied, Corrupt, EventBatch, ItemKey},
     task::{Task, TaskKind},
@@ -29,7 +29,7 @@ use crate::{
 
 /// What an event's effect may read beside the event, and where its consequences go.
 pub(crate) struct Scope<'a> {
-    pub(crate) policy: &'a Policy,
+    pub(crate) limits: &'a Limits,
     /// First event of the batch the event is stored in.
     pub(crate) batch_first: EventId,
     pub(crate) applied: &'a mut Applied,
@@ -73,7 +73,7 @@ impl Workflow {
 
     /// Applies one batch: replay, replication, reset. The sticky queue is forgotten, since the worker it
     /// belongs to knows nothing of these events. After an error this copy of the run must not be used.
-    pub fn apply(&mut self, batch: &EventBatch, policy: &Policy) -> Result<Applied, Corrupt> {
+    pub fn apply(&mut self, batch: &EventBatch, limits: &Limits) -> Result<Applied, Corrupt> {
         let Some(first) = batch.events.first() else {
             return Err(Corrupt {
                 event_id: 0,
@@ -83,7 +83,7 @@ impl Workflow {
         self.hot.sticky = None;
         let mut applied = Applied::default();
         let mut scope = Scope {
-            policy,
+            limits,
             batch_first: EventId::new(first.event_id),
             applied: &mut applied,
         };
@@ -103,7 +103,7 @@ impl Workflow {
             let kept = |kind: &TaskKind| matches!(kind, TaskKind::Retention | TaskKind::Visibility);
             applied.tasks.retain(|task| kept(&task.kind));
         }
-        if policy.replicated {
+        if limits.replicated {
             applied.tasks.push(self.replicate(batch, first.version));
         }
         Ok(applied)
@@ -114,13 +114,13 @@ impl Workflow {
         key: RunKey,
         branch: BranchToken,
         batches: impl IntoIterator<Item = EventBatch>,
-        policy: &Policy,
+        limits: &Limits,
     ) -> Result<(Workflow, Vec<Task>), Corrupt> {
         let mut workflow = Workflow::empty(key, branch);
         for batch in batches {
-            workflow.apply(&batch, policy)?;
+            workflow.apply(&batch, limits)?;
         }
-        let tasks = workflow.rebuild_tasks(policy);
+        let tasks = workflow.rebuild_tasks(limits);
         Ok((workflow, tasks))
     }
 

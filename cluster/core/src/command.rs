@@ -121,7 +121,7 @@ impl<'a> Check<'a> {
 
     /// Ends the run when a payload is too large.
     fn blob(&self, cause: WorkflowTaskFailedCause, what: &str, bytes: usize) -> Result<(), Bad> {
-        if bytes <= self.ctx.policy.blob_size_error {
+        if bytes <= self.ctx.limits.blob_size_error {
             return Ok(());
         }
         Err(Bad {
@@ -159,7 +159,7 @@ impl<'a> Check<'a> {
 
     /// Refuses one pending thing too many.
     fn room(&self, cause: WorkflowTaskFailedCause, what: &str, pending: usize) -> Result<(), Bad> {
-        let limit = self.ctx.policy.pending_limit;
+        let limit = self.ctx.limits.pending_limit;
         if pending < limit {
             return Ok(());
         }
@@ -173,14 +173,14 @@ impl<'a> Check<'a> {
 
     /// Refuses a namespace other than the run's own.
     fn own_namespace(&self, cause: WorkflowTaskFailedCause, namespace: &str) -> Result<(), Bad> {
-        if namespace.is_empty() || namespace == self.ctx.policy.namespace {
+        if namespace.is_empty() || namespace == self.ctx.limits.namespace {
             return Ok(());
         }
         Err(Bad::new(
             cause,
             format!(
                 "Cross-namespace commands are not allowed: from {} to {namespace}.",
-                self.ctx.policy.namespace
+                self.ctx.limits.namespace
             ),
         ))
     }

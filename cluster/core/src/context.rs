@@ -17,7 +17,7 @@ pub struct DecisionContext<'a> {
     /// the shard; the run that continues this one gets the number after it, so two are used up at a time.
     pub clock: i64,
     /// Limits and namespace configuration.
-    pub policy: &'a Policy,
+    pub limits: &'a Limits,
     /// Source of new ids (runs, branches, requests).
     pub seed: IdSeed,
 }
@@ -51,7 +51,7 @@ impl IdSeed {
 
 /// Limits and namespace configuration that rules depend on. Defaults are Temporal's.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct Limits {
     /// The namespace's name, written into events that name it.
     pub namespace: String,
     /// How long closed runs are kept.
@@ -135,7 +135,7 @@ impl Default for DefaultRetry {
     }
 }
 
-impl Default for Policy {
+impl Default for Limits {
     fn default() -> Self {
         Self {
             namespace: String::new(),

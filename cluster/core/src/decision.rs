@@ -82,7 +82,7 @@ impl<'a> Decision<'a> {
         event.event_id = id.get();
         event.task_id = self.ctx.clock;
         let mut scope = Scope {
-            policy: self.ctx.policy,
+            limits: self.ctx.limits,
             batch_first: self.events.first().map_or(id, |e| EventId::new(e.event_id)),
             applied: &mut self.applied,
         };
@@ -115,7 +115,7 @@ impl<'a> Decision<'a> {
     fn hold_event(&mut self, mut event: HistoryEvent) -> Result<(), Refusal> {
         event.event_id = BUFFERED.get();
         let mut scope = Scope {
-            policy: self.ctx.policy,
+            limits: self.ctx.limits,
             batch_first: self.wf.hot.next_event_id,
             applied: &mut self.applied,
         };
@@ -232,7 +232,7 @@ impl<'a> Decision<'a> {
         let Some(task) = &self.wf.hot.workflow_task else {
             return Err(Refusal::WorkflowTaskNotFound);
         };
-        let suggest = self.wf.suggests_continue_as_new(self.ctx.policy);
+        let suggest = self.wf.suggests_continue_as_new(self.ctx.limits);
         let attributes = WorkflowTaskStartedEventAttributes {
             scheduled_event_id: task.scheduled_event_id.get(),
             identity: identity.to_owned(),
@@ -316,7 +316,7 @@ impl<'a> Decision<'a> {
         self.wf.hot.last_update_time = self.ctx.now;
         let mut tasks = self.applied.tasks;
         self.wf.keep_pending(&mut tasks);
-        if self.ctx.policy.replicated {
+        if self.ctx.limits.replicated {
             for batch in &self.batches {
                 tasks.push(self.wf.replicate(batch, batch.version().get()));
             }

@@ -26,7 +26,7 @@ mod rebuild;
 mod reset;
 mod sync;
 
-pub use context::{DecisionContext, IdSeed, Policy};
+pub use context::{DecisionContext, IdSeed, Limits};
 pub use limits::{RESETTER, SERVER};
 pub use outcome::{
     Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply,

@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
 };
 use smallvec::SmallVec;
 
-use crate::{Policy, Refusal, Workflow};
+use crate::{Limits, Refusal, Workflow};
 
 /// The identity of decisions nobody asked for.
 pub const SERVER: &str = "history-service";
@@ -19,11 +19,11 @@ const SIZE: &str = "Workflow history size exceeds limit.";
 
 impl Workflow {
     /// Refuses to grow a history that is at its limit; the caller terminates the run.
-    pub(crate) fn check_room(&self, policy: &Policy) -> Result<(), Refusal> {
+    pub(crate) fn check_room(&self, limits: &Limits) -> Result<(), Refusal> {
         let count = self.hot.next_event_id.get() - 1 + self.buffered.len() as i64;
-        let text = if count >= policy.history_count_error {
+        let text = if count >= limits.history_count_error {
             COUNT
-        } else if self.hot.history_size >= policy.history_size_error {
+        } else if self.hot.history_size >= limits.history_size_error {
             SIZE
         } else {
             return Ok(());
@@ -35,12 +35,12 @@ impl Workflow {
     }
 
     /// Why the worker should continue the run as new, if it should.
-    pub(crate) fn suggests_continue_as_new(&self, policy: &Policy) -> SmallVec<[i32; 4]> {
+    pub(crate) fn suggests_continue_as_new(&self, limits: &Limits) -> SmallVec<[i32; 4]> {
         let mut reasons = SmallVec::new();
-        if self.hot.history_size >= policy.history_size_suggest_continue_as_new {
+        if self.hot.history_size >= limits.history_size_suggest_continue_as_new {
             reasons.push(SuggestContinueAsNewReason::HistorySizeTooLarge.into());
         }
-        if self.hot.next_event_id.get() > policy.history_count_suggest_continue_as_new {
+        if self.hot.next_event_id.get() > limits.history_count_suggest_continue_as_new {
             reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents.into());
         }
         reasons

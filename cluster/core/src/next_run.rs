@@ -42,7 +42,7 @@ impl Next {
         };
         let set = |d: Duration| (!d.is_zero()).then(|| duration_to_proto(d));
         let request = StartWorkflowExecutionRequest {
-            namespace: decision.ctx.policy.namespace.clone(),
+            namespace: decision.ctx.limits.namespace.clone(),
             workflow_id: wf.key.workflow_id.as_str().to_owned(),
             workflow_type: Some(wf.start.workflow_type.clone()),
             task_queue: Some(TaskQueue {

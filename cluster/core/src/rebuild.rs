@@ -6,18 +6,18 @@ use proto_messages::temporal::api::enums::v1::ParentClosePolicy;
 use smallvec::SmallVec;
 
 use crate::{
-    Policy, Workflow,
+    Limits, Workflow,
     state::{Activity, Armed, WorkflowTask},
     task::{Task, TaskKind, Timeout},
 };
 
 impl Workflow {
     /// Every pending obligation, from state alone: after reset, import, take-over or a lost outbox.
-    pub fn rebuild_tasks(&self, policy: &Policy) -> Vec<Task> {
+    pub fn rebuild_tasks(&self, limits: &Limits) -> Vec<Task> {
         let version = self.last_version();
         let retention = Task {
             version,
-            fire_at: Some(self.hot.close_time.plus(policy.retention)),
+            fire_at: Some(self.hot.close_time.plus(limits.retention)),
             kind: TaskKind::Retention,
         };
         if self.hot.zombie {

@@ -63,8 +63,8 @@ impl Workflow {
         decision.schedule_now()?;
         let outcome = decision.finish();
         workflow.start.request_id = reset.request_id.clone();
-        let mut tasks = workflow.rebuild_tasks(ctx.policy);
-        if ctx.policy.replicated {
+        let mut tasks = workflow.rebuild_tasks(ctx.limits);
+        if ctx.limits.replicated {
             for batch in &outcome.events {
                 tasks.push(workflow.replicate(batch, batch.version().get()));
             }
@@ -95,7 +95,7 @@ fn fork(
     let mut workflow = Workflow::empty(key, branch);
     for batch in kept {
         workflow
-            .apply(batch, ctx.policy)
+            .apply(batch, ctx.limits)
             .map_err(Refusal::Corrupt)?;
     }
     Ok(workflow)

@@ -12,7 +12,7 @@ use proto_messages::{
     time::{cap_duration, duration_from_proto, duration_to_proto},
 };
 
-use crate::{Policy, context::DefaultRetry};
+use crate::{Limits, context::DefaultRetry};
 
 /// First step of the stretch of a workflow task's timeout after many failures.
 const WORKFLOW_TASK_STRETCH: Duration = Duration::from_secs(5);
@@ -176,13 +176,13 @@ pub(crate) fn timeout_name(kind: TimeoutType) -> &'static str {
 }
 
 /// A workflow task's timeout: stretched after many failures, so that a broken worker is asked less often.
-pub(crate) fn workflow_task_timeout(base: Duration, attempt: i32, policy: &Policy) -> Duration {
-    let extra = attempt - policy.workflow_task_retry_backoff_after;
+pub(crate) fn workflow_task_timeout(base: Duration, attempt: i32, limits: &Limits) -> Duration {
+    let extra = attempt - limits.workflow_task_retry_backoff_after;
     if extra <= 0 {
         return base;
     }
     let stretch = WORKFLOW_TASK_STRETCH
         .saturating_mul(1 << (extra - 1).min(16))
-        .min(policy.workflow_task_retry_max_interval);
+        .min(limits.workflow_task_retry_max_interval);
     base + stretch
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proto_ids::{EventId, RunId};
 
 use crate::{
-    Policy, Workflow,
+    Limits, Workflow,
     outcome::{Applied, Delta, ItemKey},
     state::Activity,
     task::{Task, TaskKind},
@@ -54,7 +54,7 @@ impl Workflow {
 
     /// Takes over what happened to an activity elsewhere. `None` when it is older than what is known here,
     /// or the activity is gone: nothing changed.
-    pub fn sync_activity(&mut self, incoming: Activity, _policy: &Policy) -> Option<Applied> {
+    pub fn sync_activity(&mut self, incoming: Activity, _limits: &Limits) -> Option<Applied> {
         if !self.is_running() {
             return None;
         }

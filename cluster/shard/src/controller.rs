@@ -18,9 +18,9 @@ use crate::{
     error::ShardError,
     handover::Frozen,
     host::{Host, ShardsDeps},
+    limits::NamespaceLimits,
     metrics::Meters,
     options::ShardsOptions,
-    policy::Policies,
     queue::{Executors, Pool, TimerQueue, VisibilityInbox, start_workers},
     record,
     shard::{Shard, ring_key},
@@ -90,7 +90,7 @@ impl Shards {
             .collect();
         let host = Arc::new(Host {
             meters: Meters::new(&deps.metrics),
-            policies: Policies::new(deps.settings.clone()),
+            limits: NamespaceLimits::new(deps.settings.clone()),
             lanes,
             transfer: Pool::new("transfer"),
             timer: Pool::new("timer"),

@@ -241,11 +241,11 @@ impl Shard {
         let added = async {
             let mut txn = Txn::begin(self, key, Mode::Replicating).await?;
             let context = txn.decision_context();
-            let policy = context.borrowed().policy;
+            let limits = context.borrowed().limits;
             let found = txn.peek(&run.run_id).await.map_err(TxnError::Decided)?;
             let tasks = match (found, tasks) {
                 (Some(_), Some(tasks)) => tasks,
-                (Some(workflow), None) => workflow.rebuild_tasks(policy),
+                (Some(workflow), None) => workflow.rebuild_tasks(limits),
                 (None, _) => Vec::new(),
             };
             let is_gone = found.is_none();

@@ -148,10 +148,10 @@ impl Shard {
     async fn pay(&self, debt: &Debt) -> Result<(), TxnError<ShardError>> {
         let mut txn = Txn::begin(self, debt.entry.key.clone(), Mode::Replicating).await?;
         let context = txn.decision_context();
-        let policy = context.borrowed().policy;
+        let limits = context.borrowed().limits;
         for run_id in &debt.runs {
             let tasks: Vec<Task> = match txn.peek(run_id).await {
-                Ok(Some(workflow)) if workflow.is_running() => workflow.rebuild_tasks(policy),
+                Ok(Some(workflow)) if workflow.is_running() => workflow.rebuild_tasks(limits),
                 Ok(_) => continue,
                 // It can be read only after somebody repaired it: it must not hold the whole shard until then.
                 Err(ShardError::Corrupt(cause)) => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cluster_core::{
-    BranchToken, DecisionContext, Delta, Durability, EventBatch, IdSeed, Outcome, Policy, Reply,
+    BranchToken, DecisionContext, Delta, Durability, EventBatch, IdSeed, Limits, Outcome, Reply,
     Task, TaskKind, Workflow,
 };
 use namespaces::Namespace;
@@ -32,7 +32,7 @@ pub struct OwnedDecisionContext {
     now: Timestamp,
     version: FailoverVersion,
     clock: i64,
-    policy: Arc<Policy>,
+    limits: Arc<Limits>,
     seed: IdSeed,
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum Mode {
 pub struct Txn {
     locked: Locked,
     namespace: Arc<Namespace>,
-    policy: Arc<Policy>,
+    limits: Arc<Limits>,
     mode: Mode,
     staged: Vec<Staged>,
     /// A run was handed out to be changed.
@@ -90,7 +90,7 @@ impl OwnedDecisionContext {
             now: self.now,
             version: self.version,
             clock: self.clock,
-            policy: &self.policy,
+            limits: &self.limits,
             seed: self.seed,
         }
     }
@@ -127,12 +127,12 @@ impl Txn {
         if mode == Mode::Active {
             host.admit(&namespace)?;
         }
-        let policy = host.policies.of(&namespace);
+        let limits = host.limits.of(&namespace);
         let locked = Locked::lock(shard, key).await?;
         Ok(Self {
             locked,
             namespace,
-            policy,
+            limits,
             mode,
             staged: Vec::new(),
             touched: false,
@@ -158,7 +158,7 @@ impl Txn {
             now: self.locked.shard.0.host.now(),
             version: self.namespace.failover_version,
             clock: self.locked.shard.0.lease.tick(),
-            policy: self.policy.clone(),
+            limits: self.limits.clone(),
             seed: IdSeed(rand::random()),
         }
     }

@@ -284,7 +284,7 @@ fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), Fault> {
         ancestors: Vec::new(),
     };
     let mut run = Workflow::empty(key, branch);
-    let mut applied = run.apply(&batch, ctx.policy)?;
+    let mut applied = run.apply(&batch, ctx.limits)?;
     keep_tasks(&run, &mut applied.tasks);
     txn.insert(run, vec![batch], applied.tasks, CurrentChange::Keep)?;
     Ok(())
@@ -294,7 +294,7 @@ fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), Fault> {
 pub(super) async fn apply(txn: &mut Txn, run_id: &RunId, batch: EventBatch) -> Result<(), Fault> {
     let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
-    let applied = run.apply(&batch, context.borrowed().policy);
+    let applied = run.apply(&batch, context.borrowed().limits);
     let mut applied = match applied {
         Ok(applied) => applied,
         Err(corrupt) => {

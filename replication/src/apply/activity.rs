@@ -49,7 +49,7 @@ pub(super) async fn take(
     }
     let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
-    let Some(applied) = run.sync_activity(in_flight(attributes), context.borrowed().policy) else {
+    let Some(applied) = run.sync_activity(in_flight(attributes), context.borrowed().limits) else {
         return Ok(Taken::Duplicate);
     };
     let mut tasks = applied.tasks;

@@ -52,10 +52,10 @@ pub(super) async fn switch(
 
     let mut run = Workflow::empty(before.key.clone(), branch.clone());
     for old in read(txn, &before.key, &branch, EventId::new(1), plan.from).await? {
-        run.apply(&old, ctx.policy)?;
+        run.apply(&old, ctx.limits)?;
     }
     run.versions = versions;
-    run.apply(&batch, ctx.policy)?;
+    run.apply(&batch, ctx.limits)?;
     run.hot.zombie = before.hot.zombie;
     run.hot.reapplied = before.hot.reapplied;
     run.hot.reset_run_id = before.hot.reset_run_id;
@@ -71,7 +71,7 @@ pub(super) async fn switch(
     if run.start.request_id.is_empty() {
         run.start.request_id = before.start.request_id;
     }
-    let mut tasks = run.rebuild_tasks(ctx.policy);
+    let mut tasks = run.rebuild_tasks(ctx.limits);
     keep_tasks(&run, &mut tasks);
 
     txn.replace(run, tasks)?;

@@ -56,7 +56,7 @@ impl Workflow {
         scope.now(event, TaskKind::Visibility);
         scope.at(
             event,
-            self.hot.close_time.plus(scope.policy.retention),
+            self.hot.close_time.plus(scope.limits.retention),
             TaskKind::Retention,
         );
     }

@@ -17,7 +17,7 @@ use proto_messages::{
 
 use super::Scope;
 use crate::{
-    Policy, Workflow,
+    Limits, Workflow,
     event::{corrupt, event_time},
     outcome::Corrupt,
     state::WorkflowTask,
@@ -144,12 +144,12 @@ impl Workflow {
             if self.hot.most_recent_build_id != build_id {
                 self.hot.most_recent_build_id = build_id.to_owned();
             }
-            self.add_reset_point(event, build_id, scope.policy);
+            self.add_reset_point(event, build_id, scope.limits);
         }
     }
 
     /// Remembers the first task a build completed, so that a reset can go back to before it.
-    fn add_reset_point(&mut self, event: &HistoryEvent, build_id: &str, policy: &Policy) {
+    fn add_reset_point(&mut self, event: &HistoryEvent, build_id: &str, limits: &Limits) {
         let resettable = self.children.is_empty()
             && self.external_cancels.is_empty()
             && self.external_signals.is_empty();
@@ -161,7 +161,7 @@ impl Workflow {
         if points.iter().any(|p| p.build_id == build_id) {
             return;
         }
-        if points.len() >= policy.reset_points_limit {
+        if points.len() >= limits.reset_points_limit {
             points.remove(0);
         }
         points.push(ResetPointInfo {
@@ -246,7 +246,7 @@ impl Workflow {
     fn next_attempt_in_history(&mut self, event: &HistoryEvent, scope: &mut Scope<'_>) {
         let next = EventId::new(event.event_id).next();
         let version = FailoverVersion::new(event.version);
-        self.next_workflow_task_attempt(next, event_time(event), version, scope.policy);
+        self.next_workflow_task_attempt(next, event_time(event), version, scope.limits);
         self.owe_workflow_task(event, scope);
     }
 
@@ -256,11 +256,11 @@ impl Workflow {
         scheduled_event_id: EventId,
         at: proto_ids::Timestamp,
         version: FailoverVersion,
-        policy: &Policy,
+        limits: &Limits,
     ) {
         self.hot.sticky = None;
         let attempt = self.hot.workflow_task_attempt.max(1).saturating_add(1);
-        let timeout = crate::retry::workflow_task_timeout(self.start.task_timeout, attempt, policy);
+        let timeout = crate::retry::workflow_task_timeout(self.start.task_timeout, attempt, limits);
         self.new_workflow_task(WorkflowTask {
             version,
             scheduled_event_id,

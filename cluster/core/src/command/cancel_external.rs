@@ -53,7 +53,7 @@ pub(super) fn write(
         Attributes::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(
             RequestCancelExternalWorkflowExecutionInitiatedEventAttributes {
                 workflow_task_completed_event_id: cx.completed,
-                namespace: cx.decision.ctx.policy.namespace.clone(),
+                namespace: cx.decision.ctx.limits.namespace.clone(),
                 namespace_id: cx.decision.wf.key.namespace_id.as_str().to_owned(),
                 workflow_execution: Some(WorkflowExecution {
                     workflow_id: a.workflow_id,

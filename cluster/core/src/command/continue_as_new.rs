@@ -75,12 +75,12 @@ pub(super) fn write(
     ] {
         cap_duration(duration.as_mut());
     }
-    let policy = cx.decision.ctx.policy;
+    let limits = cx.decision.ctx.limits;
     let lived = cx.decision.now().since(cx.decision.wf.start.execution_time);
     let asked = a.backoff_start_interval;
     let mut backoff = duration_from_proto(a.backoff_start_interval.as_ref());
-    if lived + backoff < policy.continue_as_new_min_interval {
-        backoff = policy.continue_as_new_min_interval - lived;
+    if lived + backoff < limits.continue_as_new_min_interval {
+        backoff = limits.continue_as_new_min_interval - lived;
     }
     let mut next = Next::like(cx.decision, ContinueAsNewInitiator::Workflow, backoff);
     let request = &mut next.start.request;

@@ -18,7 +18,7 @@ impl Check<'_> {
         what: &str,
         value: &str,
     ) -> Result<(), Bad> {
-        if value.len() > self.ctx.policy.id_length {
+        if value.len() > self.ctx.limits.id_length {
             return Err(Bad::new(cause, format!("{what} exceeds length limit.")));
         }
         if value.as_bytes().contains(&0) {
@@ -52,22 +52,22 @@ impl Check<'_> {
         let Some(attributes) = attributes else {
             return Ok(());
         };
-        let policy = self.ctx.policy;
-        attributes::check(attributes, &policy.namespace).map_err(|text| Bad::new(BAD, text))?;
+        let limits = self.ctx.limits;
+        attributes::check(attributes, &limits.namespace).map_err(|text| Bad::new(BAD, text))?;
         let count = attributes.indexed_fields.len();
-        if count > policy.search_attributes_limit {
-            let most = policy.search_attributes_limit;
+        if count > limits.search_attributes_limit {
+            let most = limits.search_attributes_limit;
             let text = format!("number of search attributes {count} exceeds limit {most}");
             return Err(Bad::new(BAD, text));
         }
         let too_large = |(name, value): (&String, &Payload)| {
-            (value.data.len() > policy.search_attribute_size_error)
+            (value.data.len() > limits.search_attribute_size_error)
                 .then(|| format!("search attribute {name} value exceeds size limit."))
         };
         let text = attributes.indexed_fields.iter().find_map(too_large);
         let whole = prost::Message::encoded_len(attributes);
         match text {
-            None if whole <= policy.search_attributes_size_error => Ok(()),
+            None if whole <= limits.search_attributes_size_error => Ok(()),
             text => Err(Bad {
                 terminate: true,
                 ..Bad::new(
@@ -87,7 +87,7 @@ impl Check<'_> {
         command: &str,
         memo: Option<&Memo>,
     ) -> Result<(), Bad> {
-        if memo.map_or(0, prost::Message::encoded_len) <= self.ctx.policy.memo_size_error {
+        if memo.map_or(0, prost::Message::encoded_len) <= self.ctx.limits.memo_size_error {
             return Ok(());
         }
         Err(Bad {

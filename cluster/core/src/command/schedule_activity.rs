@@ -131,11 +131,11 @@ pub(super) fn write(
     ] {
         cap_duration(timeout.as_mut());
     }
-    let policy = cx.decision.ctx.policy;
+    let limits = cx.decision.ctx.limits;
     let timeouts = Timeouts::deduce(&a, cx.decision.wf.start.run_timeout);
     let mut retry_policy = a.retry_policy.unwrap_or_default();
-    retry::fill_defaults(&mut retry_policy, &policy.default_activity_retry);
-    let eager = a.request_eager_execution && policy.eager_activities;
+    retry::fill_defaults(&mut retry_policy, &limits.default_activity_retry);
+    let eager = a.request_eager_execution && limits.eager_activities;
     let set = |d: Duration| Some(duration_to_proto(d));
     let id = cx.write(Attributes::ActivityTaskScheduledEventAttributes(
         ActivityTaskScheduledEventAttributes {

@@ -66,7 +66,7 @@ pub(super) fn write(
         Attributes::SignalExternalWorkflowExecutionInitiatedEventAttributes(
             SignalExternalWorkflowExecutionInitiatedEventAttributes {
                 workflow_task_completed_event_id: cx.completed,
-                namespace: cx.decision.ctx.policy.namespace.clone(),
+                namespace: cx.decision.ctx.limits.namespace.clone(),
                 namespace_id: cx.decision.wf.key.namespace_id.as_str().to_owned(),
                 workflow_execution: a.execution,
                 signal_name: a.signal_name,

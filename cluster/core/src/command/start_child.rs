@@ -54,7 +54,7 @@ pub(super) fn check<'a>(
         format!(
             "Invalid {what} on StartChildWorkflowExecutionCommand: {fault}. WorkflowId={} WorkflowType={} \
              Namespace={}",
-            a.workflow_id, workflow_type, cx.ctx.policy.namespace
+            a.workflow_id, workflow_type, cx.ctx.limits.namespace
         )
     })?;
     if let Some(policy) = &a.retry_policy {
@@ -116,16 +116,16 @@ pub(super) fn write(
     };
     let mut retry_policy = a.retry_policy;
     if let Some(policy) = &mut retry_policy {
-        retry::fill_defaults(policy, &cx.decision.ctx.policy.default_workflow_retry);
+        retry::fill_defaults(policy, &cx.decision.ctx.limits.default_workflow_retry);
     }
     let timeouts = Timeouts::of(
         a.workflow_execution_timeout.as_ref(),
         a.workflow_run_timeout.as_ref(),
         a.workflow_task_timeout.as_ref(),
-        cx.decision.ctx.policy,
+        cx.decision.ctx.limits,
     );
     let attributes = StartChildWorkflowExecutionInitiatedEventAttributes {
-        namespace: cx.decision.ctx.policy.namespace.clone(),
+        namespace: cx.decision.ctx.limits.namespace.clone(),
         namespace_id: wf.key.namespace_id.as_str().to_owned(),
         workflow_id: a.workflow_id,
         workflow_type: a.workflow_type,

@@ -58,7 +58,7 @@ fn find_started(wf: &Workflow, activity: &ActivityRef) -> Result<EventId, Refusa
 
 /// What ends an activity that sent more than a field may hold: trying again would send the same bytes.
 fn too_large(decision: &Decision<'_>, bytes: usize, text: &str) -> Option<Failure> {
-    (bytes > decision.ctx.policy.blob_size_error).then(|| server_failure(text.to_owned(), true))
+    (bytes > decision.ctx.limits.blob_size_error).then(|| server_failure(text.to_owned(), true))
 }
 
 pub(super) fn start(
@@ -132,7 +132,7 @@ pub(crate) fn begin_attempt(
 /// Notes a change that no event stands for: other clusters are told the activity's state.
 fn changed(decision: &mut Decision<'_>, id: EventId) {
     decision.touch(ItemKey::Activity(id));
-    if decision.ctx.policy.replicated {
+    if decision.ctx.limits.replicated {
         decision.owe(
             None,
             TaskKind::SyncActivity {
@@ -187,7 +187,7 @@ pub(super) fn complete(
     identity: String,
 ) -> Result<(), Refusal> {
     let id = find(decision.wf, activity)?.scheduled_event_id;
-    decision.wf.check_room(decision.ctx.policy)?;
+    decision.wf.check_room(decision.ctx.limits)?;
     let text = "Complete result exceeds size limit.";
     if let Some(failure) = too_large(decision, size(&result), text) {
         return end_failed(decision, id, failure, identity);
@@ -213,7 +213,7 @@ pub(super) fn fail(
     identity: String,
 ) -> Result<(), Refusal> {
     let id = find_started(decision.wf, activity)?;
-    decision.wf.check_room(decision.ctx.policy)?;
+    decision.wf.check_room(decision.ctx.limits)?;
     let bytes = failure.as_ref().map_or(0, prost::Message::encoded_len);
     if let Some(failure) = too_large(decision, bytes, TOO_LARGE) {
         return end_failed(decision, id, failure, identity);
@@ -342,7 +342,7 @@ pub(super) fn retry(
     last_heartbeat_details: Option<Payloads>,
 ) -> Result<(), RetryState> {
     let (now, version) = (decision.now(), decision.version());
-    let most = decision.ctx.policy.activity_failure_size_error;
+    let most = decision.ctx.limits.activity_failure_size_error;
     let Some(activity) = decision.wf.activities.get_mut(&id) else {
         return Err(RetryState::InternalServerError);
     };

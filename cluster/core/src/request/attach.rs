@@ -32,7 +32,7 @@ pub(super) fn attach(
         decision.reply = Reply::Duplicate;
         return Ok(());
     }
-    decision.wf.check_room(decision.ctx.policy)?;
+    decision.wf.check_room(decision.ctx.limits)?;
     attach_again(decision, request_id, links)
 }
 

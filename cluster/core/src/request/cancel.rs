@@ -34,7 +34,7 @@ pub(super) fn cancel(decision: &mut Decision<'_>, cancel: Cancel) -> Result<(), 
         }
         return Err(Refusal::CancelAlreadyRequested);
     }
-    decision.wf.check_room(decision.ctx.policy)?;
+    decision.wf.check_room(decision.ctx.limits)?;
     let (external_workflow_execution, initiated) = cancel.external.unzip();
     let mut event = decision.event(Attributes::WorkflowExecutionCancelRequestedEventAttributes(
         WorkflowExecutionCancelRequestedEventAttributes {

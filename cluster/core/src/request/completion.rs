@@ -42,11 +42,11 @@ pub(super) fn complete(
         return refuse(decision, Bad::new(cause, text), &request);
     }
     if !command::ends_run(&request.commands) {
-        decision.wf.check_room(decision.ctx.policy)?;
+        decision.wf.check_room(decision.ctx.limits)?;
     }
     let only_heartbeats =
         request.force_create_new_workflow_task && request.commands.is_empty() && !queries_pending;
-    let limit = decision.ctx.policy.workflow_task_heartbeat_timeout;
+    let limit = decision.ctx.limits.workflow_task_heartbeat_timeout;
     if only_heartbeats && decision.now() > original_scheduled_time.plus(limit) {
         return end_heartbeats(decision);
     }

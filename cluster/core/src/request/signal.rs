@@ -21,7 +21,7 @@ pub(super) fn signal(
         decision.reply = Reply::Duplicate;
         return Ok(());
     }
-    if decision.wf.hot.signal_count >= decision.ctx.policy.signals_limit {
+    if decision.wf.hot.signal_count >= decision.ctx.limits.signals_limit {
         let text = "exceeded workflow execution limit for signal events";
         return Err(Refusal::Invalid(text.into()));
     }
@@ -32,7 +32,7 @@ pub(super) fn signal(
             text: text.into(),
         });
     }
-    decision.wf.check_room(decision.ctx.policy)?;
+    decision.wf.check_room(decision.ctx.limits)?;
     let skip = signal.skip_workflow_task;
     decision.record_event(signaled(decision, signal))?;
     if skip { Ok(()) } else { decision.schedule() }

@@ -14,7 +14,7 @@ use proto_messages::{
 
 use super::{Parent, Start, signal::signaled};
 use crate::{
-    DecisionContext, Outcome, Policy, Refusal, Reply, Workflow, apply::is_null, cron,
+    DecisionContext, Limits, Outcome, Refusal, Reply, Workflow, apply::is_null, cron,
     decision::Decision, event::Attributes, retry, version::BranchToken,
 };
 
@@ -103,7 +103,7 @@ fn started(
         request.workflow_execution_timeout.as_ref(),
         asked_run.as_ref(),
         request.workflow_task_timeout.as_ref(),
-        ctx.policy,
+        ctx.limits,
     );
     let expiration = match (start.execution_expiration, timeouts.execution) {
         (at, _) if !at.is_zero() => Some(at),
@@ -113,7 +113,7 @@ fn started(
     drop_nulls(&mut request);
     if let Some(policy) = &mut request.retry_policy {
         retry::validate(policy).map_err(Refusal::Invalid)?;
-        retry::fill_defaults(policy, &ctx.policy.default_workflow_retry);
+        retry::fill_defaults(policy, &ctx.limits.default_workflow_retry);
     }
     let root = start
         .root
@@ -208,7 +208,7 @@ impl Timeouts {
         execution: Option<&prost_types::Duration>,
         run: Option<&prost_types::Duration>,
         task: Option<&prost_types::Duration>,
-        policy: &Policy,
+        limits: &Limits,
     ) -> Self {
         let execution = duration_from_proto(execution);
         let mut run = duration_from_proto(run);
@@ -221,9 +221,9 @@ impl Timeouts {
         }
         let mut task = duration_from_proto(task);
         if task.is_zero() {
-            task = policy.default_workflow_task_timeout;
+            task = limits.default_workflow_task_timeout;
         }
-        task = task.min(policy.max_workflow_task_timeout);
+        task = task.min(limits.max_workflow_task_timeout);
         if !run.is_zero() {
             task = task.min(run);
         }

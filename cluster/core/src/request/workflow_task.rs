@@ -111,7 +111,7 @@ fn start_transient(decision: &mut Decision<'_>, request_id: &str, identity: &str
     let version = decision.version();
     let suggest = !decision
         .wf
-        .suggests_continue_as_new(decision.ctx.policy)
+        .suggests_continue_as_new(decision.ctx.limits)
         .is_empty();
     let hot = &mut decision.wf.hot;
     let Some(task) = hot.workflow_task.as_mut() else {
@@ -176,7 +176,7 @@ pub(super) fn end_attempt(decision: &mut Decision<'_>, failed: Failed) -> Result
 /// Moves on to another attempt without an event.
 fn next_transient(decision: &mut Decision<'_>, cause: WorkflowTaskFailedCause) {
     let next = decision.wf.hot.next_event_id;
-    let (now, version, policy) = (decision.now(), decision.version(), decision.ctx.policy);
+    let (now, version, limits) = (decision.now(), decision.version(), decision.ctx.limits);
     if cause == WorkflowTaskFailedCause::FailoverCloseCommand {
         decision.wf.hot.workflow_task = None;
         decision.wf.hot.workflow_task_attempt = 1;
@@ -185,7 +185,7 @@ fn next_transient(decision: &mut Decision<'_>, cause: WorkflowTaskFailedCause) {
         decision.wf.hot.close_attempted |= cause == WorkflowTaskFailedCause::UnhandledCommand;
         decision
             .wf
-            .next_workflow_task_attempt(next, now, version, policy);
+            .next_workflow_task_attempt(next, now, version, limits);
         decision.owe_workflow_task();
     }
     decision.wf.hot.workflow_task_heartbeat_since = Default::default();
@@ -302,13 +302,13 @@ pub(super) fn flush_buffered(decision: &mut Decision<'_>) -> Result<(), Refusal>
 
 /// A buffer over its limit is written to history, at the price of the workflow task in flight.
 pub(super) fn limit_buffer(decision: &mut Decision<'_>) -> Result<(), Refusal> {
-    let policy = decision.ctx.policy;
+    let limits = decision.ctx.limits;
     let buffered = &decision.wf.buffered;
     if buffered.is_empty() {
         return Ok(());
     }
     let bytes: usize = buffered.iter().map(prost::Message::encoded_len).sum();
-    if buffered.len() <= policy.buffered_events_limit && bytes <= policy.buffered_events_size_limit
+    if buffered.len() <= limits.buffered_events_limit && bytes <= limits.buffered_events_size_limit
     {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use cluster_core::{EventBatch, Policy, Workflow, version::BranchToken};
+use cluster_core::{EventBatch, Limits, Workflow, version::BranchToken};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use proto_ids::RunKey;
@@ -132,16 +132,16 @@ fn upper_snake(text: &str) -> String {
 
 /// Applies the history, and takes its task ids over as the order in which it was written.
 fn apply(batches: Vec<EventBatch>) -> Result<(), String> {
-    let policy = Policy {
+    let limits = Limits {
         replicated: true,
-        ..Policy::default()
+        ..Limits::default()
     };
     let mut workflow = Workflow::empty(RunKey::new("ns", "wf", "run"), BranchToken::default());
     let events = || batches.iter().flat_map(|batch| &batch.events);
     let count = events().count() as i64;
     let clock = events().map(|event| event.task_id).max();
     for batch in &batches {
-        workflow.apply(batch, &policy).map_err(|e| e.to_string())?;
+        workflow.apply(batch, &limits).map_err(|e| e.to_string())?;
     }
     if workflow.hot.next_event_id.get() != count + 1 {
         return Err(format!("ends at {}", workflow.hot.next_event_id));
@@ -149,7 +149,7 @@ fn apply(batches: Vec<EventBatch>) -> Result<(), String> {
     if Some(workflow.hot.last_running_clock) != clock {
         return Err(format!("clock {}", workflow.hot.last_running_clock));
     }
-    workflow.rebuild_tasks(&policy);
+    workflow.rebuild_tasks(&limits);
     Ok(())
 }
 

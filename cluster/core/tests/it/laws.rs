@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use cluster_core::{
-    BranchToken, DecisionContext, EventBatch, IdSeed, Policy, Refusal, Request, Reset, Workflow,
+    BranchToken, DecisionContext, EventBatch, IdSeed, Limits, Refusal, Request, Reset, Workflow,
     request::{ActivityRef, Fire, Signal},
     task::Timeout,
 };
@@ -484,7 +484,7 @@ fn reset_everywhere(run: &Run) {
             now: run.now,
             version: FailoverVersion::new(run.version),
             clock: 0,
-            policy: &run.policy,
+            limits: &run.limits,
             seed: IdSeed([9; 16]),
         };
         match Workflow::reset(&run.wf, kept.clone(), later, &reset, &ctx) {
@@ -532,13 +532,13 @@ fn hostile(run: &Run, seed: u64) {
                 &EventBatch {
                     events: vec![event],
                 },
-                &run.policy,
+                &run.limits,
             )
             .is_err()
         {
             return;
         }
-        wf.rebuild_tasks(&run.policy);
+        wf.rebuild_tasks(&run.limits);
     }
 }
 
@@ -553,17 +553,17 @@ proptest! {
         retries in any::<bool>(),
         seed in any::<u64>(),
     ) {
-        let policy = Policy {
+        let limits = Limits {
             namespace: "default".into(),
             replicated,
             eager_activities: eager,
             buffered_events_limit: 5,
-            ..Policy::default()
+            ..Limits::default()
         };
         let mut request_to_start = start_request();
         request_to_start.workflow_run_timeout = duration(1_500);
         request_to_start.retry_policy = retries.then(Default::default);
-        let mut run = Run::with(start_of(request_to_start), policy);
+        let mut run = Run::with(start_of(request_to_start), limits);
         for step in steps {
             if let Some(request) = request(&step, &mut run) {
                 let _ = run.ask(request);

@@ -1,19 +1,19 @@
 //! Limits, each at its value and one past it.
 
-use cluster_core::{Policy, Refusal, Reply, Request, request::Signal};
+use cluster_core::{Limits, Refusal, Reply, Request, request::Signal};
 use proto_messages::temporal::api::enums::v1::WorkflowTaskFailedCause as Cause;
 
 use crate::script::{
     Run, activity, failure, finish, payloads, schedule, start_of, start_request, timer,
 };
 
-fn run_with(change: impl FnOnce(&mut Policy)) -> Run {
-    let mut policy = Policy {
+fn run_with(change: impl FnOnce(&mut Limits)) -> Run {
+    let mut limits = Limits {
         namespace: "default".into(),
-        ..Policy::default()
+        ..Limits::default()
     };
-    change(&mut policy);
-    Run::with(start_of(start_request()), policy)
+    change(&mut limits);
+    Run::with(start_of(start_request()), limits)
 }
 
 fn signal() -> Request {

@@ -1,6 +1,6 @@
 //! Children, other runs, and other clusters.
 
-use cluster_core::{Policy, Refusal, Reply, Request, TaskKind};
+use cluster_core::{Limits, Refusal, Reply, Request, TaskKind};
 use proto_ids::RunId;
 use proto_messages::temporal::api::{
     command::v1::{
@@ -209,12 +209,12 @@ fn cancellation_is_asked_for_once() {
 
 #[test]
 fn other_clusters_are_told_of_events_and_of_activities() {
-    let policy = Policy {
+    let limits = Limits {
         namespace: "default".into(),
         replicated: true,
-        ..Policy::default()
+        ..Limits::default()
     };
-    let mut run = Run::with(start_of(start_request()), policy);
+    let mut run = Run::with(start_of(start_request()), limits);
     let replicated = |run: &Run| -> Vec<(i64, i64)> {
         run.tasks
             .iter()

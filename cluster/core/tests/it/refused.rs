@@ -1,7 +1,7 @@
 //! Commands that are refused: names that no store can keep, schedules that never fire, search attributes that
 //! nobody knows.
 
-use cluster_core::{Policy, Reply};
+use cluster_core::{Limits, Reply};
 use proto_messages::temporal::api::{
     command::v1::{
         Command, ContinueAsNewWorkflowExecutionCommandAttributes, RecordMarkerCommandAttributes,
@@ -20,11 +20,11 @@ use crate::script::{Run, activity, command, schedule, start_of, start_request, t
 
 /// Why a task with this command failed; nothing when it did not.
 fn refusal(command: Command) -> Option<(Cause, String)> {
-    let policy = Policy {
+    let limits = Limits {
         namespace: "default".into(),
-        ..Policy::default()
+        ..Limits::default()
     };
-    let mut run = Run::with(start_of(start_request()), policy);
+    let mut run = Run::with(start_of(start_request()), limits);
     run.poll().complete(vec![command]);
     match &run.reply {
         Reply::WorkflowTaskCompleted { failed, .. } => {
@@ -180,7 +180,7 @@ fn a_schedule_that_never_fires_starts_nothing() {
         assert_eq!(cause, Cause::BadContinueAsNewAttributes, "{bad}");
         let mut request = start_request();
         request.cron_schedule = bad.into();
-        assert!(Run::try_with(start_of(request), Policy::default()).is_err());
+        assert!(Run::try_with(start_of(request), Limits::default()).is_err());
     }
     assert_eq!(
         refusal(child(|a| a.cron_schedule = "0 0 29 2 *".into())),

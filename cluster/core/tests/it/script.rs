@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_core::{
-    DecisionContext, EventBatch, IdSeed, NewRun, Outcome, Policy, Refusal, Reply, Request, Start,
+    DecisionContext, EventBatch, IdSeed, Limits, NewRun, Outcome, Refusal, Reply, Request, Start,
     Task, TaskKind, Workflow,
     request::{ActivityRef, Fire, Signal},
 };
@@ -30,7 +30,7 @@ pub struct Run {
     pub reply: Reply,
     pub now: Timestamp,
     pub version: i64,
-    pub policy: Policy,
+    pub limits: Limits,
     /// A replica that is sent every batch, and what it owes by them.
     standby: Workflow,
     standby_tasks: Vec<Task>,
@@ -98,23 +98,23 @@ impl Run {
     pub fn new() -> Self {
         Self::with(
             start_of(start_request()),
-            Policy {
+            Limits {
                 namespace: "default".into(),
-                ..Policy::default()
+                ..Limits::default()
             },
         )
     }
 
-    pub fn with(start: Start, policy: Policy) -> Self {
-        Self::try_with(start, policy).expect("starts")
+    pub fn with(start: Start, limits: Limits) -> Self {
+        Self::try_with(start, limits).expect("starts")
     }
 
-    pub fn try_with(start: Start, policy: Policy) -> Result<Self, Refusal> {
+    pub fn try_with(start: Start, limits: Limits) -> Result<Self, Refusal> {
         let ctx = DecisionContext {
             now: T0,
             version: FailoverVersion::new(1),
             clock: 0,
-            policy: &policy,
+            limits: &limits,
             seed: seed(0),
         };
         let (wf, outcome) = Workflow::start(start, &ctx)?;
@@ -127,7 +127,7 @@ impl Run {
             reply: Reply::Nothing,
             now: T0,
             version: 1,
-            policy,
+            limits,
             standby: Workflow::empty(wf_key, wf_branch),
             standby_tasks: Vec::new(),
             activities_fired: Timestamp::ZERO,
@@ -144,7 +144,7 @@ impl Run {
         let mut standby = Workflow::empty(wf.key.clone(), wf.versions.current().branch.clone());
         let mut standby_tasks = Vec::new();
         for batch in &new_run.events {
-            let applied = standby.apply(batch, &before.policy).expect("applies");
+            let applied = standby.apply(batch, &before.limits).expect("applies");
             standby_tasks.extend(applied.tasks);
         }
         Run {
@@ -158,14 +158,14 @@ impl Run {
             reply: Reply::Nothing,
             now: before.now,
             version: before.version,
-            policy: before.policy.clone(),
+            limits: before.limits.clone(),
             seed: 100,
         }
     }
 
     fn take(&mut self, outcome: Outcome) {
         for batch in &outcome.events {
-            let applied = self.standby.apply(batch, &self.policy).expect("applies");
+            let applied = self.standby.apply(batch, &self.limits).expect("applies");
             self.standby_tasks.extend(applied.tasks);
         }
         self.history.extend(outcome.events);
@@ -187,12 +187,12 @@ impl Run {
 
     /// Decides a request; a refused one must leave no trace.
     pub fn ask(&mut self, request: Request) -> Result<(), Refusal> {
-        let policy = self.policy.clone();
+        let limits = self.limits.clone();
         let ctx = DecisionContext {
             now: self.now,
             version: FailoverVersion::new(self.version),
             clock: 2 * i64::from(self.seed) + 2,
-            policy: &policy,
+            limits: &limits,
             seed: seed(self.seed),
         };
         self.seed = self.seed.wrapping_add(1);
@@ -382,7 +382,7 @@ impl Run {
             self.wf.key.clone(),
             self.wf.versions.current().branch.clone(),
             self.history.clone(),
-            &self.policy,
+            &self.limits,
         )
         .expect("own history applies");
         if self.wf.buffered.is_empty() {
@@ -394,15 +394,15 @@ impl Run {
         }
         if self.wf.buffered.is_empty() {
             let at = self.activities_fired;
-            assert_covered(&self.wf, &self.tasks, at, &self.policy);
+            assert_covered(&self.wf, &self.tasks, at, &self.limits);
             assert_covered(
                 &self.standby,
                 &self.standby_tasks,
                 Timestamp::ZERO,
-                &self.policy,
+                &self.limits,
             );
         }
-        let rebuilt = self.wf.rebuild_tasks(&self.policy);
+        let rebuilt = self.wf.rebuild_tasks(&self.limits);
         for task in self.tasks.iter().filter(|t| self.wf.owes(&t.kind)) {
             assert!(
                 is_among(task, &rebuilt, &self.wf),
@@ -413,8 +413,8 @@ impl Run {
 }
 
 /// Everything owed by state has a task that was emitted and has not fired.
-fn assert_covered(wf: &Workflow, emitted: &[Task], activities_fired: Timestamp, policy: &Policy) {
-    for task in wf.rebuild_tasks(policy) {
+fn assert_covered(wf: &Workflow, emitted: &[Task], activities_fired: Timestamp, limits: &Limits) {
+    for task in wf.rebuild_tasks(limits) {
         let covered = match &task.kind {
             // The attempts of a reset run are dispatched by what the reset rebuilt.
             TaskKind::ActivityTimeout {

@@ -1,7 +1,7 @@
 //! Sequences that are easy to get wrong, each spelled out.
 
 use cluster_core::{
-    DecisionContext, Durability, EventBatch, IdSeed, Policy, Refusal, Reply, Request, Reset,
+    DecisionContext, Durability, EventBatch, IdSeed, Limits, Refusal, Reply, Request, Reset,
     TaskKind, Workflow,
     request::{ActivityRef, Fire, Parent},
     state::Activity,
@@ -62,10 +62,10 @@ fn cancel_activity(scheduled_event_id: i64) -> Command {
     )
 }
 
-fn local_policy() -> Policy {
-    Policy {
+fn local_limits() -> Limits {
+    Limits {
         namespace: "default".into(),
-        ..Policy::default()
+        ..Limits::default()
     }
 }
 
@@ -538,7 +538,7 @@ fn schedule_and_retries_end_with_a_run_that_does_not_continue_them() {
     request.memo = Some(Memo {
         fields: [("k".to_owned(), Payload::default())].into(),
     });
-    let mut run = Run::with(start_of(request), local_policy());
+    let mut run = Run::with(start_of(request), local_limits());
     run.seconds(60).fire(Fire::WorkflowBackoff).poll();
     let attributes = ContinueAsNewWorkflowExecutionCommandAttributes::default();
     run.complete(vec![command(
@@ -568,7 +568,7 @@ fn what_a_run_made_of_its_memo_ends_with_it() {
     let mut request = start_request();
     request.cron_schedule = "@every 1m".into();
     request.memo = Some(memo("given"));
-    let mut run = Run::with(start_of(request), local_policy());
+    let mut run = Run::with(start_of(request), local_limits());
     run.seconds(60).fire(Fire::WorkflowBackoff).poll();
     let upsert = command(
         CommandType::ModifyWorkflowProperties,
@@ -622,7 +622,7 @@ fn a_workflow_is_retried_and_then_gives_up() {
         maximum_attempts: 2,
         ..Default::default()
     });
-    let mut run = Run::with(start_of(request), local_policy());
+    let mut run = Run::with(start_of(request), local_limits());
     run.poll().complete(vec![fail()]);
     let Some(A::WorkflowExecutionFailedEventAttributes(a)) = &run.last().attributes else {
         panic!()
@@ -649,7 +649,7 @@ fn a_workflow_is_retried_and_then_gives_up() {
 fn cron_runs_follow_one_another() {
     let mut request = start_request();
     request.cron_schedule = "@every 1m".into();
-    let mut run = Run::with(start_of(request), local_policy());
+    let mut run = Run::with(start_of(request), local_limits());
     assert_eq!(run.names_from(1), ["WorkflowExecutionStarted"]);
     run.signal("during back-off");
     assert_eq!(run.names_from(2), ["WorkflowExecutionSignaled"]);
@@ -676,7 +676,7 @@ fn a_child_waits_for_its_parent() {
         key: RunKey::new("ns", "parent", "p-run"),
         ..Default::default()
     });
-    let mut run = Run::with(start, local_policy());
+    let mut run = Run::with(start, local_limits());
     run.signal("early");
     assert_eq!(
         run.names_from(1),
@@ -738,7 +738,7 @@ fn a_local_run_stays_local_until_its_task_ends() {
         now: T0,
         version: FailoverVersion::new(0),
         clock: 0,
-        policy: &run.policy.clone(),
+        limits: &run.limits.clone(),
         seed: IdSeed::default(),
     };
     let (wf, outcome) = Workflow::start(start, &ctx).expect("starts");
@@ -789,7 +789,7 @@ fn reset_goes_back_and_delivers_signals_again() {
         now: run.now,
         version: FailoverVersion::new(1),
         clock: 0,
-        policy: &run.policy,
+        limits: &run.limits,
         seed: IdSeed([7; 16]),
     };
     let mut new_run = Workflow::reset(&run.wf, kept.clone(), later, &reset, &ctx).expect("resets");
@@ -819,12 +819,12 @@ fn reset_goes_back_and_delivers_signals_again() {
 #[test]
 fn only_what_nobody_was_promised_is_written_behind() {
     let run = Run::new();
-    let policy = run.policy.clone();
+    let limits = run.limits.clone();
     let ctx = DecisionContext {
         now: T0,
         version: FailoverVersion::new(1),
         clock: 0,
-        policy: &policy,
+        limits: &limits,
         seed: IdSeed::default(),
     };
     let mut wf = run.wf.clone();

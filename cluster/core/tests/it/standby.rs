@@ -27,7 +27,7 @@ fn with_activity() -> (Run, EventId) {
 /// Timers armed by a state that came, by what they are for.
 fn armed(wf: &mut Workflow, state: Activity, run: &Run) -> BTreeMap<String, usize> {
     let mut armed = BTreeMap::new();
-    let applied = wf.sync_activity(state, &run.policy).expect("it is newer");
+    let applied = wf.sync_activity(state, &run.limits).expect("it is newer");
     for task in applied.tasks {
         if let TaskKind::ActivityTimeout { timeout, .. } = task.kind {
             *armed.entry(format!("{timeout:?}")).or_default() += 1;
@@ -90,7 +90,7 @@ fn a_heartbeat_after_the_clock_went_back_is_the_later_one() {
         };
         run.ask(heartbeat).expect("is heard");
         let state = run.wf.activities[&scheduled].clone();
-        assert!(elsewhere.sync_activity(state, &run.policy).is_some());
+        assert!(elsewhere.sync_activity(state, &run.limits).is_some());
     }
     let details = |wf: &Workflow| wf.activities[&scheduled].heartbeat_details.clone();
     assert_eq!(details(&elsewhere), details(&run.wf));
@@ -111,7 +111,7 @@ fn a_run_that_lost_and_ends_owes_nothing_but_its_record_and_its_removal() {
             ..Default::default()
         }],
     };
-    let applied = wf.apply(&batch, &run.policy).expect("it applies");
+    let applied = wf.apply(&batch, &run.limits).expect("it applies");
     let kinds = |tasks: &[Task]| -> Vec<TaskKind> {
         let kinds = tasks.iter().map(|task| task.kind.clone());
         kinds.collect()
@@ -120,5 +120,5 @@ fn a_run_that_lost_and_ends_owes_nothing_but_its_record_and_its_removal() {
         kinds(&applied.tasks),
         [TaskKind::Visibility, TaskKind::Retention]
     );
-    assert_eq!(kinds(&wf.rebuild_tasks(&run.policy)), [TaskKind::Retention]);
+    assert_eq!(kinds(&wf.rebuild_tasks(&run.limits)), [TaskKind::Retention]);
 }

@@ -45,7 +45,7 @@ pub async fn rebuild_tasks(engine: &Engine, request: RebuildTasksRequest) -> Res
         };
         let context = txn.decision_context();
         let wf = txn.peek(&run_id).await?.ok_or(Fault::NoRun)?;
-        let tasks = wf.rebuild_tasks(context.borrowed().policy);
+        let tasks = wf.rebuild_tasks(context.borrowed().limits);
         txn.add_tasks(&run_id, tasks)?;
         Ok(())
     };

@@ -482,10 +482,10 @@ impl World {
     pub async fn assert_nothing_is_forgotten(&self, shard: proto_ids::ShardId) {
         let shard = self.shards.shard(shard).await.unwrap();
         let stored = shard.stored_tasks().await.unwrap();
-        let policy = cluster_core::Policy::default();
+        let limits = cluster_core::Limits::default();
         for run in shard.runs(None, 1_000).await.unwrap() {
             let owed = shard.read(&run, |w| match w.is_running() {
-                true => w.rebuild_tasks(&policy),
+                true => w.rebuild_tasks(&limits),
                 false => Vec::new(),
             });
             let is_executed =

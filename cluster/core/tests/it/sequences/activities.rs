@@ -411,14 +411,14 @@ fn activity_state_of_another_cluster_is_taken_when_newer() {
     let mut run = Run::new();
     run.poll().complete(vec![schedule(activity("a"))]);
     let known = run.wf.activities.values().next().expect("pending").clone();
-    let policy = run.policy.clone();
-    assert!(run.wf.sync_activity(known.clone(), &policy).is_none());
+    let limits = run.limits.clone();
+    assert!(run.wf.sync_activity(known.clone(), &limits).is_none());
     let retried = Activity {
         attempt: 2,
         attempt_scheduled_time: T0,
         ..known.clone()
     };
-    let applied = run.wf.sync_activity(retried, &policy).expect("newer");
+    let applied = run.wf.sync_activity(retried, &limits).expect("newer");
     assert!(
         applied
             .tasks
@@ -429,5 +429,5 @@ fn activity_state_of_another_cluster_is_taken_when_newer() {
         started_time: T0,
         ..known
     };
-    assert!(run.wf.sync_activity(stale, &policy).is_none());
+    assert!(run.wf.sync_activity(stale, &limits).is_none());
 }

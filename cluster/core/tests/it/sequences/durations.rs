@@ -62,7 +62,7 @@ fn every_duration_of_a_command_is_cut_to_a_hundred_years() {
         backoff_coefficient: 1.0,
         ..Default::default()
     });
-    let mut run = Run::with(start_of(start_request()), local_policy());
+    let mut run = Run::with(start_of(start_request()), local_limits());
     let child = StartChildWorkflowExecutionCommandAttributes {
         workflow_id: "child".into(),
         workflow_type: Some(WorkflowType {
@@ -161,7 +161,7 @@ fn timeouts_that_were_left_unset_stay_unset() {
     let mut request = start_request();
     request.workflow_execution_timeout = duration(60);
     request.workflow_run_timeout = duration(0);
-    let event = first_event(&Run::with(start_of(request), Policy::default()));
+    let event = first_event(&Run::with(start_of(request), Limits::default()));
     assert_eq!(event.workflow_execution_timeout, duration(60));
     assert_eq!(
         event.workflow_run_timeout,
@@ -204,7 +204,7 @@ fn children_do_not_inherit_timeouts() {
     let mut request = start_request();
     request.workflow_run_timeout = duration(1_500);
     request.workflow_task_timeout = duration(7);
-    let mut run = Run::with(start_of(request), local_policy());
+    let mut run = Run::with(start_of(request), local_limits());
     let attributes = StartChildWorkflowExecutionCommandAttributes {
         workflow_id: "child".into(),
         workflow_type: Some(WorkflowType {

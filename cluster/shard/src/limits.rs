@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cluster_core::Policy;
+use cluster_core::Limits;
 use cluster_runtime::{AnyKey, Key, Settings};
 use hashbrown::HashMap;
 use namespaces::Namespace;
@@ -42,8 +42,8 @@ keys! {
     EAGER: bool = "system.enableActivityEagerExecution", true, "Whether activities may be handed back with the completion that scheduled them.";
 }
 
-/// Policies by namespace.
-pub(crate) struct Policies {
+/// Limits by namespace.
+pub(crate) struct NamespaceLimits {
     settings: Settings,
     version: watch::Receiver<u64>,
     known: Mutex<HashMap<NamespaceId, Known>>,
@@ -52,10 +52,10 @@ pub(crate) struct Policies {
 struct Known {
     namespace: Arc<Namespace>,
     settings: u64,
-    policy: Arc<Policy>,
+    limits: Arc<Limits>,
 }
 
-impl Policies {
+impl NamespaceLimits {
     pub(crate) fn new(settings: Settings) -> Self {
         let version = settings.watch();
         Self {
@@ -65,29 +65,29 @@ impl Policies {
         }
     }
 
-    pub(crate) fn of(&self, namespace: &Arc<Namespace>) -> Arc<Policy> {
+    pub(crate) fn of(&self, namespace: &Arc<Namespace>) -> Arc<Limits> {
         let settings = *self.version.borrow();
         let mut known = self.known.lock();
         if let Some(found) = known.get(&namespace.id)
             && found.settings == settings
             && Arc::ptr_eq(&found.namespace, namespace)
         {
-            return found.policy.clone();
+            return found.limits.clone();
         }
-        let policy = Arc::new(self.build(namespace));
+        let limits = Arc::new(self.build(namespace));
         let made = Known {
             namespace: namespace.clone(),
             settings,
-            policy: policy.clone(),
+            limits: limits.clone(),
         };
         known.insert(namespace.id.clone(), made);
-        policy
+        limits
     }
 
-    fn build(&self, namespace: &Namespace) -> Policy {
+    fn build(&self, namespace: &Namespace) -> Limits {
         let name = namespace.name.as_str();
         let s = &self.settings;
-        Policy {
+        Limits {
             namespace: name.to_owned(),
             retention: namespace.retention,
             default_workflow_task_timeout: s.get_for_namespace(&TASK_TIMEOUT, name),
@@ -110,7 +110,7 @@ impl Policies {
             continue_as_new_min_interval: s.get_for_namespace(&MIN_INTERVAL, name),
             eager_activities: s.get_for_namespace(&EAGER, name),
             replicated: namespace.is_replicated(),
-            ..Policy::default()
+            ..Limits::default()
         }
     }
 }
