@@ -20,7 +20,7 @@ use proto_ids::{EventId, FailoverVersion, RunId, RunKey, Timestamp};
 use proto_messages::temporal::api::history::v1::HistoryEvent;
 
 use crate::{
-    Limits, Workflow,
+    Limits, MutableState,
     event::{Attributes, corrupt, event_time},
     outcome::{Applied, Corrupt, EventBatch, ItemKey},
     task::{Task, TaskKind},
@@ -59,16 +59,16 @@ impl Scope<'_> {
     }
 }
 
-impl Workflow {
+impl MutableState {
     /// A run without history; events are applied to it next.
-    pub fn empty(key: RunKey, branch: BranchToken) -> Workflow {
-        let mut workflow = Workflow {
+    pub fn empty(key: RunKey, branch: BranchToken) -> MutableState {
+        let mut ms = MutableState {
             key,
             versions: VersionHistories::single(branch),
             ..Default::default()
         };
-        workflow.hot.next_event_id = EventId::new(1);
-        workflow
+        ms.execution_info.next_event_id = EventId::new(1);
+        ms
     }
 
     /// Applies one batch: replay, replication, reset. The sticky queue is forgotten, since the worker it
@@ -80,7 +80,7 @@ impl Workflow {
                 reason: "the batch is empty".into(),
             });
         };
-        self.hot.sticky = None;
+        self.execution_info.sticky = None;
         let mut applied = Applied::default();
         let mut scope = Scope {
             limits,
@@ -93,12 +93,12 @@ impl Workflow {
             }
             self.apply_event(event, &mut scope)?;
         }
-        self.hot.state_transition_count += 1;
+        self.execution_info.state_transition_count += 1;
         if let Some(last) = batch.events.last() {
-            self.hot.last_update_time = event_time(last);
+            self.execution_info.last_update_time = event_time(last);
         }
         self.keep_pending(&mut applied.tasks);
-        if self.hot.zombie {
+        if self.execution_info.zombie {
             // A run that lost to another one is kept, and owes nothing but its record and its removal.
             let kept = |kind: &TaskKind| matches!(kind, TaskKind::Retention | TaskKind::Visibility);
             applied.tasks.retain(|task| kept(&task.kind));
@@ -115,13 +115,13 @@ impl Workflow {
         branch: BranchToken,
         batches: impl IntoIterator<Item = EventBatch>,
         limits: &Limits,
-    ) -> Result<(Workflow, Vec<Task>), Corrupt> {
-        let mut workflow = Workflow::empty(key, branch);
+    ) -> Result<(MutableState, Vec<Task>), Corrupt> {
+        let mut ms = MutableState::empty(key, branch);
         for batch in batches {
-            workflow.apply(&batch, limits)?;
+            ms.apply(&batch, limits)?;
         }
-        let tasks = workflow.rebuild_tasks(limits);
-        Ok((workflow, tasks))
+        let tasks = ms.rebuild_tasks(limits);
+        Ok((ms, tasks))
     }
 
     /// The task that sends a batch to other clusters.
@@ -129,9 +129,9 @@ impl Workflow {
         let closes = batch
             .events
             .iter()
-            .any(|e| e.event_id == self.hot.close_event_id.get());
-        let new_run_id =
-            (closes && !self.hot.new_run_id.is_empty()).then(|| self.hot.new_run_id.clone());
+            .any(|e| e.event_id == self.execution_info.close_event_id.get());
+        let new_run_id = (closes && !self.execution_info.new_run_id.is_empty())
+            .then(|| self.execution_info.new_run_id.clone());
         Task {
             version: FailoverVersion::new(version),
             fire_at: None,
@@ -149,8 +149,8 @@ impl Workflow {
         event: &HistoryEvent,
         scope: &mut Scope<'_>,
     ) -> Result<(), Corrupt> {
-        if event.event_id != self.hot.next_event_id.get() {
-            let expected = self.hot.next_event_id;
+        if event.event_id != self.execution_info.next_event_id.get() {
+            let expected = self.execution_info.next_event_id;
             return Err(corrupt(event, format!("event {expected} was expected")));
         }
         // The first event may carry any version: that of an old local history is negative.
@@ -174,13 +174,13 @@ impl Workflow {
     pub(crate) fn advance(&mut self, event: &HistoryEvent) {
         let id = EventId::new(event.event_id);
         let version = FailoverVersion::new(event.version);
-        self.hot.last_running_clock = if version > self.last_version() {
+        self.execution_info.last_running_clock = if version > self.last_version() {
             event.task_id
         } else {
-            self.hot.last_running_clock.max(event.task_id)
+            self.execution_info.last_running_clock.max(event.task_id)
         };
-        self.hot.next_event_id = id.next();
-        self.hot.history_size += event.encoded_len() as i64;
+        self.execution_info.next_event_id = id.next();
+        self.execution_info.history_size += event.encoded_len() as i64;
         self.versions.current_mut().extend_to(id, version);
     }
 
@@ -304,7 +304,7 @@ impl Workflow {
     /// The run that continues this one, once known.
     pub(crate) fn continued_by(&mut self, run_id: &str) {
         if !run_id.is_empty() {
-            self.hot.new_run_id = RunId::new(run_id);
+            self.execution_info.new_run_id = RunId::new(run_id);
         }
     }
 }

@@ -28,7 +28,7 @@ use proto_messages::temporal::api::{
 };
 
 use crate::{
-    DecisionContext, Refusal, Workflow, decision::Decision, event::Attributes,
+    DecisionContext, MutableState, Refusal, decision::Decision, event::Attributes,
     request::begin_attempt,
 };
 
@@ -81,7 +81,7 @@ pub(crate) fn cause_name(cause: WorkflowTaskFailedCause) -> String {
 /// What checking a command may look at: the state before, and what earlier commands of the same
 /// completion do to it.
 pub(crate) struct Check<'a> {
-    wf: &'a Workflow,
+    ms: &'a MutableState,
     ctx: &'a DecisionContext<'a>,
     /// Timers started (true) or cancelled (false) by earlier commands.
     timers: Vec<(&'a str, bool)>,
@@ -102,16 +102,16 @@ pub(crate) struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(wf: &'a Workflow, ctx: &'a DecisionContext<'a>) -> Self {
+    fn new(ms: &'a MutableState, ctx: &'a DecisionContext<'a>) -> Self {
         Self {
-            wf,
+            ms,
             ctx,
             timers: Vec::new(),
             activities_added: Vec::new(),
             activity_ids: None,
             activities_cancelled: Vec::new(),
             activity_events: Vec::new(),
-            event_id: first_event(wf),
+            event_id: first_event(ms),
             children: Vec::new(),
             cancels_added: 0,
             signals_added: 0,
@@ -132,15 +132,15 @@ impl<'a> Check<'a> {
 
     /// Takes an activity id, unless a pending activity has it.
     fn take_activity_id(&mut self, id: &'a str) -> bool {
-        let wf = self.wf;
-        let pending = wf.activities.len() + self.activities_added.len();
+        let ms = self.ms;
+        let pending = ms.activities.len() + self.activities_added.len();
         let known = if pending <= FEW {
             self.activities_added.contains(&id)
-                || wf.activities.values().any(|a| a.activity_id == id)
+                || ms.activities.values().any(|a| a.activity_id == id)
         } else {
             let added = &self.activities_added;
             let ids = self.activity_ids.get_or_insert_with(|| {
-                let pending = wf.activities.values().map(|a| a.activity_id.as_str());
+                let pending = ms.activities.values().map(|a| a.activity_id.as_str());
                 pending.chain(added.iter().copied()).collect()
             });
             !ids.insert(id)
@@ -151,7 +151,7 @@ impl<'a> Check<'a> {
 
     /// Refuses to close while events wait that the worker has not seen.
     fn may_close(&self) -> Result<(), Bad> {
-        if self.wf.buffered.len() > self.buffered_taken {
+        if self.ms.buffered.len() > self.buffered_taken {
             return Err(Bad::new(WorkflowTaskFailedCause::UnhandledCommand, ""));
         }
         Ok(())
@@ -246,11 +246,11 @@ fn closes(command: &Command) -> bool {
 
 /// Checks all commands.
 pub(crate) fn check(
-    wf: &Workflow,
+    ms: &MutableState,
     commands: &[Command],
     ctx: &DecisionContext<'_>,
 ) -> Result<(), Bad> {
-    let mut cx = Check::new(wf, ctx);
+    let mut cx = Check::new(ms, ctx);
     for command in commands {
         check_one(command, &mut cx)?;
         cx.event_id += 1;
@@ -261,9 +261,13 @@ pub(crate) fn check(
 /// The event of the first command: it follows the completed event, and for an attempt that is not in history
 /// also its scheduled and started events. Each command writes one event; what else it leads to follows after
 /// all of them.
-fn first_event(wf: &Workflow) -> i64 {
-    let transient = wf.hot.workflow_task.as_ref().is_some_and(|t| t.attempt > 1);
-    wf.hot.next_event_id.get() + if transient { 3 } else { 1 }
+fn first_event(ms: &MutableState) -> i64 {
+    let transient = ms
+        .execution_info
+        .workflow_task
+        .as_ref()
+        .is_some_and(|t| t.attempt > 1);
+    ms.execution_info.next_event_id.get() + if transient { 3 } else { 1 }
 }
 
 fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), Bad> {
@@ -438,7 +442,7 @@ pub(crate) fn start_eager(
     identity: &str,
 ) -> Result<(), Refusal> {
     done.eager
-        .retain(|id| decision.wf.activities.contains_key(id));
+        .retain(|id| decision.ms.activities.contains_key(id));
     for id in &done.eager {
         let request_id = decision.uuid();
         begin_attempt(decision, *id, request_id, identity.to_owned())?;

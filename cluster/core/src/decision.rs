@@ -14,17 +14,17 @@ use proto_messages::{
 };
 
 use crate::{
-    DecisionContext, Workflow,
+    DecisionContext, MutableState,
     apply::Scope,
     event::{Attributes, BUFFERED, is_late_result, new_event},
+    mutable_state::WorkflowTask,
     outcome::{Applied, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply},
-    state::WorkflowTask,
     task::{Task, TaskKind},
 };
 
 /// A decision that is being made.
 pub(crate) struct Decision<'a> {
-    pub(crate) wf: &'a mut Workflow,
+    pub(crate) ms: &'a mut MutableState,
     pub(crate) ctx: &'a DecisionContext<'a>,
     pub(crate) reply: Reply,
     pub(crate) durability: Durability,
@@ -39,10 +39,10 @@ pub(crate) struct Decision<'a> {
 }
 
 impl<'a> Decision<'a> {
-    pub(crate) fn new(wf: &'a mut Workflow, ctx: &'a DecisionContext<'a>) -> Self {
-        let version = version_for(wf, ctx.version);
+    pub(crate) fn new(ms: &'a mut MutableState, ctx: &'a DecisionContext<'a>) -> Self {
+        let version = version_for(ms, ctx.version);
         Self {
-            wf,
+            ms,
             ctx,
             reply: Reply::Nothing,
             durability: Durability::Durable,
@@ -78,7 +78,7 @@ impl<'a> Decision<'a> {
 
     /// Writes an event that was prepared.
     pub(crate) fn write_event(&mut self, mut event: HistoryEvent) -> Result<EventId, Refusal> {
-        let id = self.wf.hot.next_event_id;
+        let id = self.ms.execution_info.next_event_id;
         event.event_id = id.get();
         event.task_id = self.ctx.clock;
         let mut scope = Scope {
@@ -86,7 +86,7 @@ impl<'a> Decision<'a> {
             batch_first: self.events.first().map_or(id, |e| EventId::new(e.event_id)),
             applied: &mut self.applied,
         };
-        self.wf
+        self.ms
             .apply_event(&event, &mut scope)
             .map_err(Refusal::Corrupt)?;
         self.events.push(event);
@@ -101,7 +101,7 @@ impl<'a> Decision<'a> {
 
     /// [`Self::record`] for an event that was prepared.
     pub(crate) fn record_event(&mut self, event: HistoryEvent) -> Result<(), Refusal> {
-        if !self.wf.has_started_workflow_task() {
+        if !self.ms.has_started_workflow_task() {
             return self.write_event(event).map(|_| ());
         }
         self.hold_event(event)
@@ -116,13 +116,13 @@ impl<'a> Decision<'a> {
         event.event_id = BUFFERED.get();
         let mut scope = Scope {
             limits: self.ctx.limits,
-            batch_first: self.wf.hot.next_event_id,
+            batch_first: self.ms.execution_info.next_event_id,
             applied: &mut self.applied,
         };
-        self.wf
+        self.ms
             .effect(&event, &mut scope)
             .map_err(Refusal::Corrupt)?;
-        self.wf.buffered.push(event);
+        self.ms.buffered.push(event);
         self.touch(ItemKey::Buffered);
         Ok(())
     }
@@ -130,21 +130,21 @@ impl<'a> Decision<'a> {
     /// Gives the buffered events their place in history. Results go last, and refer to started events
     /// that waited beside them. Returns whether there were any.
     pub(crate) fn flush(&mut self) -> bool {
-        if self.wf.buffered.is_empty() {
+        if self.ms.buffered.is_empty() {
             return false;
         }
-        let (late, early): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wf.buffered)
+        let (late, early): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ms.buffered)
             .into_iter()
             .partition(is_late_result);
         let mut started = Vec::new();
         for mut event in early.into_iter().chain(late) {
-            let id = self.wf.hot.next_event_id;
+            let id = self.ms.execution_info.next_event_id;
             event.event_id = id.get();
             // Events keep the moment they arrived, but a batch has one version.
             event.version = self.version.get();
             event.task_id = self.ctx.clock;
             self.place(&mut event, id, &mut started);
-            self.wf.advance(&event);
+            self.ms.advance(&event);
             self.events.push(event);
         }
         self.touch(ItemKey::Buffered);
@@ -171,7 +171,7 @@ impl<'a> Decision<'a> {
             Some(A::ActivityTaskStartedEventAttributes(a)) => {
                 let scheduled = EventId::new(a.scheduled_event_id);
                 started.push((a.scheduled_event_id, id.get()));
-                if let Some(activity) = self.wf.activities.get_mut(&scheduled) {
+                if let Some(activity) = self.ms.activities.get_mut(&scheduled) {
                     activity.started_event_id = id;
                     self.applied
                         .delta
@@ -182,7 +182,7 @@ impl<'a> Decision<'a> {
             Some(A::ChildWorkflowExecutionStartedEventAttributes(a)) => {
                 let initiated = EventId::new(a.initiated_event_id);
                 started.push((a.initiated_event_id, id.get()));
-                if let Some(child) = self.wf.children.get_mut(&initiated) {
+                if let Some(child) = self.ms.children.get_mut(&initiated) {
                     child.started_event_id = id;
                     self.applied.delta.items.insert(ItemKey::Child(initiated));
                 }
@@ -193,10 +193,10 @@ impl<'a> Decision<'a> {
 
     /// Schedules a workflow task unless one is pending or the run still waits for its first.
     pub(crate) fn schedule(&mut self) -> Result<(), Refusal> {
-        let hot = &self.wf.hot;
-        if !self.wf.is_running()
-            || hot.workflow_task.is_some()
-            || !hot.first_workflow_task_scheduled
+        let execution_info = &self.ms.execution_info;
+        if !self.ms.is_running()
+            || execution_info.workflow_task.is_some()
+            || !execution_info.first_workflow_task_scheduled
         {
             return Ok(());
         }
@@ -207,8 +207,8 @@ impl<'a> Decision<'a> {
     pub(crate) fn schedule_now(&mut self) -> Result<EventId, Refusal> {
         self.write(Attributes::WorkflowTaskScheduledEventAttributes(
             WorkflowTaskScheduledEventAttributes {
-                task_queue: Some(self.wf.workflow_task_queue()),
-                start_to_close_timeout: Some(duration_to_proto(self.wf.start.task_timeout)),
+                task_queue: Some(self.ms.workflow_task_queue()),
+                start_to_close_timeout: Some(duration_to_proto(self.ms.start.task_timeout)),
                 attempt: 1,
             },
         ))
@@ -218,7 +218,7 @@ impl<'a> Decision<'a> {
     /// with nothing new, it is the next attempt of the same.
     pub(crate) fn flush_and_reschedule(&mut self) -> Result<(), Refusal> {
         if self.flush() {
-            self.wf.hot.workflow_task = None;
+            self.ms.execution_info.workflow_task = None;
         }
         self.schedule()
     }
@@ -229,17 +229,17 @@ impl<'a> Decision<'a> {
         request_id: &str,
         identity: &str,
     ) -> Result<(), Refusal> {
-        let Some(task) = &self.wf.hot.workflow_task else {
+        let Some(task) = &self.ms.execution_info.workflow_task else {
             return Err(Refusal::WorkflowTaskNotFound);
         };
-        let suggest = self.wf.suggests_continue_as_new(self.ctx.limits);
+        let suggest = self.ms.suggests_continue_as_new(self.ctx.limits);
         let attributes = WorkflowTaskStartedEventAttributes {
             scheduled_event_id: task.scheduled_event_id.get(),
             identity: identity.to_owned(),
             request_id: request_id.to_owned(),
             suggest_continue_as_new: !suggest.is_empty(),
             suggest_continue_as_new_reasons: suggest.into_vec(),
-            history_size_bytes: self.wf.hot.history_size,
+            history_size_bytes: self.ms.execution_info.history_size,
             ..Default::default()
         };
         self.split();
@@ -278,7 +278,7 @@ impl<'a> Decision<'a> {
 
     /// Adds the dispatch of the pending workflow task, for attempts that have no events.
     pub(crate) fn owe_workflow_task(&mut self) {
-        let Some(task) = &self.wf.hot.workflow_task else {
+        let Some(task) = &self.ms.execution_info.workflow_task else {
             return;
         };
         let (scheduled_event_id, attempt) = (task.scheduled_event_id, task.attempt);
@@ -312,13 +312,13 @@ impl<'a> Decision<'a> {
                 ..Default::default()
             };
         }
-        self.wf.hot.state_transition_count += 1;
-        self.wf.hot.last_update_time = self.ctx.now;
+        self.ms.execution_info.state_transition_count += 1;
+        self.ms.execution_info.last_update_time = self.ctx.now;
         let mut tasks = self.applied.tasks;
-        self.wf.keep_pending(&mut tasks);
+        self.ms.keep_pending(&mut tasks);
         if self.ctx.limits.replicated {
             for batch in &self.batches {
-                tasks.push(self.wf.replicate(batch, batch.version().get()));
+                tasks.push(self.ms.replicate(batch, batch.version().get()));
             }
         }
         Outcome {
@@ -333,9 +333,9 @@ impl<'a> Decision<'a> {
 }
 
 /// A run that was local until now stays local until its workflow task in flight ends.
-fn version_for(wf: &Workflow, version: FailoverVersion) -> FailoverVersion {
-    let last = wf.last_version();
-    if last == FailoverVersion::default() && wf.has_started_workflow_task() {
+fn version_for(ms: &MutableState, version: FailoverVersion) -> FailoverVersion {
+    let last = ms.last_version();
+    if last == FailoverVersion::default() && ms.has_started_workflow_task() {
         last
     } else {
         version
@@ -375,10 +375,10 @@ fn result_ids(event: &mut HistoryEvent) -> Option<(i64, &mut i64)> {
     })
 }
 
-impl Workflow {
+impl MutableState {
     /// Whether a worker holds the workflow task.
     pub fn has_started_workflow_task(&self) -> bool {
-        self.hot
+        self.execution_info
             .workflow_task
             .as_ref()
             .is_some_and(|t| t.started_event_id != EventId::default())
@@ -386,7 +386,7 @@ impl Workflow {
 
     /// The queue the next workflow task goes to.
     pub(crate) fn workflow_task_queue(&self) -> TaskQueue {
-        match &self.hot.sticky {
+        match &self.execution_info.sticky {
             Some(sticky) => TaskQueue {
                 name: sticky.task_queue.clone(),
                 kind: TaskQueueKind::Sticky.into(),
@@ -402,7 +402,12 @@ impl Workflow {
 
     /// The two events a started attempt after the first would have, which history does not hold.
     pub fn transient_events(&self) -> Vec<HistoryEvent> {
-        let Some(task) = self.hot.workflow_task.as_ref().filter(|t| t.attempt > 1) else {
+        let Some(task) = self
+            .execution_info
+            .workflow_task
+            .as_ref()
+            .filter(|t| t.attempt > 1)
+        else {
             return Vec::new();
         };
         let mut events = vec![task.scheduled_event(&self.start.task_queue)];

@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
 };
 use smallvec::SmallVec;
 
-use crate::{Limits, Refusal, Workflow};
+use crate::{Limits, MutableState, Refusal};
 
 /// The identity of decisions nobody asked for.
 pub const SERVER: &str = "history-service";
@@ -17,13 +17,13 @@ pub const RESETTER: &str = "history-resetter";
 const COUNT: &str = "Workflow history count exceeds limit.";
 const SIZE: &str = "Workflow history size exceeds limit.";
 
-impl Workflow {
+impl MutableState {
     /// Refuses to grow a history that is at its limit; the caller terminates the run.
     pub(crate) fn check_room(&self, limits: &Limits) -> Result<(), Refusal> {
-        let count = self.hot.next_event_id.get() - 1 + self.buffered.len() as i64;
+        let count = self.execution_info.next_event_id.get() - 1 + self.buffered.len() as i64;
         let text = if count >= limits.history_count_error {
             COUNT
-        } else if self.hot.history_size >= limits.history_size_error {
+        } else if self.execution_info.history_size >= limits.history_size_error {
             SIZE
         } else {
             return Ok(());
@@ -37,10 +37,10 @@ impl Workflow {
     /// Why the worker should continue the run as new, if it should.
     pub(crate) fn suggests_continue_as_new(&self, limits: &Limits) -> SmallVec<[i32; 4]> {
         let mut reasons = SmallVec::new();
-        if self.hot.history_size >= limits.history_size_suggest_continue_as_new {
+        if self.execution_info.history_size >= limits.history_size_suggest_continue_as_new {
             reasons.push(SuggestContinueAsNewReason::HistorySizeTooLarge.into());
         }
-        if self.hot.next_event_id.get() > limits.history_count_suggest_continue_as_new {
+        if self.execution_info.next_event_id.get() > limits.history_count_suggest_continue_as_new {
             reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents.into());
         }
         reasons

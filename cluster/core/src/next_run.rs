@@ -16,8 +16,8 @@ use proto_messages::{
 };
 
 use crate::{
-    DecisionContext, IdSeed, Refusal, Start, Workflow, cron, decision::Decision, outcome::NewRun,
-    retry,
+    DecisionContext, IdSeed, MutableState, Refusal, Start, cron, decision::Decision,
+    outcome::NewRun, retry,
 };
 
 /// A run to be made.
@@ -34,53 +34,56 @@ impl Next {
     ) -> Self {
         let run_id = decision.uuid();
         let request_id = decision.uuid();
-        let wf = &*decision.wf;
+        let ms = &*decision.ms;
         // Whatever the run made of them, the next one begins as this one did.
-        let (memo, search_attributes) = match &wf.start.carried {
+        let (memo, search_attributes) = match &ms.start.carried {
             Some(carried) => (carried.memo.clone(), carried.search_attributes.clone()),
-            None => (wf.hot.memo.clone(), wf.hot.search_attributes.clone()),
+            None => (
+                ms.execution_info.memo.clone(),
+                ms.execution_info.search_attributes.clone(),
+            ),
         };
         let set = |d: Duration| (!d.is_zero()).then(|| duration_to_proto(d));
         let request = StartWorkflowExecutionRequest {
             namespace: decision.ctx.limits.namespace.clone(),
-            workflow_id: wf.key.workflow_id.as_str().to_owned(),
-            workflow_type: Some(wf.start.workflow_type.clone()),
+            workflow_id: ms.key.workflow_id.as_str().to_owned(),
+            workflow_type: Some(ms.start.workflow_type.clone()),
             task_queue: Some(TaskQueue {
-                name: wf.start.task_queue.clone(),
+                name: ms.start.task_queue.clone(),
                 ..TaskQueue::default()
             }),
-            input: wf.start.input.clone(),
-            workflow_execution_timeout: set(wf.start.execution_timeout),
-            workflow_run_timeout: set(wf.start.run_timeout),
-            workflow_task_timeout: set(wf.start.task_timeout),
+            input: ms.start.input.clone(),
+            workflow_execution_timeout: set(ms.start.execution_timeout),
+            workflow_run_timeout: set(ms.start.run_timeout),
+            workflow_task_timeout: set(ms.start.task_timeout),
             request_id,
-            retry_policy: wf.start.retry_policy.clone(),
-            cron_schedule: wf.start.cron_schedule.clone(),
+            retry_policy: ms.start.retry_policy.clone(),
+            cron_schedule: ms.start.cron_schedule.clone(),
             memo,
             search_attributes,
-            header: wf.start.header.clone(),
-            user_metadata: wf.start.user_metadata.clone(),
-            priority: wf.start.priority.clone(),
+            header: ms.start.header.clone(),
+            user_metadata: ms.start.user_metadata.clone(),
+            priority: ms.start.priority.clone(),
             ..Default::default()
         };
         let start = Start {
             key: RunKey {
                 run_id: RunId::new(run_id),
-                ..wf.key.clone()
+                ..ms.key.clone()
             },
             request: Box::new(request),
-            parent: wf.start.parent.clone(),
-            root: wf.start.root.clone(),
-            first_run_id: wf.start.first_run_id.clone(),
+            parent: ms.start.parent.clone(),
+            root: ms.start.root.clone(),
+            first_run_id: ms.start.first_run_id.clone(),
             original_run_id: RunId::default(),
             attempt: 1,
-            continued_run_id: wf.key.run_id.clone(),
+            continued_run_id: ms.key.run_id.clone(),
             initiator: Some(initiator),
             continued_failure: None,
-            last_completion_result: wf.start.last_completion_result.clone(),
+            last_completion_result: ms.start.last_completion_result.clone(),
             first_workflow_task_backoff: backoff,
-            execution_expiration: wf.start.execution_expiration,
-            reset_points: wf.hot.reset_points.clone(),
+            execution_expiration: ms.start.execution_expiration,
+            reset_points: ms.execution_info.reset_points.clone(),
             signal: None,
             eager: false,
         };
@@ -113,7 +116,7 @@ pub(crate) fn after_failure(
     let state = match retry_backoff(decision, failure) {
         Ok(backoff) => {
             let mut next = Next::like(decision, ContinueAsNewInitiator::Retry, backoff);
-            next.start.attempt = decision.wf.start.attempt.saturating_add(1);
+            next.start.attempt = decision.ms.start.attempt.saturating_add(1);
             next.start.continued_failure = Some(failure.clone());
             return (RetryState::InProgress, Some(next));
         }
@@ -128,7 +131,7 @@ pub(crate) fn after_failure(
 }
 
 fn retry_backoff(decision: &Decision<'_>, failure: &Failure) -> Result<Duration, RetryState> {
-    let start = &decision.wf.start;
+    let start = &decision.ms.start;
     let Some(policy) = &start.retry_policy else {
         return Err(RetryState::RetryPolicyNotSet);
     };
@@ -146,7 +149,7 @@ fn retry_backoff(decision: &Decision<'_>, failure: &Failure) -> Result<Duration,
 }
 
 fn cron_backoff(decision: &Decision<'_>) -> Option<Duration> {
-    let start = &decision.wf.start;
+    let start = &decision.ms.start;
     if start.cron_schedule.is_empty() {
         return None;
     }
@@ -164,9 +167,9 @@ pub(crate) fn start(decision: &mut Decision<'_>, next: Option<Next>) -> Result<(
         clock: decision.ctx.clock + 1,
         ..*decision.ctx
     };
-    let (workflow, outcome) = Workflow::start(next.start, &ctx)?;
+    let (ms, outcome) = MutableState::start(next.start, &ctx)?;
     decision.new_run = Some(Box::new(NewRun {
-        workflow,
+        mutable_state: ms,
         events: outcome.events,
         tasks: outcome.tasks,
     }));

@@ -9,7 +9,7 @@ use proto_messages::temporal::api::{
     history::v1::HistoryEvent,
 };
 
-use crate::{Workflow, task::Task};
+use crate::{MutableState, task::Task};
 
 /// Events written by one decision, gapless, all of one version: one node of stored history.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +117,7 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 pub struct NewRun {
     /// Its state.
-    pub workflow: Workflow,
+    pub mutable_state: MutableState,
     /// Its history.
     pub events: Vec<EventBatch>,
     /// Its obligations.

@@ -6,21 +6,21 @@ use proto_messages::temporal::api::enums::v1::ParentClosePolicy;
 use smallvec::SmallVec;
 
 use crate::{
-    Limits, Workflow,
-    state::{Activity, Armed, WorkflowTask},
+    Limits, MutableState,
+    mutable_state::{ActivityInfo, Armed, WorkflowTask},
     task::{Task, TaskKind, Timeout},
 };
 
-impl Workflow {
+impl MutableState {
     /// Every pending obligation, from state alone: after reset, import, take-over or a lost outbox.
     pub fn rebuild_tasks(&self, limits: &Limits) -> Vec<Task> {
         let version = self.last_version();
         let retention = Task {
             version,
-            fire_at: Some(self.hot.close_time.plus(limits.retention)),
+            fire_at: Some(self.execution_info.close_time.plus(limits.retention)),
             kind: TaskKind::Retention,
         };
-        if self.hot.zombie {
+        if self.execution_info.zombie {
             // A run that lost to another one is kept, but owes nothing until it wins, or has to go.
             return match self.is_running() {
                 true => Vec::new(),
@@ -57,7 +57,7 @@ impl Workflow {
         if let Some((at, kind)) = self.run_deadline() {
             add(version, Some(at), kind);
         }
-        if !self.hot.first_workflow_task_scheduled
+        if !self.execution_info.first_workflow_task_scheduled
             && self.start.execution_time > self.start.start_time
         {
             add(
@@ -66,7 +66,7 @@ impl Workflow {
                 TaskKind::WorkflowBackoff,
             );
         }
-        if let Some(task) = &self.hot.workflow_task {
+        if let Some(task) = &self.execution_info.workflow_task {
             self.rebuild_workflow_task(task, &mut add);
         }
         self.rebuild_pending(&mut add);
@@ -191,7 +191,9 @@ impl Workflow {
             TaskKind::CancelExternal { initiated_event_id } => {
                 running && self.external_cancels.contains_key(&initiated_event_id)
             }
-            TaskKind::WorkflowBackoff => running && !self.hot.first_workflow_task_scheduled,
+            TaskKind::WorkflowBackoff => {
+                running && !self.execution_info.first_workflow_task_scheduled
+            }
             TaskKind::UserTimer { .. } | TaskKind::RunTimeout | TaskKind::ExecutionTimeout => {
                 running
             }
@@ -209,7 +211,7 @@ impl Workflow {
 
     /// Whether this attempt of the workflow task is the pending one, started or not as told.
     fn has_attempt(&self, scheduled_event_id: EventId, attempt: i32, started: bool) -> bool {
-        self.hot.workflow_task.as_ref().is_some_and(|t| {
+        self.execution_info.workflow_task.as_ref().is_some_and(|t| {
             t.scheduled_event_id == scheduled_event_id
                 && t.attempt == attempt
                 && started == (t.started_event_id != EventId::default())
@@ -231,14 +233,18 @@ impl Workflow {
 
     /// Until when a workflow task on the sticky queue may wait there.
     pub(crate) fn sticky_deadline(&self) -> Option<Timestamp> {
-        let task = self.hot.workflow_task.as_ref().filter(|t| t.sticky)?;
-        let sticky = self.hot.sticky.as_ref()?;
+        let task = self
+            .execution_info
+            .workflow_task
+            .as_ref()
+            .filter(|t| t.sticky)?;
+        let sticky = self.execution_info.sticky.as_ref()?;
         (!sticky.schedule_to_start_timeout.is_zero())
             .then(|| task.scheduled_time.plus(sticky.schedule_to_start_timeout))
     }
 }
 
-impl Activity {
+impl ActivityInfo {
     /// Whether the current attempt was handed to a worker.
     pub fn is_started(&self) -> bool {
         !self.started_time.is_zero()

@@ -347,7 +347,7 @@ pub enum Fire {
     ExecutionTimeout,
 }
 
-/// How a run is reset. See [`crate::state::Workflow`] and the reset rules.
+/// How a run is reset. See [`crate::mutable_state::MutableState`] and the reset rules.
 #[derive(Clone, Debug, Default)]
 pub struct Reset {
     /// The new run.

@@ -10,7 +10,7 @@ use proto_messages::temporal::api::{
 };
 
 use crate::{
-    DecisionContext, Refusal, Workflow,
+    DecisionContext, MutableState, Refusal,
     decision::Decision,
     event::Attributes,
     limits::SERVER,
@@ -21,23 +21,23 @@ use crate::{
 /// Request id of the start of a workflow task that is only started to be failed.
 const STARTED_TO_FAIL: &str = "reset-workflow";
 
-impl Workflow {
+impl MutableState {
     /// Makes the run that takes the place of `base`. `kept` are the batches before the reset point; `later`
     /// are the events from there on, of `base` and of the runs that continued it, of which those are
     /// delivered again that came from outside. Terminating the current run is the caller's.
     pub fn reset(
-        base: &Workflow,
+        base: &MutableState,
         kept: Vec<EventBatch>,
         later: Vec<HistoryEvent>,
         reset: &Reset,
         ctx: &DecisionContext<'_>,
     ) -> Result<NewRun, Refusal> {
-        let mut workflow = fork(base, &kept, reset, ctx)?;
-        let Some(task) = workflow
-            .hot
+        let mut ms = fork(base, &kept, reset, ctx)?;
+        let Some(task) = ms
+            .execution_info
             .workflow_task
             .as_ref()
-            .filter(|_| workflow.is_running())
+            .filter(|_| ms.is_running())
         else {
             return Err(Refusal::Invalid(
                 "the reset point must lie right after a workflow task was scheduled or started"
@@ -45,7 +45,7 @@ impl Workflow {
             ));
         };
         let started = task.started_event_id != EventId::default();
-        let mut decision = Decision::new(&mut workflow, ctx);
+        let mut decision = Decision::new(&mut ms, ctx);
         if !started {
             decision.start_workflow_task(STARTED_TO_FAIL, SERVER)?;
         }
@@ -62,15 +62,15 @@ impl Workflow {
         }
         decision.schedule_now()?;
         let outcome = decision.finish();
-        workflow.start.request_id = reset.request_id.clone();
-        let mut tasks = workflow.rebuild_tasks(ctx.limits);
+        ms.start.request_id = reset.request_id.clone();
+        let mut tasks = ms.rebuild_tasks(ctx.limits);
         if ctx.limits.replicated {
             for batch in &outcome.events {
-                tasks.push(workflow.replicate(batch, batch.version().get()));
+                tasks.push(ms.replicate(batch, batch.version().get()));
             }
         }
         Ok(NewRun {
-            workflow,
+            mutable_state: ms,
             events: outcome.events,
             tasks,
         })
@@ -79,11 +79,11 @@ impl Workflow {
 
 /// The state at the reset point, on a branch of its own.
 fn fork(
-    base: &Workflow,
+    base: &MutableState,
     kept: &[EventBatch],
     reset: &Reset,
     ctx: &DecisionContext<'_>,
-) -> Result<Workflow, Refusal> {
+) -> Result<MutableState, Refusal> {
     let next = kept
         .last()
         .map_or(EventId::new(1), EventBatch::next_event_id);
@@ -92,18 +92,20 @@ fn fork(
         run_id: reset.new_run_id.clone(),
         ..base.key.clone()
     };
-    let mut workflow = Workflow::empty(key, branch);
+    let mut ms = MutableState::empty(key, branch);
     for batch in kept {
-        workflow
-            .apply(batch, ctx.limits)
-            .map_err(Refusal::Corrupt)?;
+        ms.apply(batch, ctx.limits).map_err(Refusal::Corrupt)?;
     }
-    Ok(workflow)
+    Ok(ms)
 }
 
-fn fail_task(decision: &mut Decision<'_>, base: &Workflow, reset: &Reset) -> Result<(), Refusal> {
-    let fork_event_version = decision.wf.last_version().get();
-    let (scheduled, started) = match &decision.wf.hot.workflow_task {
+fn fail_task(
+    decision: &mut Decision<'_>,
+    base: &MutableState,
+    reset: &Reset,
+) -> Result<(), Refusal> {
+    let fork_event_version = decision.ms.last_version().get();
+    let (scheduled, started) = match &decision.ms.execution_info.workflow_task {
         Some(task) => (task.scheduled_event_id.get(), task.started_event_id.get()),
         None => (0, 0),
     };
@@ -128,7 +130,7 @@ fn fail_task(decision: &mut Decision<'_>, base: &Workflow, reset: &Reset) -> Res
 /// are dispatched again.
 fn fail_started_activities(decision: &mut Decision<'_>, reason: &str) -> Result<(), Refusal> {
     let started: Vec<_> = decision
-        .wf
+        .ms
         .activities
         .values()
         .filter(|a| a.started_event_id != EventId::default())
@@ -220,7 +222,7 @@ fn reapply_child(decision: &mut Decision<'_>, event: HistoryEvent) -> Result<(),
         }
         _ => return Ok(()),
     };
-    let Some(child) = decision.wf.children.get(&EventId::new(initiated)) else {
+    let Some(child) = decision.ms.children.get(&EventId::new(initiated)) else {
         return Ok(());
     };
     let known = child.started_event_id != EventId::default();

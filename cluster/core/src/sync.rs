@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use proto_ids::{EventId, RunId};
 
 use crate::{
-    Limits, Workflow,
+    Limits, MutableState,
+    mutable_state::ActivityInfo,
     outcome::{Applied, Delta, ItemKey},
-    state::Activity,
     task::{Task, TaskKind},
 };
 
@@ -24,7 +24,7 @@ pub struct RunNotes {
     pub reapplied: BTreeSet<(RunId, i64, i64)>,
 }
 
-impl Workflow {
+impl MutableState {
     /// Takes over what no event tells of the run; what is known here already stays. `None` when nothing
     /// changed.
     pub fn sync_run(&mut self, notes: RunNotes) -> Option<Delta> {
@@ -35,26 +35,27 @@ impl Workflow {
             delta.start = true;
         }
         // Only where the request itself is part of the history.
-        if let Some(known) = &mut self.hot.cancel_request
+        if let Some(known) = &mut self.execution_info.cancel_request
             && known.is_empty()
             && !notes.cancel_request_id.is_empty()
         {
             *known = notes.cancel_request_id;
             changed = true;
         }
-        if !notes.reset_run_id.is_empty() && notes.reset_run_id != self.hot.reset_run_id {
-            self.hot.reset_run_id = notes.reset_run_id;
+        if !notes.reset_run_id.is_empty() && notes.reset_run_id != self.execution_info.reset_run_id
+        {
+            self.execution_info.reset_run_id = notes.reset_run_id;
             changed = true;
         }
-        let before = self.hot.reapplied.len();
-        self.hot.reapplied.extend(notes.reapplied);
-        changed |= self.hot.reapplied.len() != before;
+        let before = self.execution_info.reapplied.len();
+        self.execution_info.reapplied.extend(notes.reapplied);
+        changed |= self.execution_info.reapplied.len() != before;
         (changed || delta.start).then_some(delta)
     }
 
     /// Takes over what happened to an activity elsewhere. `None` when it is older than what is known here,
     /// or the activity is gone: nothing changed.
-    pub fn sync_activity(&mut self, incoming: Activity, _limits: &Limits) -> Option<Applied> {
+    pub fn sync_activity(&mut self, incoming: ActivityInfo, _limits: &Limits) -> Option<Applied> {
         if !self.is_running() {
             return None;
         }
@@ -87,7 +88,7 @@ impl Workflow {
         applied.delta.items.insert(ItemKey::Activity(id));
         let (version, attempt) = (local.version, local.attempt);
         // A run that lost to another one is kept, but owes nothing.
-        if self.hot.zombie {
+        if self.execution_info.zombie {
             return Some(applied);
         }
         let mut owe = |fire_at, kind| {
@@ -114,16 +115,16 @@ impl Workflow {
     }
 }
 
-impl Workflow {
+impl MutableState {
     /// Whether in-flight state of an activity that another cluster has is known here, or of no use: what
     /// [`Self::sync_activity`] would leave out.
-    pub fn knows_activity(&self, other: &Activity) -> bool {
+    pub fn knows_activity(&self, other: &ActivityInfo) -> bool {
         let local = self.activities.get(&other.scheduled_event_id);
         !self.is_running() || local.is_none_or(|local| age(other) <= age(local))
     }
 }
 
 /// What orders two states of one activity: the later writer, then the attempt, then what happened in it.
-fn age(a: &Activity) -> impl Ord + use<> {
+fn age(a: &ActivityInfo) -> impl Ord + use<> {
     (a.version, a.attempt, a.is_started(), a.last_heartbeat_time)
 }

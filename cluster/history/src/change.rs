@@ -4,7 +4,7 @@
 use proto_ids::{RunId, RunKey};
 use proto_messages::temporal::api::failure::v1::Failure;
 
-use cluster_core::{DecisionContext, Outcome, Refusal, Request, Workflow};
+use cluster_core::{DecisionContext, MutableState, Outcome, Refusal, Request};
 use cluster_shard::{OwnedDecisionContext, Shard, Txn, UpdateError, Updated};
 
 use crate::fault::Fault;
@@ -29,7 +29,7 @@ pub fn new_run_id(ctx: &DecisionContext<'_>) -> RunId {
 pub async fn update<T: Send + 'static>(
     shard: &Shard,
     key: &RunKey,
-    decide: impl FnOnce(&mut Workflow, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal> + Send,
+    decide: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal> + Send,
 ) -> Result<Updated<T>, UpdateError> {
     let ended = shard.update(key, decide).await;
     if let Err(UpdateError::Refused(Refusal::Outgrown(failure))) = &ended {
@@ -44,7 +44,7 @@ pub async fn ask(
     key: &RunKey,
     request: Request,
 ) -> Result<Updated<()>, UpdateError> {
-    update(shard, key, |wf, ctx| Ok((wf.handle(request, ctx)?, ()))).await
+    update(shard, key, |ms, ctx| Ok((ms.handle(request, ctx)?, ()))).await
 }
 
 /// Decides one request on a run of a transaction's workflow id, and stages it.
@@ -61,10 +61,10 @@ pub async fn within_at(
     run_id: &RunId,
     request: Request,
 ) -> Result<(), Fault> {
-    let Some(wf) = txn.run(run_id).await? else {
+    let Some(ms) = txn.run(run_id).await? else {
         return Err(Fault::NoRun);
     };
-    let outcome = wf
+    let outcome = ms
         .handle(request, &context.borrowed())
         .map_err(Fault::Refused)?;
     txn.put(run_id, outcome)?;
@@ -94,7 +94,7 @@ async fn terminate_outgrown(
     );
     let request = terminate(failure.message.clone());
     let done = shard
-        .update(key, |wf, ctx| Ok((wf.handle(request, ctx)?, ())))
+        .update(key, |ms, ctx| Ok((ms.handle(request, ctx)?, ())))
         .await;
     match done {
         Ok(_) | Err(UpdateError::Refused(Refusal::Closed(_))) => Ok(()),

@@ -9,7 +9,7 @@ use proto_messages::temporal::api::history::v1::HistoryEvent;
 use tokio::sync::watch;
 use tonic::Status;
 
-use cluster_core::{Workflow, version::BranchToken};
+use cluster_core::{MutableState, version::BranchToken};
 use cluster_rpc::status;
 use cluster_shard::{HistoryBatch, ReadError, RunProgress, Shard};
 
@@ -95,7 +95,7 @@ async fn unsaved(
     from: EventId,
     until: EventId,
 ) -> Result<Vec<HistoryBatch>, Status> {
-    let is_current = |wf: &Workflow| wf.versions.current().branch.branch_id == branch.branch_id;
+    let is_current = |ms: &MutableState| ms.versions.current().branch.branch_id == branch.branch_id;
     let failed = |e: ReadError| fault::status(e.into(), key);
     if !shard.read(key, is_current).await.map_err(failed)? {
         return Ok(Vec::new());

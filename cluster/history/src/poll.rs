@@ -21,7 +21,7 @@ use proto_messages::{
 use tonic::Status;
 
 use cluster_core::{
-    state::{Activity, Workflow, WorkflowTask},
+    mutable_state::{ActivityInfo, MutableState, WorkflowTask},
     version::BranchToken,
 };
 use cluster_shard::Shard;
@@ -61,14 +61,14 @@ pub enum Extent {
 impl TaskView {
     /// The view of a started workflow task.
     pub fn started(
-        wf: &Workflow,
+        ms: &MutableState,
         task: &WorkflowTask,
         extent: Extent,
         transient: Vec<HistoryEvent>,
     ) -> Self {
-        let mut view = Self::of(wf, extent);
+        let mut view = Self::of(ms, extent);
         view.transient = transient;
-        view.answer.task_token = token::workflow_task(wf, task);
+        view.answer.task_token = token::workflow_task(ms, task);
         view.answer.started_event_id = task.started_event_id.get();
         view.answer.attempt = task.attempt;
         view.answer.scheduled_time = time(task.scheduled_time);
@@ -84,30 +84,30 @@ impl TaskView {
     }
 
     /// The view for a task that only carries a query: no token, no started event.
-    pub fn query(wf: &Workflow, extent: Extent) -> Self {
-        Self::of(wf, extent)
+    pub fn query(ms: &MutableState, extent: Extent) -> Self {
+        Self::of(ms, extent)
     }
 
-    fn of(wf: &Workflow, extent: Extent) -> Self {
+    fn of(ms: &MutableState, extent: Extent) -> Self {
         let from = match extent {
             Extent::Full => EventId::new(1),
-            Extent::SinceLastCompleted => wf.hot.last_completed_started_event_id.next(),
+            Extent::SinceLastCompleted => ms.execution_info.last_completed_started_event_id.next(),
         };
         let answer = api::PollWorkflowTaskQueueResponse {
-            workflow_execution: Some(execution(&wf.key)),
-            workflow_type: Some(wf.start.workflow_type.clone()),
-            previous_started_event_id: wf.hot.last_completed_started_event_id.get(),
-            workflow_execution_task_queue: Some(normal_queue(&wf.start.task_queue)),
+            workflow_execution: Some(execution(&ms.key)),
+            workflow_type: Some(ms.start.workflow_type.clone()),
+            previous_started_event_id: ms.execution_info.last_completed_started_event_id.get(),
+            workflow_execution_task_queue: Some(normal_queue(&ms.start.task_queue)),
             attempt: 1,
             ..Default::default()
         };
         Self {
-            key: wf.key.clone(),
+            key: ms.key.clone(),
             answer,
-            branch: wf.versions.current().branch.clone(),
-            last_version: wf.last_version().get(),
+            branch: ms.versions.current().branch.clone(),
+            last_version: ms.last_version().get(),
             from,
-            until: wf.hot.next_event_id,
+            until: ms.execution_info.next_event_id,
             transient: Vec::new(),
         }
     }
@@ -175,15 +175,15 @@ pub fn priority(of_run: Option<&Priority>, own: Option<&Priority>) -> Option<Pri
 
 /// An activity task as the worker gets it.
 pub fn activity_task(
-    wf: &Workflow,
-    activity: &Activity,
+    ms: &MutableState,
+    activity: &ActivityInfo,
     namespace: &str,
 ) -> api::PollActivityTaskQueueResponse {
     api::PollActivityTaskQueueResponse {
-        task_token: token::activity(wf, activity),
+        task_token: token::activity(ms, activity),
         workflow_namespace: namespace.to_owned(),
-        workflow_type: Some(wf.start.workflow_type.clone()),
-        workflow_execution: Some(execution(&wf.key)),
+        workflow_type: Some(ms.start.workflow_type.clone()),
+        workflow_execution: Some(execution(&ms.key)),
         activity_type: Some(activity.activity_type.clone()),
         activity_id: activity.activity_id.clone(),
         header: activity.header.clone(),
@@ -197,7 +197,7 @@ pub fn activity_task(
         start_to_close_timeout: Some(duration_to_proto(activity.start_to_close_timeout)),
         heartbeat_timeout: Some(duration_to_proto(activity.heartbeat_timeout)),
         retry_policy: activity.retry_policy.clone(),
-        priority: priority(wf.start.priority.as_ref(), activity.priority.as_ref()),
+        priority: priority(ms.start.priority.as_ref(), activity.priority.as_ref()),
         ..Default::default()
     }
 }

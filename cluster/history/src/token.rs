@@ -8,8 +8,8 @@ use proto_messages::meridian::history::v1::{HistoryToken, TaskToken};
 use tonic::Status;
 
 use cluster_core::{
+    mutable_state::{ActivityInfo, MutableState, WorkflowTask},
     request::ActivityRef,
-    state::{Activity, Workflow, WorkflowTask},
     version::{BranchAncestor, BranchToken},
 };
 use cluster_rpc::status;
@@ -19,29 +19,29 @@ use proto_messages::{
 };
 
 /// The token of a started workflow task.
-pub fn workflow_task(wf: &Workflow, task: &WorkflowTask) -> Bytes {
+pub fn workflow_task(ms: &MutableState, task: &WorkflowTask) -> Bytes {
     encode(&TaskToken {
         scheduled_event_id: task.scheduled_event_id.get(),
         started_event_id: task.started_event_id.get(),
         attempt: task.attempt,
-        workflow_type: wf.start.workflow_type.name.clone(),
+        workflow_type: ms.start.workflow_type.name.clone(),
         started_time: Some(to_proto(task.started_time)),
         version: task.version.get(),
-        ..run(&wf.key)
+        ..run(&ms.key)
     })
 }
 
 /// The token of a started activity attempt.
-pub fn activity(wf: &Workflow, activity: &Activity) -> Bytes {
+pub fn activity(ms: &MutableState, activity: &ActivityInfo) -> Bytes {
     encode(&TaskToken {
         scheduled_event_id: activity.scheduled_event_id.get(),
         attempt: activity.attempt,
         activity_id: activity.activity_id.clone(),
         activity_type: activity.activity_type.name.clone(),
-        workflow_type: wf.start.workflow_type.name.clone(),
+        workflow_type: ms.start.workflow_type.name.clone(),
         started_time: Some(to_proto(activity.started_time)),
         version: activity.version.get(),
-        ..run(&wf.key)
+        ..run(&ms.key)
     })
 }
 

@@ -114,9 +114,9 @@ impl Shard {
         };
         let at = locked.find(&run_id).await?.ok_or(ReadError::NotFound)?;
         let slot = &locked.cached.runs[at];
-        let versions = &slot.workflow.versions;
+        let versions = &slot.mutable_state.versions;
         let current = versions.histories.get(versions.current).ok_or_else(|| {
-            ShardError::Corrupt(format!("run {} has no branch", slot.workflow.key))
+            ShardError::Corrupt(format!("run {} has no branch", slot.mutable_state.key))
         })?;
         let branch = record::branch_record(self.id(), &current.branch);
         let unsaved = slot

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_core::{Delta, Task, Workflow};
+use cluster_core::{Delta, MutableState, Task};
 use cluster_runtime::Sampled;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -65,7 +65,7 @@ pub(crate) struct Cached {
 
 /// A loaded run.
 pub(crate) struct Slot {
-    pub(crate) workflow: Workflow,
+    pub(crate) mutable_state: MutableState,
     /// The row version that will be stored when all submitted writes are; 0 when there is no row yet.
     pub(crate) row: i64,
     /// State that is ahead of all submitted writes.
@@ -74,7 +74,7 @@ pub(crate) struct Slot {
     pub(crate) ahead: bool,
     /// The last write of this run.
     pub(crate) last: Option<Arc<Ticket>>,
-    pub(crate) hot_bytes: usize,
+    pub(crate) execution_info_bytes: usize,
     pub(crate) start_bytes: usize,
     pub(crate) item_bytes: usize,
 }
@@ -123,7 +123,9 @@ static LONG_HOLDS: Sampled = Sampled::new();
 impl Slot {
     fn bytes(&self) -> usize {
         // The struct, its strings and maps; the rest is close to its stored size.
-        size_of::<Self>() + 1_500 + 2 * (self.hot_bytes + self.start_bytes + self.item_bytes)
+        size_of::<Self>()
+            + 1_500
+            + 2 * (self.execution_info_bytes + self.start_bytes + self.item_bytes)
     }
 }
 
@@ -309,7 +311,7 @@ impl Locked {
     /// dropped now.
     fn regenerate_lost(&self) {
         let lossy = self.cached.runs.iter().filter(|s| s.ahead);
-        let runs = lossy.map(|s| s.workflow.key.run_id.clone()).collect();
+        let runs = lossy.map(|s| s.mutable_state.key.run_id.clone()).collect();
         self.shard.regenerate_tasks(self.entry.clone(), runs);
     }
 
@@ -347,21 +349,21 @@ impl Locked {
         else {
             return Ok(None);
         };
-        let (hot_bytes, start_bytes) = (stored.hot.len(), stored.start.len());
+        let (execution_info_bytes, start_bytes) = (stored.hot.len(), stored.start.len());
         let item_bytes = stored.items.iter().map(|(_, value)| value.len()).sum();
         let row = stored.version;
-        let workflow = record::decode(key, stored).map_err(|error| {
+        let ms = record::decode(key, stored).map_err(|error| {
             tracing::error!(shard = %self.shard.id(), run = %self.entry.run_key(run_id), %error,
                 "a stored run cannot be read");
             ShardError::Corrupt(error.to_string())
         })?;
         self.cached.runs.push(Slot {
-            workflow,
+            mutable_state: ms,
             row,
             behind: None,
             ahead: false,
             last: None,
-            hot_bytes,
+            execution_info_bytes,
             start_bytes,
             item_bytes,
         });
@@ -373,7 +375,7 @@ impl Locked {
         self.cached
             .runs
             .iter()
-            .position(|s| s.workflow.key.run_id == *run_id)
+            .position(|s| s.mutable_state.key.run_id == *run_id)
     }
 
     /// Forgets closed runs whose writes are all done, so that a long chain does not pile up.
@@ -388,10 +390,10 @@ impl Locked {
             .and_then(|c| c.as_ref())
             .map(|c| c.run_id.clone());
         self.cached.runs.retain(|slot| {
-            slot.workflow.is_running()
+            slot.mutable_state.is_running()
                 || slot.behind.is_some()
                 || slot.last.as_ref().is_some_and(|t| !t.is_done())
-                || current.as_ref() == Some(&slot.workflow.key.run_id)
+                || current.as_ref() == Some(&slot.mutable_state.key.run_id)
         });
     }
 }
@@ -413,7 +415,7 @@ impl Drop for Locked {
         let host = &self.shard.0.host;
         Host::recount(&host.cache_bytes, before, bytes);
         let runs = &self.cached.runs;
-        let is_closed = !runs.is_empty() && !runs.iter().any(|s| s.workflow.is_running());
+        let is_closed = !runs.is_empty() && !runs.iter().any(|s| s.mutable_state.is_running());
         let was_closed = self.entry.closed.swap(is_closed, Ordering::Relaxed);
         if is_closed && !was_closed && !self.shard.is_lost() {
             self.shard.0.cache.closed(host, &self.entry);

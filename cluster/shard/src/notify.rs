@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use proto_ids::{EventId, RunId, RunKey};
 use tokio::sync::watch;
 
-use cluster_core::Workflow;
+use cluster_core::MutableState;
 
 /// What is durable of a run, as far as long polls need to know. The default value means that nothing was
 /// committed since the watch began: subscribe first, then read.
@@ -30,18 +30,18 @@ pub struct RunProgress {
 pub(crate) struct Watchers(Mutex<HashMap<RunKey, watch::Sender<RunProgress>>>);
 
 impl RunProgress {
-    pub(crate) fn of(workflow: &Workflow) -> Self {
+    pub(crate) fn of(ms: &MutableState) -> Self {
         Self {
-            next_event_id: workflow.hot.next_event_id,
-            branch_id: workflow
+            next_event_id: ms.execution_info.next_event_id,
+            branch_id: ms
                 .versions
                 .histories
-                .get(workflow.versions.current)
+                .get(ms.versions.current)
                 .map(|h| h.branch.branch_id.clone())
                 .unwrap_or_default(),
-            last_completed_started_event_id: workflow.hot.last_completed_started_event_id,
-            closed: !workflow.is_running(),
-            new_run_id: workflow.hot.new_run_id.clone(),
+            last_completed_started_event_id: ms.execution_info.last_completed_started_event_id,
+            closed: !ms.is_running(),
+            new_run_id: ms.execution_info.new_run_id.clone(),
             deleted: false,
         }
     }

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use cluster_core::{
-    BranchToken, Delta, ItemKey, VersionHistories, VersionHistory, VersionItem, Workflow,
+    BranchToken, Delta, ItemKey, MutableState, VersionHistories, VersionHistory, VersionItem,
     version::BranchAncestor,
 };
 use prost::Message;
@@ -17,7 +17,7 @@ use proto_messages::temporal::api::history::v1::History;
 use schema_store::execution::{BranchRecord, ItemRowKey, ItemWrite, RunRecord};
 
 mod dlq;
-mod hot;
+mod execution_info;
 mod item;
 mod message;
 mod positions;
@@ -28,7 +28,7 @@ mod task;
 mod tests;
 
 pub(crate) use dlq::{decode_dlq_entry, encode_dlq_entry};
-pub(crate) use hot::encode_hot;
+pub(crate) use execution_info::encode_execution_info;
 pub(crate) use positions::{Positions, decode_positions, encode_positions};
 pub(crate) use start::encode_start;
 pub(crate) use task::{decode_tasks, encode_tasks};
@@ -77,7 +77,7 @@ pub(crate) fn branch_record(shard: ShardId, branch: &BranchToken) -> BranchRecor
 }
 
 /// Whether the run has any rows of its own besides the run's row.
-pub(crate) fn has_items(w: &Workflow) -> bool {
+pub(crate) fn has_items(w: &MutableState) -> bool {
     !(w.activities.is_empty()
         && w.timers.is_empty()
         && w.children.is_empty()
@@ -88,7 +88,7 @@ pub(crate) fn has_items(w: &Workflow) -> bool {
 }
 
 /// Writes for the items a delta names: those that are gone are deletes. A replacing delta names all.
-pub(crate) fn encode_items(w: &Workflow, delta: &Delta) -> Vec<ItemWrite> {
+pub(crate) fn encode_items(w: &MutableState, delta: &Delta) -> Vec<ItemWrite> {
     if !delta.replaced {
         return delta.items.iter().map(|key| encode_item(w, key)).collect();
     }
@@ -117,7 +117,7 @@ pub(crate) fn encode_items(w: &Workflow, delta: &Delta) -> Vec<ItemWrite> {
     keys.iter().map(|key| encode_item(w, key)).collect()
 }
 
-fn encode_item(w: &Workflow, key: &ItemKey) -> ItemWrite {
+fn encode_item(w: &MutableState, key: &ItemKey) -> ItemWrite {
     let row = |kind, id: String| ItemRowKey { kind, id };
     let (key, value) = match key {
         ItemKey::Activity(id) => (
@@ -167,14 +167,14 @@ fn encode_item(w: &Workflow, key: &ItemKey) -> ItemWrite {
 }
 
 /// A run from its stored form.
-pub(crate) fn decode(key: RunKey, stored: RunRecord) -> Result<Workflow, RecordError> {
-    let (hot, versions) = hot::decode(&stored.hot)?;
-    let mut w = Workflow {
+pub(crate) fn decode(key: RunKey, stored: RunRecord) -> Result<MutableState, RecordError> {
+    let (execution_info, versions) = execution_info::decode(&stored.hot)?;
+    let mut w = MutableState {
         key,
         start: start::decode(&stored.start)?,
-        hot,
+        execution_info,
         versions,
-        ..Workflow::default()
+        ..MutableState::default()
     };
     for (key, value) in stored.items {
         match key.kind {

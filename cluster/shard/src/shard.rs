@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use cluster_core::{DecisionContext, Outcome, Refusal, Reply, Workflow};
+use cluster_core::{DecisionContext, MutableState, Outcome, Refusal, Reply};
 use cluster_membership::Role as MemberRole;
 use cluster_runtime::CancellationToken;
 use hashbrown::HashMap;
@@ -164,7 +164,7 @@ impl Shard {
     pub async fn update<T>(
         &self,
         key: &RunKey,
-        f: impl FnOnce(&mut Workflow, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
+        f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
     ) -> Result<Updated<T>, UpdateError> {
         let span = tracing::debug_span!("update", shard = %self.id(), namespace = %key.namespace_id,
             workflow_id = %key.workflow_id, run_id = %key.run_id);
@@ -174,10 +174,10 @@ impl Shard {
     async fn update_in_span<T>(
         &self,
         key: &RunKey,
-        f: impl FnOnce(&mut Workflow, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
+        f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
     ) -> Result<Updated<T>, UpdateError> {
-        let workflow = key_of(&key.namespace_id, &key.workflow_id);
-        let mut txn = Txn::begin::<Ended>(self, workflow, Mode::Active).await?;
+        let key_of_workflow = key_of(&key.namespace_id, &key.workflow_id);
+        let mut txn = Txn::begin::<Ended>(self, key_of_workflow, Mode::Active).await?;
         let result = decide(&mut txn, &key.run_id, f).await;
         let ended = match result {
             Ok(decided) => txn.end(decided).await,
@@ -194,7 +194,7 @@ impl Shard {
     pub async fn read<T>(
         &self,
         key: &RunKey,
-        f: impl FnOnce(&Workflow) -> T,
+        f: impl FnOnce(&MutableState) -> T,
     ) -> Result<T, ReadError> {
         let mut locked = Locked::lock(self, key_of(&key.namespace_id, &key.workflow_id)).await?;
         let run_id = match named_run(&mut locked, &key.run_id).await? {
@@ -202,7 +202,7 @@ impl Shard {
             None => return Err(ReadError::NotFound),
         };
         let found = locked.find(&run_id).await?;
-        let value = found.map(|at| f(&locked.cached.runs[at].workflow));
+        let value = found.map(|at| f(&locked.cached.runs[at].mutable_state));
         let last = locked.cached.last.clone();
         drop(locked);
         if let Some(last) = last {
@@ -215,7 +215,7 @@ impl Shard {
     pub async fn glance<T>(
         &self,
         key: &RunKey,
-        f: impl FnOnce(&Workflow) -> T,
+        f: impl FnOnce(&MutableState) -> T,
     ) -> Result<T, ReadError> {
         // What is not stored yet is in memory.
         if self
@@ -230,9 +230,9 @@ impl Shard {
         let stored = store.run_load(self.id(), key).await;
         let stored = stored.map_err(ShardError::from)?;
         let stored = stored.ok_or(ReadError::NotFound)?;
-        let workflow = crate::record::decode(key.clone(), stored)
+        let ms = crate::record::decode(key.clone(), stored)
             .map_err(|error| ShardError::Corrupt(error.to_string()))?;
-        Ok(f(&workflow))
+        Ok(f(&ms))
     }
 
     /// [`Self::current`] for scans.
@@ -439,7 +439,7 @@ type Decided<T> = Result<Updated<T>, Ended>;
 async fn decide<T>(
     txn: &mut Txn,
     run_id: &RunId,
-    f: impl FnOnce(&mut Workflow, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
+    f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
 ) -> Result<Decided<T>, ShardError> {
     let run_id = if run_id.is_empty() {
         match txn.current().await? {
@@ -450,12 +450,12 @@ async fn decide<T>(
         run_id.clone()
     };
     let context = txn.decision_context();
-    let Some(workflow) = txn.run(&run_id).await? else {
+    let Some(ms) = txn.run(&run_id).await? else {
         return Ok(Err(Ended::NotFound));
     };
-    match f(workflow, &context.borrowed()) {
+    match f(ms, &context.borrowed()) {
         Ok((outcome, value)) => {
-            let (next_event_id, closed) = (workflow.hot.next_event_id, !workflow.is_running());
+            let (next_event_id, closed) = (ms.execution_info.next_event_id, !ms.is_running());
             let reply = txn.put(&run_id, outcome)?;
             Ok(Ok(Updated {
                 value,

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use cluster_core::{
-    BranchToken, DecisionContext, Delta, Durability, EventBatch, IdSeed, Limits, Outcome, Reply,
-    Task, TaskKind, Workflow,
+    BranchToken, DecisionContext, Delta, Durability, EventBatch, IdSeed, Limits, MutableState,
+    Outcome, Reply, Task, TaskKind,
 };
 use namespaces::Namespace;
 use proto_ids::{FailoverVersion, RunId, Timestamp};
@@ -169,24 +169,24 @@ impl Txn {
     }
 
     /// A run, to look at.
-    pub async fn peek(&mut self, run_id: &RunId) -> Result<Option<&Workflow>, ShardError> {
+    pub async fn peek(&mut self, run_id: &RunId) -> Result<Option<&MutableState>, ShardError> {
         let at = self.locked.find(run_id).await?;
-        Ok(at.map(|at| &self.locked.cached.runs[at].workflow))
+        Ok(at.map(|at| &self.locked.cached.runs[at].mutable_state))
     }
 
     /// A run, to decide on. A change of it has to be staged with [`Self::put`] or [`Self::replace`]; whoever
     /// changed a run and then gives up calls [`Self::spoil`]. (A refused request changes nothing; that is
     /// checked when the transaction ends.)
-    pub async fn run(&mut self, run_id: &RunId) -> Result<Option<&mut Workflow>, ShardError> {
+    pub async fn run(&mut self, run_id: &RunId) -> Result<Option<&mut MutableState>, ShardError> {
         let Some(at) = self.locked.find(run_id).await? else {
             return Ok(None);
         };
         self.touched = true;
-        let workflow = &mut self.locked.cached.runs[at].workflow;
+        let ms = &mut self.locked.cached.runs[at].mutable_state;
         if !self.handed_out.iter().any(|h| h.run_id == *run_id) {
-            self.handed_out.push(HandedOut::new(workflow));
+            self.handed_out.push(HandedOut::new(ms));
         }
-        Ok(Some(workflow))
+        Ok(Some(ms))
     }
 
     /// What is in memory of this workflow id is wrong: it is dropped when the transaction ends, whatever it
@@ -199,7 +199,7 @@ impl Txn {
     /// the run that continues it, which becomes current.
     pub fn put(&mut self, run_id: &RunId, outcome: Outcome) -> Result<Reply, ShardError> {
         let slot = self.slot(run_id)?;
-        let branch = branch_of(&slot.workflow)?;
+        let branch = branch_of(&slot.mutable_state)?;
         let nodes = outcome.events.into_iter().map(|b| node_of(&branch, b));
         let staged = self.stage(run_id);
         staged.nodes.extend(nodes);
@@ -207,7 +207,12 @@ impl Txn {
         staged.tasks.extend(outcome.tasks);
         staged.durability = stronger(staged.durability, outcome.durability);
         if let Some(new) = outcome.new_run {
-            self.insert(new.workflow, new.events, new.tasks, CurrentChange::Become)?;
+            self.insert(
+                new.mutable_state,
+                new.events,
+                new.tasks,
+                CurrentChange::Become,
+            )?;
         }
         Ok(outcome.reply)
     }
@@ -215,26 +220,26 @@ impl Txn {
     /// Stages a run that does not exist yet; `events` go to its current branch.
     pub fn insert(
         &mut self,
-        workflow: Workflow,
+        ms: MutableState,
         events: Vec<EventBatch>,
         tasks: Vec<Task>,
         current: CurrentChange,
     ) -> Result<(), ShardError> {
         self.touched = true;
-        let branch = branch_of(&workflow)?;
-        let run_id = workflow.key.run_id.clone();
+        let branch = branch_of(&ms)?;
+        let run_id = ms.key.run_id.clone();
         let record = self.branch_record(&branch);
         self.locked
             .cached
             .runs
-            .retain(|s| s.workflow.key.run_id != run_id);
+            .retain(|s| s.mutable_state.key.run_id != run_id);
         self.locked.cached.runs.push(Slot {
-            workflow,
+            mutable_state: ms,
             row: 0,
             behind: None,
             ahead: false,
             last: None,
-            hot_bytes: 0,
+            execution_info_bytes: 0,
             start_bytes: 0,
             item_bytes: 0,
         });
@@ -282,9 +287,9 @@ impl Txn {
     }
 
     /// Stages a whole new state of an existing run (another branch won, or a snapshot arrived).
-    pub fn replace(&mut self, workflow: Workflow, tasks: Vec<Task>) -> Result<(), ShardError> {
-        let run_id = workflow.key.run_id.clone();
-        self.slot(&run_id)?.workflow = workflow;
+    pub fn replace(&mut self, ms: MutableState, tasks: Vec<Task>) -> Result<(), ShardError> {
+        let run_id = ms.key.run_id.clone();
+        self.slot(&run_id)?.mutable_state = ms;
         self.touched = true;
         let staged = self.stage(&run_id);
         staged.delta.merge(Delta {
@@ -318,7 +323,7 @@ impl Txn {
     /// Stages the removal of a loaded run; the current pointer goes with it when it names this run, and its
     /// visibility row follows. History is deleted apart.
     pub fn delete(&mut self, run_id: &RunId) -> Result<(), ShardError> {
-        let version = self.slot(run_id)?.workflow.last_version();
+        let version = self.slot(run_id)?.mutable_state.last_version();
         let staged = self.stage(run_id);
         staged.delete = true;
         staged.tasks.push(Task {
@@ -352,7 +357,7 @@ impl Txn {
             .runs
             .iter()
             .filter(old)
-            .map(|s| s.workflow.key.run_id.clone())
+            .map(|s| s.mutable_state.key.run_id.clone())
             .collect();
         for run_id in runs {
             self.stage(&run_id).durability = Durability::Durable;
@@ -405,9 +410,9 @@ impl Txn {
             let Some(at) = self.locked.loaded(&handed_out.run_id) else {
                 continue;
             };
-            let workflow = &self.locked.cached.runs[at].workflow;
-            if handed_out.is_changed(workflow) {
-                tracing::error!(shard = %self.locked.shard.id(), run = %workflow.key,
+            let ms = &self.locked.cached.runs[at].mutable_state;
+            if handed_out.is_changed(ms) {
+                tracing::error!(shard = %self.locked.shard.id(), run = %ms.key,
                     "a run was changed in memory and nothing of it staged; it is read again");
                 self.spoiled = true;
             }
@@ -470,14 +475,11 @@ fn stronger(a: Durability, b: Durability) -> Durability {
     if rank(a) >= rank(b) { a } else { b }
 }
 
-fn branch_of(workflow: &Workflow) -> Result<BranchToken, ShardError> {
-    let versions = &workflow.versions;
+fn branch_of(ms: &MutableState) -> Result<BranchToken, ShardError> {
+    let versions = &ms.versions;
     match versions.histories.get(versions.current) {
         Some(history) => Ok(history.branch.clone()),
-        None => Err(ShardError::Corrupt(format!(
-            "run {} has no branch",
-            workflow.key
-        ))),
+        None => Err(ShardError::Corrupt(format!("run {} has no branch", ms.key))),
     }
 }
 

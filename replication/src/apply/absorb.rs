@@ -3,8 +3,8 @@
 //! back from the store, so everything before it has to be there first.
 
 use cluster_core::{
-    Corrupt, Durability, EventBatch, Outcome, Request, RunNotes, VersionItem, Workflow,
-    state::WorkflowTask,
+    Corrupt, Durability, EventBatch, MutableState, Outcome, Request, RunNotes, VersionItem,
+    mutable_state::WorkflowTask,
     task::{Category, Task, TaskKind},
     version::BranchToken,
 };
@@ -102,7 +102,11 @@ pub(super) async fn absorb(txn: &mut Txn, work: &Work, here: &Here) -> Result<Ab
         pointer::settle(txn, &work.key.run_id, here).await?;
     }
     let run_id = &work.key.run_id;
-    if txn.peek(run_id).await?.is_some_and(|run| run.hot.zombie) {
+    if txn
+        .peek(run_id)
+        .await?
+        .is_some_and(|run| run.execution_info.zombie)
+    {
         let events = work.batches[..absorbed.batches]
             .iter()
             .flat_map(|b| &b.events);
@@ -250,7 +254,7 @@ async fn deliver_own(
 }
 
 /// Whether the current branch holds the batch.
-fn is_current(run: &Workflow, batch: &EventBatch) -> bool {
+fn is_current(run: &MutableState, batch: &EventBatch) -> bool {
     let last = VersionItem {
         event_id: EventId::new(batch.next_event_id().get() - 1),
         version: batch.version(),
@@ -268,10 +272,11 @@ fn reappliable(batch: &EventBatch) -> impl Iterator<Item = HistoryEvent> + '_ {
 
 /// Tasks that replicated events lead to. They are verified here while another cluster is active and
 /// executed when this one is; nothing is sent on, since every cluster reads from the one that wrote.
-pub(super) fn keep_tasks(run: &Workflow, tasks: &mut Vec<Task>) {
+pub(super) fn keep_tasks(run: &MutableState, tasks: &mut Vec<Task>) {
     tasks.retain(|task| {
         task.kind.category() != Category::Replication
-            && (!run.hot.zombie || matches!(task.kind, TaskKind::Retention | TaskKind::Visibility))
+            && (!run.execution_info.zombie
+                || matches!(task.kind, TaskKind::Retention | TaskKind::Visibility))
     });
 }
 
@@ -283,7 +288,7 @@ fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), Fault> {
         branch_id: ctx.seed.uuid(0),
         ancestors: Vec::new(),
     };
-    let mut run = Workflow::empty(key, branch);
+    let mut run = MutableState::empty(key, branch);
     let mut applied = run.apply(&batch, ctx.limits)?;
     keep_tasks(&run, &mut applied.tasks);
     txn.insert(run, vec![batch], applied.tasks, CurrentChange::Keep)?;
@@ -335,8 +340,8 @@ async fn write_behind(
 }
 
 /// Whether this cluster has accepted events for the run that have no place in its history yet.
-fn holds_loose_ends(run: &Workflow) -> bool {
-    !run.buffered.is_empty() && run.is_running() && !run.hot.zombie
+fn holds_loose_ends(run: &MutableState) -> bool {
+    !run.buffered.is_empty() && run.is_running() && !run.execution_info.zombie
 }
 
 /// Gives buffered events their place, under the version they were accepted under: the workflow task they
@@ -350,7 +355,7 @@ async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
         started_event_id,
         attempt,
         ..
-    }) = run.hot.workflow_task.clone()
+    }) = run.execution_info.workflow_task.clone()
     else {
         return Err(Fault::Blocked(
             "events are buffered without a workflow task".to_owned(),
@@ -385,7 +390,7 @@ async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
 pub(super) async fn loaded<'a>(
     txn: &'a mut Txn,
     run_id: &RunId,
-) -> Result<&'a mut Workflow, ShardError> {
+) -> Result<&'a mut MutableState, ShardError> {
     txn.run(run_id)
         .await?
         .ok_or_else(|| ShardError::Corrupt(format!("run {run_id} went away in a transaction")))

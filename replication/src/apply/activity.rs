@@ -1,7 +1,7 @@
 //! In-flight state of activities. The core says which state is newer, and arms timeouts and the retry, so
 //! that a failover finds them armed.
 
-use cluster_core::{Durability, Outcome, VersionItem, state::Activity};
+use cluster_core::{Durability, Outcome, VersionItem, mutable_state::ActivityInfo};
 use cluster_shard::Txn;
 use proto_ids::{EventId, RunId, Timestamp};
 use proto_messages::{temporal::server::api::replication::v1::SyncActivityTaskAttributes, time};
@@ -64,12 +64,12 @@ pub(super) async fn take(
     Ok(Taken::Applied)
 }
 
-fn in_flight(a: &SyncActivityTaskAttributes) -> Activity {
+fn in_flight(a: &SyncActivityTaskAttributes) -> ActivityInfo {
     let at = |time: Option<&prost_types::Timestamp>| {
         time.map(time::from_proto).unwrap_or(Timestamp::ZERO)
     };
     let is_started = a.started_event_id != 0;
-    Activity {
+    ActivityInfo {
         version: a.version.into(),
         scheduled_event_id: a.scheduled_event_id.into(),
         attempt: a.attempt.max(1),
@@ -85,6 +85,6 @@ fn in_flight(a: &SyncActivityTaskAttributes) -> Activity {
         last_failure: a.last_failure.clone(),
         last_worker_identity: a.last_worker_identity.clone(),
         last_attempt_complete_time: at(a.last_attempt_complete_time.as_ref()),
-        ..Activity::default()
+        ..ActivityInfo::default()
     }
 }

@@ -81,7 +81,9 @@ impl Applier {
         key: &RunKey,
         lost: &[HistoryEvent],
     ) -> Result<(), Status> {
-        let delivered = shard.read(key, |run| run.hot.reapplied.clone()).await;
+        let delivered = shard
+            .read(key, |run| run.execution_info.reapplied.clone())
+            .await;
         let picked = Reappliable::pick(&key.run_id, lost, |mark| {
             delivered.as_ref().is_ok_and(|marks| marks.contains(mark))
         });
@@ -147,17 +149,20 @@ async fn pick(
     let Some(target) = txn.peek(&current.run_id).await? else {
         return Ok(None);
     };
-    let (facts, marks) = (pointer::facts(target), target.hot.reapplied.clone());
+    let (facts, marks) = (
+        pointer::facts(target),
+        target.execution_info.reapplied.clone(),
+    );
     let picked = match txn.peek(source).await? {
         Some(run) => {
             let from = Source {
                 facts: pointer::facts(run),
                 versions: &run.versions,
-                is_zombie: run.hot.zombie,
+                is_zombie: run.execution_info.zombie,
             };
             let lost = events.iter().filter(|event| from.lost(event, &facts));
             Reappliable::pick(source, lost, |key| {
-                marks.contains(key) || run.hot.reapplied.contains(key)
+                marks.contains(key) || run.execution_info.reapplied.contains(key)
             })
         }
         // A run that this cluster wrote and deleted since had them in its history.

@@ -1,7 +1,7 @@
 //! Which run of a workflow id is current, after events arrived for one of them. Inside the transaction that
 //! wrote the events, so that there is never more than one open run that is not a zombie.
 
-use cluster_core::{Durability, Outcome, Request, Workflow};
+use cluster_core::{Durability, MutableState, Outcome, Request};
 use cluster_shard::Txn;
 use proto_ids::{FailoverVersion, RunId};
 use proto_messages::temporal::api::common::v1::{Payload, Payloads};
@@ -36,18 +36,18 @@ pub(super) async fn settle(txn: &mut Txn, run_id: &RunId, here: &Here) -> Result
 }
 
 /// What places a run among the others of its workflow id.
-pub(super) fn facts(run: &Workflow) -> RunFacts {
+pub(super) fn facts(run: &MutableState) -> RunFacts {
     let first = run.versions.current().items.first();
     RunFacts {
         run_id: run.key.run_id.clone(),
         open: run.is_running(),
         last_version: run.last_version(),
-        last_clock: run.hot.last_running_clock,
+        last_clock: run.execution_info.last_running_clock,
         first_version: first.map(|item| item.version).unwrap_or_default(),
         first_clock: run.start.clock,
         continues: run.start.continued_run_id.clone(),
         original: run.start.original_run_id.clone(),
-        replaced_by: run.hot.reset_run_id.clone(),
+        replaced_by: run.execution_info.reset_run_id.clone(),
         started: run.start.start_time,
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn facts(run: &Workflow) -> RunFacts {
 async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
     let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
-    if std::mem::take(&mut run.hot.zombie) {
+    if std::mem::take(&mut run.execution_info.zombie) {
         let mut tasks = run.rebuild_tasks(context.borrowed().limits);
         keep_tasks(run, &mut tasks);
         tracing::info!(run = %run.key, version = %run.last_version(), "a run takes its place back");
@@ -75,8 +75,8 @@ async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
 
 async fn stand_beside(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
     let run = loaded(txn, run_id).await?;
-    if run.is_running() && !run.hot.zombie {
-        run.hot.zombie = true;
+    if run.is_running() && !run.execution_info.zombie {
+        run.execution_info.zombie = true;
         tracing::info!(run = %run.key, version = %run.last_version(), "a run stands beside the current one");
         txn.put(
             run_id,

@@ -1,7 +1,7 @@
 //! Another branch wins: the run's state is made anew from that branch's events. What is not in events and
 //! belongs to the run whatever its branch (what was delivered again, who started it) is carried over.
 
-use cluster_core::{EventBatch, Workflow, version::BranchToken};
+use cluster_core::{EventBatch, MutableState, version::BranchToken};
 use cluster_shard::{ReadError, ShardError, Txn};
 use proto_ids::{EventId, RunId, RunKey};
 use proto_messages::temporal::api::history::v1::HistoryEvent;
@@ -50,24 +50,26 @@ pub(super) async fn switch(
         None => Vec::new(),
     };
 
-    let mut run = Workflow::empty(before.key.clone(), branch.clone());
+    let mut run = MutableState::empty(before.key.clone(), branch.clone());
     for old in read(txn, &before.key, &branch, EventId::new(1), plan.from).await? {
         run.apply(&old, ctx.limits)?;
     }
     run.versions = versions;
     run.apply(&batch, ctx.limits)?;
-    run.hot.zombie = before.hot.zombie;
-    run.hot.reapplied = before.hot.reapplied;
-    run.hot.reset_run_id = before.hot.reset_run_id;
-    if let (Some(known), Some(id)) = (&mut run.hot.cancel_request, before.hot.cancel_request)
-        && known.is_empty()
+    run.execution_info.zombie = before.execution_info.zombie;
+    run.execution_info.reapplied = before.execution_info.reapplied;
+    run.execution_info.reset_run_id = before.execution_info.reset_run_id;
+    if let (Some(known), Some(id)) = (
+        &mut run.execution_info.cancel_request,
+        before.execution_info.cancel_request,
+    ) && known.is_empty()
     {
         *known = id;
     }
-    run.hot.state_transition_count = run
-        .hot
+    run.execution_info.state_transition_count = run
+        .execution_info
         .state_transition_count
-        .max(before.hot.state_transition_count + 1);
+        .max(before.execution_info.state_transition_count + 1);
     if run.start.request_id.is_empty() {
         run.start.request_id = before.start.request_id;
     }

@@ -2,7 +2,7 @@
 //! could not have closed the run over a signal it had not seen; so the run is reset to its last workflow task,
 //! and goes on as another one that has the signal. A run that an operator or a timeout ended stays ended.
 
-use cluster_core::{Durability, Outcome, Refusal, Reset, RunNotes, SERVER, Workflow};
+use cluster_core::{Durability, MutableState, Outcome, Refusal, Reset, RunNotes, SERVER};
 use cluster_shard::{CurrentChange, Txn};
 use proto_ids::{EventId, RunId};
 use proto_messages::temporal::api::{
@@ -26,12 +26,16 @@ pub(super) async fn reopen(
     picked: &Reappliable,
 ) -> Result<Option<RunId>, Fault> {
     let base = loaded(txn, run_id).await?.clone();
-    let started = base.hot.last_completed_started_event_id;
+    let started = base.execution_info.last_completed_started_event_id;
     if !has_signal(picked) || !was_closed_by_worker(&base) || started == EventId::default() {
         return Ok(None);
     }
     let branch = &base.versions.current().branch;
-    let (first, finish, next) = (EventId::new(1), started.next(), base.hot.next_event_id);
+    let (first, finish, next) = (
+        EventId::new(1),
+        started.next(),
+        base.execution_info.next_event_id,
+    );
     let kept = rebuild::read(txn, &base.key, branch, first, finish).await?;
     let later = rebuild::read(txn, &base.key, branch, finish, next).await?;
     let later = later.into_iter().flat_map(|batch| batch.events);
@@ -45,7 +49,7 @@ pub(super) async fn reopen(
         identity: SERVER.to_owned(),
         ..Reset::default()
     };
-    let mut new = match Workflow::reset(&base, kept, later, &reset, &context.borrowed()) {
+    let mut new = match MutableState::reset(&base, kept, later, &reset, &context.borrowed()) {
         Ok(new) => new,
         Err(Refusal::Corrupt(corrupt)) => return Err(corrupt.into()),
         Err(refusal) => {
@@ -53,7 +57,10 @@ pub(super) async fn reopen(
             return Ok(None);
         }
     };
-    new.workflow.hot.reapplied.extend(picked.keys());
+    new.mutable_state
+        .execution_info
+        .reapplied
+        .extend(picked.keys());
     let notes = RunNotes {
         reset_run_id: reset.new_run_id.clone(),
         reapplied: picked.keys().collect(),
@@ -67,7 +74,12 @@ pub(super) async fn reopen(
         };
         txn.put(run_id, outcome)?;
     }
-    txn.insert(new.workflow, new.events, new.tasks, CurrentChange::Become)?;
+    txn.insert(
+        new.mutable_state,
+        new.events,
+        new.tasks,
+        CurrentChange::Become,
+    )?;
     Ok(Some(reset.new_run_id))
 }
 
@@ -80,9 +92,12 @@ fn has_signal(picked: &Reappliable) -> bool {
     })
 }
 
-fn was_closed_by_worker(run: &Workflow) -> bool {
+fn was_closed_by_worker(run: &MutableState) -> bool {
     use WorkflowExecutionStatus as S;
-    !run.hot.zombie
+    !run.execution_info.zombie
         && !run.is_running()
-        && matches!(run.hot.status, S::Completed | S::Failed | S::Canceled)
+        && matches!(
+            run.execution_info.status,
+            S::Completed | S::Failed | S::Canceled
+        )
 }

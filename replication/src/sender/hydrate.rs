@@ -1,7 +1,8 @@
 //! Makes a message of a queue row, from what the shard holds now. Nothing is sent for what is gone.
 
 use cluster_core::{
-    TaskKind, VersionHistories, VersionHistory, VersionItem, Workflow, state::Activity,
+    MutableState, TaskKind, VersionHistories, VersionHistory, VersionItem,
+    mutable_state::ActivityInfo,
 };
 use cluster_rpc::INTERNAL_MESSAGE_BYTES_MAX;
 use cluster_shard::{HistoryBatch, QueuedTask, ReadError, Shard};
@@ -135,7 +136,7 @@ async fn history(
     next: EventId,
     new_run: Option<&RunId>,
 ) -> Result<Made, SourceError> {
-    let look = |run: &Workflow| (run.versions.clone(), wire::notes_to_wire(run));
+    let look = |run: &MutableState| (run.versions.clone(), wire::notes_to_wire(run));
     let Some((versions, run_state)) = present(shard.read(&row.run, look).await)? else {
         return Ok(None);
     };
@@ -233,7 +234,7 @@ fn present<T>(read: Result<T, ReadError>) -> Result<Option<T>, SourceError> {
     }
 }
 
-fn activity_attributes(run: &Workflow, activity: &Activity) -> SyncActivityTaskAttributes {
+fn activity_attributes(run: &MutableState, activity: &ActivityInfo) -> SyncActivityTaskAttributes {
     let at = |time: proto_ids::Timestamp| (!time.is_zero()).then(|| time::to_proto(time));
     let started_event_id = match activity.started_event_id.get() {
         0 if activity.is_started() => TRANSIENT_EVENT,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cluster_core::{Request, VersionItem, Workflow, state::Activity};
+use cluster_core::{MutableState, Request, VersionItem, mutable_state::ActivityInfo};
 use cluster_shard::{ReadError, Shard, Txn};
 use futures::{StreamExt, TryStreamExt, stream};
 use proto_ids::{EventId, NamespaceId, RunKey, Timestamp};
@@ -116,7 +116,7 @@ impl ReplicationHost {
     async fn standing(&self, shard: &Shard, key: &RunKey) -> Result<RunStanding, Status> {
         let read = shard.glance(key, |run| {
             let branch = run.versions.current().branch.clone();
-            let ends = run.hot.new_run_id.is_empty();
+            let ends = run.execution_info.new_run_id.is_empty();
             (standing_of(run), branch, self.is_needed(run), ends)
         });
         let (mut standing, branch, needed, ends) = match read.await {
@@ -149,7 +149,7 @@ impl ReplicationHost {
     }
 
     /// Whether another cluster has to have the run: it is open or retained, and did not lose to another one.
-    fn is_needed(&self, run: &Workflow) -> bool {
+    fn is_needed(&self, run: &MutableState) -> bool {
         let retention = self
             .deps
             .registry
@@ -158,9 +158,9 @@ impl ReplicationHost {
         // Each cluster deletes by its own clock.
         let kept = |retention: Duration| {
             let sure = retention - (retention / 10).min(CLOCKS_APART_MAX);
-            self.now() < run.hot.close_time.plus(sure)
+            self.now() < run.execution_info.close_time.plus(sure)
         };
-        !run.hot.zombie && (run.is_running() || retention.is_none_or(kept))
+        !run.execution_info.zombie && (run.is_running() || retention.is_none_or(kept))
     }
 
     /// Which of these runs of another cluster are lacking here, whole or in part.
@@ -314,9 +314,9 @@ async fn compare(
     }
 }
 
-fn local_of(run: &Workflow, theirs: &RunStanding) -> Local {
+fn local_of(run: &MutableState, theirs: &RunStanding) -> Local {
     let mut stale = theirs.activities.iter().filter(|a| {
-        let theirs = Activity {
+        let theirs = ActivityInfo {
             scheduled_event_id: a.scheduled_event_id.into(),
             version: a.version.into(),
             attempt: a.attempt,
@@ -331,19 +331,19 @@ fn local_of(run: &Workflow, theirs: &RunStanding) -> Local {
                 .as_ref()
                 .map(time::from_proto)
                 .unwrap_or(Timestamp::ZERO),
-            ..Activity::default()
+            ..ActivityInfo::default()
         };
         !run.knows_activity(&theirs)
     });
     Local {
         items: run.versions.current().items.clone(),
         branch: run.versions.current().branch.clone(),
-        zombie: run.hot.zombie,
+        zombie: run.execution_info.zombie,
         stale_activity: stale.next().map(|a| a.scheduled_event_id),
     }
 }
 
-fn standing_of(run: &Workflow) -> RunStanding {
+fn standing_of(run: &MutableState) -> RunStanding {
     let activities = run.activities.values().map(|a| ActivityStanding {
         scheduled_event_id: a.scheduled_event_id.get(),
         version: a.version.get(),
@@ -353,9 +353,9 @@ fn standing_of(run: &Workflow) -> RunStanding {
     });
     RunStanding {
         execution: Some(execution(&run.key)),
-        next_event_id: run.hot.next_event_id.get(),
+        next_event_id: run.execution_info.next_event_id.get(),
         items: wire::items_to_wire(&run.versions.current().items),
-        status: run.hot.status as i32,
+        status: run.execution_info.status as i32,
         buffered_events: i32::try_from(run.buffered.len()).unwrap_or(i32::MAX),
         activities: activities.collect(),
         ..RunStanding::default()

@@ -161,7 +161,7 @@ impl ReplicationHost {
                 (
                     run.key.clone(),
                     items,
-                    run.hot.status,
+                    run.execution_info.status,
                     run.versions.current().branch.clone(),
                     wire::state::to_wire(run),
                 )

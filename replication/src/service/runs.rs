@@ -1,7 +1,7 @@
 //! Single runs, for tools and peers: look at one, send one again, make its tasks again, put tasks into a
 //! shard's queue.
 
-use cluster_core::{Task, TaskKind, Workflow};
+use cluster_core::{MutableState, Task, TaskKind};
 use cluster_shard::{DlqEntry, QueuedTask, ShardError, TaskDlq, Txn};
 use proto_ids::{RunId, RunKey, TaskId};
 use proto_messages::temporal::server::api::{
@@ -65,8 +65,8 @@ impl ReplicationHost {
         let (transitions, length) = self
             .stage(&key, |run| {
                 let told = (
-                    run.hot.state_transition_count,
-                    run.hot.next_event_id.get() - 1,
+                    run.execution_info.state_transition_count,
+                    run.execution_info.next_event_id.get() - 1,
                 );
                 (last_tasks(run), told)
             })
@@ -151,7 +151,7 @@ impl ReplicationHost {
     pub(super) async fn stage<T: Send>(
         &self,
         key: &RunKey,
-        make: impl FnOnce(&Workflow) -> (Vec<Task>, T) + Send,
+        make: impl FnOnce(&MutableState) -> (Vec<Task>, T) + Send,
     ) -> Result<T, Status> {
         let shard = self.shard_of(key).await?;
         let done = shard
@@ -192,7 +192,7 @@ fn ended(error: cluster_shard::TxnError<Ended>) -> Status {
 
 /// The tasks that bring a run to a cluster which has nothing of it: its last events, for which a receiver
 /// fetches all earlier ones, and what its activities hold; for a closed run its end.
-fn last_tasks(run: &Workflow) -> Vec<Task> {
+fn last_tasks(run: &MutableState) -> Vec<Task> {
     let version = run.last_version();
     let task = |kind| Task {
         version,

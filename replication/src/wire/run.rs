@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_core::{RunNotes, Workflow};
+use cluster_core::{MutableState, RunNotes};
 use proto_ids::RunId;
 use proto_messages::meridian::replication::v1::{ReappliedEvents, RunState};
 
@@ -12,9 +12,9 @@ use proto_messages::meridian::replication::v1::{ReappliedEvents, RunState};
 const REAPPLIED_MAX: usize = 20_000;
 
 /// As it travels; none when there is nothing to tell.
-pub fn notes_to_wire(run: &Workflow) -> Option<RunState> {
+pub fn notes_to_wire(run: &MutableState) -> Option<RunState> {
     let mut reapplied: BTreeMap<_, Vec<i64>> = BTreeMap::new();
-    for (run_id, event_id, version) in &run.hot.reapplied {
+    for (run_id, event_id, version) in &run.execution_info.reapplied {
         reapplied
             .entry((run_id.as_str(), *version))
             .or_default()
@@ -22,8 +22,12 @@ pub fn notes_to_wire(run: &Workflow) -> Option<RunState> {
     }
     let told = RunState {
         create_request_id: run.start.request_id.clone(),
-        cancel_request_id: run.hot.cancel_request.clone().unwrap_or_default(),
-        reset_run_id: run.hot.reset_run_id.to_string(),
+        cancel_request_id: run
+            .execution_info
+            .cancel_request
+            .clone()
+            .unwrap_or_default(),
+        reset_run_id: run.execution_info.reset_run_id.to_string(),
         reapplied: reapplied
             .into_iter()
             .map(|((run_id, version), event_ids)| ReappliedEvents {

@@ -1,6 +1,6 @@
 //! A run's state as peers and tools see it. Our stored form is another one; this is made when asked for.
 
-use cluster_core::{Workflow, state as core};
+use cluster_core::{MutableState, mutable_state as core};
 use proto_ids::{EventId, Timestamp};
 use proto_messages::{
     temporal::{
@@ -28,7 +28,7 @@ fn lasting(d: std::time::Duration) -> Option<prost_types::Duration> {
 }
 
 /// The whole state.
-pub fn to_wire(run: &Workflow) -> WorkflowMutableState {
+pub fn to_wire(run: &MutableState) -> WorkflowMutableState {
     WorkflowMutableState {
         activity_infos: run
             .activities
@@ -85,16 +85,18 @@ pub fn to_wire(run: &Workflow) -> WorkflowMutableState {
         signal_requested_ids: run.signal_request_ids.iter().cloned().collect(),
         execution_info: Some(execution_info(run)),
         execution_state: Some(execution_state(run)),
-        next_event_id: run.hot.next_event_id.get(),
+        next_event_id: run.execution_info.next_event_id.get(),
         buffered_events: run.buffered.clone(),
     }
 }
 
-fn execution_state(run: &Workflow) -> WorkflowExecutionState {
-    let state = match (run.is_running(), run.hot.zombie) {
+fn execution_state(run: &MutableState) -> WorkflowExecutionState {
+    let state = match (run.is_running(), run.execution_info.zombie) {
         (false, _) => StateName::Completed,
         (true, true) => StateName::Zombie,
-        (true, false) if run.hot.last_completed_started_event_id == EventId::default() => {
+        (true, false)
+            if run.execution_info.last_completed_started_event_id == EventId::default() =>
+        {
             StateName::Created
         }
         (true, false) => StateName::Running,
@@ -105,7 +107,7 @@ fn execution_state(run: &Workflow) -> WorkflowExecutionState {
         state: state as i32,
         status: match run.is_running() {
             true => WorkflowExecutionStatus::Running as i32,
-            false => run.hot.status as i32,
+            false => run.execution_info.status as i32,
         },
         start_time: at(run.start.start_time),
         first_execution_run_id: run.start.first_run_id.to_string(),
@@ -113,45 +115,47 @@ fn execution_state(run: &Workflow) -> WorkflowExecutionState {
     }
 }
 
-fn execution_info(run: &Workflow) -> WorkflowExecutionInfo {
-    let (start, hot) = (&run.start, &run.hot);
+fn execution_info(run: &MutableState) -> WorkflowExecutionInfo {
+    let (start, execution_info) = (&run.start, &run.execution_info);
     let mut info = WorkflowExecutionInfo {
         namespace_id: run.key.namespace_id.to_string(),
         workflow_id: run.key.workflow_id.to_string(),
         first_execution_run_id: start.first_run_id.to_string(),
-        new_execution_run_id: hot.new_run_id.to_string(),
+        new_execution_run_id: execution_info.new_run_id.to_string(),
         original_execution_run_id: start.original_run_id.to_string(),
-        successor_run_id: hot.new_run_id.to_string(),
+        successor_run_id: execution_info.new_run_id.to_string(),
         task_queue: start.task_queue.clone(),
         workflow_type_name: start.workflow_type.name.clone(),
         workflow_execution_timeout: lasting(start.execution_timeout),
         workflow_run_timeout: lasting(start.run_timeout),
         default_workflow_task_timeout: lasting(start.task_timeout),
         start_time: at(start.start_time),
-        last_update_time: at(hot.last_update_time),
-        last_running_clock: hot.last_running_clock,
+        last_update_time: at(execution_info.last_update_time),
+        last_running_clock: execution_info.last_running_clock,
         execution_time: at(start.execution_time),
         workflow_execution_expiration_time: at(start.execution_expiration),
-        close_time: at(hot.close_time),
-        completion_event_batch_id: hot.close_batch_first_event_id.get(),
-        last_completed_workflow_task_started_event_id: hot.last_completed_started_event_id.get(),
-        state_transition_count: hot.state_transition_count,
+        close_time: at(execution_info.close_time),
+        completion_event_batch_id: execution_info.close_batch_first_event_id.get(),
+        last_completed_workflow_task_started_event_id: execution_info
+            .last_completed_started_event_id
+            .get(),
+        state_transition_count: execution_info.state_transition_count,
         execution_stats: Some(ExecutionStats {
-            history_size: hot.history_size,
+            history_size: execution_info.history_size,
             ..ExecutionStats::default()
         }),
-        cancel_requested: hot.cancel_request.is_some(),
-        cancel_request_id: hot.cancel_request.clone().unwrap_or_default(),
+        cancel_requested: execution_info.cancel_request.is_some(),
+        cancel_request_id: execution_info.cancel_request.clone().unwrap_or_default(),
         attempt: start.attempt,
         cron_schedule: start.cron_schedule.clone(),
-        signal_count: hot.signal_count,
-        auto_reset_points: hot.reset_points.clone(),
-        search_attributes: hot
+        signal_count: execution_info.signal_count,
+        auto_reset_points: execution_info.reset_points.clone(),
+        search_attributes: execution_info
             .search_attributes
             .as_ref()
             .map(|attributes| attributes.indexed_fields.clone())
             .unwrap_or_default(),
-        memo: hot
+        memo: execution_info
             .memo
             .as_ref()
             .map(|memo| memo.fields.clone())
@@ -160,8 +164,8 @@ fn execution_info(run: &Workflow) -> WorkflowExecutionInfo {
             current_version_history_index: run.versions.current as i32,
             histories: run.versions.histories.iter().map(history_to_wire).collect(),
         }),
-        workflow_was_reset: !hot.reset_run_id.is_empty(),
-        reset_run_id: hot.reset_run_id.to_string(),
+        workflow_was_reset: !execution_info.reset_run_id.is_empty(),
+        reset_run_id: execution_info.reset_run_id.to_string(),
         priority: start.priority.clone(),
         ..WorkflowExecutionInfo::default()
     };
@@ -184,11 +188,11 @@ fn execution_info(run: &Workflow) -> WorkflowExecutionInfo {
         info.retry_backoff_coefficient = policy.backoff_coefficient;
         info.retry_non_retryable_error_types = policy.non_retryable_error_types.clone();
     }
-    if let Some(sticky) = &hot.sticky {
+    if let Some(sticky) = &execution_info.sticky {
         info.sticky_task_queue = sticky.task_queue.clone();
         info.sticky_schedule_to_start_timeout = lasting(sticky.schedule_to_start_timeout);
     }
-    if let Some(task) = &hot.workflow_task {
+    if let Some(task) = &execution_info.workflow_task {
         info.workflow_task_version = task.version.get();
         info.workflow_task_scheduled_event_id = task.scheduled_event_id.get();
         info.workflow_task_started_event_id = task.started_event_id.get();
@@ -202,7 +206,7 @@ fn execution_info(run: &Workflow) -> WorkflowExecutionInfo {
     info
 }
 
-fn activity_info(activity: &core::Activity) -> ActivityInfo {
+fn activity_info(activity: &core::ActivityInfo) -> ActivityInfo {
     let mut info = ActivityInfo {
         version: activity.version.get(),
         scheduled_event_batch_id: activity.scheduled_batch_id.get(),
@@ -244,7 +248,7 @@ fn activity_info(activity: &core::Activity) -> ActivityInfo {
     info
 }
 
-fn child_info(child: &core::Child) -> ChildExecutionInfo {
+fn child_info(child: &core::ChildExecutionInfo) -> ChildExecutionInfo {
     ChildExecutionInfo {
         version: child.version.get(),
         initiated_event_batch_id: child.initiated_batch_id.get(),

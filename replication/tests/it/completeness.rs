@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_core::{Request, Start, Workflow, request::Signal};
+use cluster_core::{MutableState, Request, Start, request::Signal};
 use cluster_shard::{CurrentChange, Txn};
 use namespaces::Namespace;
 use proto_ids::RunKey;
@@ -254,8 +254,8 @@ async fn tasks_of_other_namespaces_hide_nothing() {
                     request: Box::new(request),
                     ..Default::default()
                 };
-                let (run, outcome) =
-                    Workflow::start(start, &context.borrowed()).map_err(|r| format!("{r:?}"))?;
+                let (run, outcome) = MutableState::start(start, &context.borrowed())
+                    .map_err(|r| format!("{r:?}"))?;
                 txn.insert(run, outcome.events, outcome.tasks, CurrentChange::Become)
                     .map_err(|e| e.to_string())
             },

@@ -1,6 +1,6 @@
 //! What was acknowledged on the losing side of a conflict: it holds on the winning side, once.
 
-use cluster_core::{EventBatch, Request, Reset, RunNotes, Workflow, request::Signal};
+use cluster_core::{EventBatch, MutableState, Request, Reset, RunNotes, request::Signal};
 use cluster_shard::{CurrentChange, ShardError, Txn, TxnError};
 use proto_messages::{
     Wire,
@@ -72,12 +72,14 @@ fn cancel(request_id: &str) -> Request {
 }
 
 async fn branches(cluster: &Cluster) -> usize {
-    let count = |run: &Workflow| run.versions.histories.len();
+    let count = |run: &MutableState| run.versions.histories.len();
     cluster.read("wf", RUN, count).await.unwrap_or(0)
 }
 
 async fn status(cluster: &Cluster, run: &str) -> Option<WorkflowExecutionStatus> {
-    cluster.read("wf", run, |run| run.hot.status).await
+    cluster
+        .read("wf", run, |run| run.execution_info.status)
+        .await
 }
 
 async fn both_end_alike(world: &World, run: &str) {
@@ -126,7 +128,10 @@ async fn a_termination_that_the_server_decided_on_does_not_outlive_its_branch() 
         let _pulling = meet(&world).await;
         // The signal came before it, so what had to be delivered has been.
         until("east has the losing branch and its signal", || async {
-            let signals = world.east.read("wf", RUN, |run| run.hot.signal_count).await;
+            let signals = world
+                .east
+                .read("wf", RUN, |run| run.execution_info.signal_count)
+                .await;
             branches(&world.east).await == 2 && signals == Some(2)
         })
         .await;
@@ -214,7 +219,7 @@ async fn end_and_go_on(cluster: &Cluster) {
 
 /// A worker completes the run.
 async fn complete(cluster: &Cluster) {
-    let task = |run: &Workflow| run.hot.workflow_task.clone().unwrap();
+    let task = |run: &MutableState| run.execution_info.workflow_task.clone().unwrap();
     let scheduled = cluster.read("wf", RUN, task).await.unwrap();
     cluster
         .start_task("wf", RUN, scheduled.scheduled_event_id.get())
@@ -254,7 +259,7 @@ async fn a_run_that_closed_over_a_losing_signal_goes_on_and_gets_it() {
             Some(run) if run != RUN => {
                 let signals = world
                     .east
-                    .read("wf", &run, |run| run.hot.signal_count)
+                    .read("wf", &run, |run| run.execution_info.signal_count)
                     .await;
                 signals == Some(1)
             }
@@ -292,7 +297,11 @@ async fn a_losing_signal_is_delivered_once_even_after_its_run_ended() {
     world.west.signal("wf", RUN, "pay").await;
     let _pulling = meet(&world).await;
     until("it is delivered", || async {
-        world.east.read("wf", RUN, |run| run.hot.signal_count).await == Some(2)
+        world
+            .east
+            .read("wf", RUN, |run| run.execution_info.signal_count)
+            .await
+            == Some(2)
     })
     .await;
     end_and_go_on(&world.east).await;
@@ -313,7 +322,9 @@ async fn a_losing_signal_is_delivered_once_even_after_its_run_ended() {
     })
     .await;
     for cluster in [&world.west, &world.east] {
-        let signals = cluster.read("wf", OTHER, |run| run.hot.signal_count).await;
+        let signals = cluster
+            .read("wf", OTHER, |run| run.execution_info.signal_count)
+            .await;
         assert_eq!(signals, Some(0), "the signal is delivered to both runs");
     }
 }
@@ -324,7 +335,7 @@ async fn what_was_delivered_is_known_after_the_next_failover_too() {
     world.west.signal("wf", RUN, "pay").await;
     let _pulling = meet(&world).await;
     until("both know of the delivery", || async {
-        let known = |run: &Workflow| run.hot.reapplied.contains(&(RUN.into(), 3, 1));
+        let known = |run: &MutableState| run.execution_info.reapplied.contains(&(RUN.into(), 3, 1));
         world.east.read("wf", RUN, known).await == Some(true)
             && world.west.read("wf", RUN, known).await == Some(true)
     })
@@ -347,7 +358,10 @@ async fn an_id_used_again_after_the_clock_went_back_is_the_current_run_everywher
         world.east.current("wf").await.as_deref() == Some(OTHER)
     })
     .await;
-    let zombie = world.east.read("wf", OTHER, |run| run.hot.zombie).await;
+    let zombie = world
+        .east
+        .read("wf", OTHER, |run| run.execution_info.zombie)
+        .await;
     assert_eq!(zombie, Some(false));
     world.fail_over("east", 2);
     world.east.signal("wf", OTHER, "there").await;
@@ -383,7 +397,12 @@ async fn a_request_repeated_after_a_failover_is_known_there() {
     assert_eq!(current.request_id, RUN, "the start's own request id");
     world.east.ask(&key("wf", RUN), signal).await;
     world.east.ask(&key("wf", RUN), cancel("c")).await;
-    let known = |run: &Workflow| (run.hot.signal_count, run.hot.cancel_request.clone());
+    let known = |run: &MutableState| {
+        (
+            run.execution_info.signal_count,
+            run.execution_info.cancel_request.clone(),
+        )
+    };
     assert_eq!(
         world.east.read("wf", RUN, known).await,
         Some((1, Some("c".to_owned())))
@@ -400,7 +419,12 @@ async fn request_ids_come_with_what_is_fetched_as_well() {
     let _pulling = world.connect().await;
     world.west.send_again("wf", RUN).await;
     both_end_alike_when_there(&world, RUN).await;
-    let known = |run: &Workflow| (run.start.request_id.clone(), run.hot.cancel_request.clone());
+    let known = |run: &MutableState| {
+        (
+            run.start.request_id.clone(),
+            run.execution_info.cancel_request.clone(),
+        )
+    };
     let east = world.east.read("wf", RUN, known).await.unwrap();
     assert_eq!(east, (RUN.to_owned(), Some("c".to_owned())));
 }
@@ -415,9 +439,9 @@ async fn both_end_alike_when_there(world: &World, run: &str) {
 
 #[test]
 fn notes_change_only_what_was_not_known() {
-    let mut run = Workflow::default();
+    let mut run = MutableState::default();
     run.start.request_id = "known".into();
-    run.hot.cancel_request = Some(String::new());
+    run.execution_info.cancel_request = Some(String::new());
     let notes = RunNotes {
         create_request_id: "other".into(),
         cancel_request_id: "c".into(),
@@ -426,7 +450,7 @@ fn notes_change_only_what_was_not_known() {
     assert!(run.sync_run(notes.clone()).is_some());
     assert!(run.sync_run(notes).is_none());
     assert_eq!(run.start.request_id, "known");
-    assert_eq!(run.hot.cancel_request.as_deref(), Some("c"));
+    assert_eq!(run.execution_info.cancel_request.as_deref(), Some("c"));
 }
 
 /// Resets the run in a cluster to its first workflow task, as the history service does it.
@@ -449,12 +473,18 @@ async fn reset(cluster: &Cluster, new_run: &str) {
                 let (ending, context) = (txn.decision_context(), txn.decision_context());
                 let base = txn.run(&key.run_id).await.unwrap().unwrap();
                 let kept = vec![EventBatch { events: kept }];
-                let new = Workflow::reset(base, kept, later, &ask, &context.borrowed()).unwrap();
-                base.hot.reset_run_id = new_run.into();
+                let new =
+                    MutableState::reset(base, kept, later, &ask, &context.borrowed()).unwrap();
+                base.execution_info.reset_run_id = new_run.into();
                 let end = terminate("history-resetter");
                 let ended = base.handle(end, &ending.borrowed()).unwrap();
                 txn.put(&key.run_id, ended)?;
-                txn.insert(new.workflow, new.events, new.tasks, CurrentChange::Become)
+                txn.insert(
+                    new.mutable_state,
+                    new.events,
+                    new.tasks,
+                    CurrentChange::Become,
+                )
             },
         )
         .await;
@@ -476,20 +506,20 @@ async fn a_reset_is_told_to_the_other_cluster() {
         world.east.current("wf").await.as_deref() == Some(new_run)
     })
     .await;
-    let told = |run: &Workflow| (run.hot.zombie, run.start.request_id.clone());
+    let told = |run: &MutableState| (run.execution_info.zombie, run.start.request_id.clone());
     assert_eq!(
         world.east.read("wf", new_run, told).await,
         Some((false, "reset".to_owned()))
     );
     until("east knows what took the old run's place", || async {
-        let named = |run: &Workflow| run.hot.reset_run_id.to_string();
+        let named = |run: &MutableState| run.execution_info.reset_run_id.to_string();
         world.east.read("wf", RUN, named).await.as_deref() == Some(new_run)
     })
     .await;
     // The signal is in the new run's history; nobody delivers it once more.
     let signals = world
         .east
-        .read("wf", new_run, |run| run.hot.signal_count)
+        .read("wf", new_run, |run| run.execution_info.signal_count)
         .await;
     assert_eq!(signals, Some(1));
     both_end_alike(&world, RUN).await;

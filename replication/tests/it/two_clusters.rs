@@ -1,6 +1,6 @@
 //! Runs that cross from one cluster to another, and back, and apart.
 
-use cluster_core::{Request, Workflow, request::ActivityRef};
+use cluster_core::{MutableState, Request, request::ActivityRef};
 use proto_messages::{
     meridian::replication::v1::{GetShardHistoryDigestsRequest, HistoryDigest},
     temporal::api::{
@@ -104,7 +104,10 @@ async fn what_one_cluster_writes_the_other_has() {
     let run = format!("{}0", &RUN[..35]);
     world.west.ask(&key("wf-0", &run), close).await;
     equal(&world, "wf-0", &run).await;
-    let status = world.east.read("wf-0", &run, |run| run.hot.status).await;
+    let status = world
+        .east
+        .read("wf-0", &run, |run| run.execution_info.status)
+        .await;
     assert_eq!(status, Some(WorkflowExecutionStatus::Terminated));
     drop(pulling);
 }
@@ -186,7 +189,7 @@ async fn after_a_partition_the_higher_version_wins_and_signals_survive() {
     assert!(history.iter().all(|e| e.version == 1 || e.version == 2));
     assert_eq!(history.last().map(|e| e.version), Some(2));
     // Both keep the losing branch, and agree on where the two part.
-    let branches = |run: &cluster_core::Workflow| {
+    let branches = |run: &cluster_core::MutableState| {
         let mut branches: Vec<_> = run
             .versions
             .histories
@@ -231,7 +234,9 @@ async fn of_two_runs_of_one_workflow_id_one_stays() {
     for cluster in [&world.west, &world.east] {
         assert_eq!(cluster.current("wf").await.as_deref(), Some(OTHER));
         let loser = cluster
-            .read("wf", RUN, |run| (run.is_running(), run.hot.status))
+            .read("wf", RUN, |run| {
+                (run.is_running(), run.execution_info.status)
+            })
             .await;
         assert_eq!(loser, Some((false, WorkflowExecutionStatus::Terminated)));
     }
@@ -278,7 +283,7 @@ async fn chains_activities_and_deletes_cross_too() {
     world.west.ask(&key("wf", RUN), heartbeat).await;
     world.west.send_again("wf", RUN).await;
     until("the heartbeat is there", || async {
-        let in_flight = |run: &Workflow| {
+        let in_flight = |run: &MutableState| {
             let activity = &run.activities[&5.into()];
             (activity.is_started(), activity.heartbeat_details.clone())
         };

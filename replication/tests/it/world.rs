@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_core::{Request, Start, Task, TaskKind, Workflow, request::Signal};
+use cluster_core::{MutableState, Request, Start, Task, TaskKind, request::Signal};
 use cluster_membership::{Member, Membership, Role};
 use cluster_rpc::{ChannelOptions, Channels, ReplicationClient, Security};
 use cluster_runtime::{Clock, Metrics, Settings, SharedClock, SystemClock, Tasks};
@@ -323,7 +323,7 @@ impl Cluster {
                         request: Box::new(request),
                         ..Default::default()
                     };
-                    let (run, outcome) = Workflow::start(start, &context.borrowed())
+                    let (run, outcome) = MutableState::start(start, &context.borrowed())
                         .map_err(|refusal| format!("{refusal:?}"))?;
                     txn.insert(run, outcome.events, outcome.tasks, CurrentChange::Become)
                         .map_err(|e| e.to_string())
@@ -439,7 +439,7 @@ impl Cluster {
         &self,
         workflow: &str,
         run: &str,
-        f: impl FnOnce(&Workflow) -> T,
+        f: impl FnOnce(&MutableState) -> T,
     ) -> Option<T> {
         match self
             .shard(workflow)

@@ -12,14 +12,14 @@ use proto_messages::{
 
 use super::Scope;
 use crate::{
-    Workflow,
+    MutableState,
     event::{corrupt, event_time},
+    mutable_state::ActivityInfo,
     outcome::{Corrupt, ItemKey},
-    state::Activity,
     task::TaskKind,
 };
 
-impl Workflow {
+impl MutableState {
     pub(super) fn activity_scheduled(
         &mut self,
         event: &HistoryEvent,
@@ -29,7 +29,7 @@ impl Workflow {
         let id = EventId::new(event.event_id);
         let at = event_time(event);
         let schedule_to_close = duration_from_proto(a.schedule_to_close_timeout.as_ref());
-        let mut activity = Activity {
+        let mut activity = ActivityInfo {
             version: FailoverVersion::new(event.version),
             scheduled_event_id: id,
             scheduled_batch_id: scope.batch_first,

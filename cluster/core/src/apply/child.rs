@@ -11,14 +11,14 @@ use proto_messages::temporal::api::{
 
 use super::{Scope, external::request_id_of};
 use crate::{
-    Workflow,
+    MutableState,
     event::corrupt,
+    mutable_state::ChildExecutionInfo,
     outcome::{Corrupt, ItemKey},
-    state::Child,
     task::TaskKind,
 };
 
-impl Workflow {
+impl MutableState {
     pub(super) fn child_initiated(
         &mut self,
         event: &HistoryEvent,
@@ -32,7 +32,7 @@ impl Workflow {
         };
         self.children.insert(
             id,
-            Child {
+            ChildExecutionInfo {
                 version: FailoverVersion::new(event.version),
                 initiated_event_id: id,
                 initiated_batch_id: scope.batch_first,

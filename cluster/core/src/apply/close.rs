@@ -7,12 +7,12 @@ use proto_messages::temporal::api::{
 
 use super::Scope;
 use crate::{
-    Workflow,
+    MutableState,
     event::{Attributes, event_time},
     task::TaskKind,
 };
 
-impl Workflow {
+impl MutableState {
     /// Closes the run when the event is one that does; any other event has no effect on state.
     pub(super) fn closed_by(
         &mut self,
@@ -40,23 +40,23 @@ impl Workflow {
             _ => return,
         };
         let at = event_time(event);
-        self.hot.status = status;
+        self.execution_info.status = status;
         // Zero means "open", so a close event without a time still closes.
-        self.hot.close_time = if at.is_zero() {
+        self.execution_info.close_time = if at.is_zero() {
             proto_ids::Timestamp::from_nanos(1)
         } else {
             at
         };
-        self.hot.close_event_id = EventId::new(event.event_id);
-        self.hot.close_batch_first_event_id = scope.batch_first;
-        self.hot.workflow_task = None;
-        self.hot.sticky = None;
+        self.execution_info.close_event_id = EventId::new(event.event_id);
+        self.execution_info.close_batch_first_event_id = scope.batch_first;
+        self.execution_info.workflow_task = None;
+        self.execution_info.sticky = None;
         self.continued_by(new_run_id);
         scope.now(event, TaskKind::Close);
         scope.now(event, TaskKind::Visibility);
         scope.at(
             event,
-            self.hot.close_time.plus(scope.limits.retention),
+            self.execution_info.close_time.plus(scope.limits.retention),
             TaskKind::Retention,
         );
     }

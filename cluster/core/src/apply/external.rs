@@ -8,14 +8,14 @@ use proto_messages::temporal::api::history::v1::{
 
 use super::Scope;
 use crate::{
-    Workflow,
+    MutableState,
     event::corrupt,
+    mutable_state::{RequestCancelInfo, SignalInfo},
     outcome::{Corrupt, ItemKey},
-    state::{ExternalCancel, ExternalSignal},
     task::TaskKind,
 };
 
-impl Workflow {
+impl MutableState {
     pub(super) fn external_cancel_initiated(
         &mut self,
         event: &HistoryEvent,
@@ -23,7 +23,7 @@ impl Workflow {
         scope: &mut Scope<'_>,
     ) {
         let id = EventId::new(event.event_id);
-        let cancel = ExternalCancel {
+        let cancel = RequestCancelInfo {
             version: FailoverVersion::new(event.version),
             initiated_event_id: id,
             initiated_batch_id: scope.batch_first,
@@ -64,7 +64,7 @@ impl Workflow {
         scope: &mut Scope<'_>,
     ) {
         let id = EventId::new(event.event_id);
-        let signal = ExternalSignal {
+        let signal = SignalInfo {
             version: FailoverVersion::new(event.version),
             initiated_event_id: id,
             initiated_batch_id: scope.batch_first,

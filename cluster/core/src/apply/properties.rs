@@ -11,9 +11,9 @@ use proto_messages::temporal::api::{
 };
 
 use super::Scope;
-use crate::{Workflow, task::TaskKind};
+use crate::{MutableState, task::TaskKind};
 
-impl Workflow {
+impl MutableState {
     pub(super) fn search_attributes_upserted(
         &mut self,
         event: &HistoryEvent,
@@ -21,7 +21,10 @@ impl Workflow {
         scope: &mut Scope<'_>,
     ) {
         if let Some(upserted) = &a.search_attributes {
-            let current = self.hot.search_attributes.get_or_insert_default();
+            let current = self
+                .execution_info
+                .search_attributes
+                .get_or_insert_default();
             merge(&mut current.indexed_fields, &upserted.indexed_fields);
         }
         scope.now(event, TaskKind::Visibility);
@@ -34,7 +37,7 @@ impl Workflow {
         scope: &mut Scope<'_>,
     ) {
         if let Some(upserted) = &a.upserted_memo {
-            let current = self.hot.memo.get_or_insert_default();
+            let current = self.execution_info.memo.get_or_insert_default();
             merge(&mut current.fields, &upserted.fields);
         }
         scope.now(event, TaskKind::Visibility);

@@ -5,15 +5,15 @@ use proto_messages::temporal::api::history::v1::{
 };
 
 use super::Scope;
-use crate::{Workflow, outcome::ItemKey, request::kept_as};
+use crate::{MutableState, outcome::ItemKey, request::kept_as};
 
-impl Workflow {
+impl MutableState {
     pub(super) fn signaled(
         &mut self,
         a: &WorkflowExecutionSignaledEventAttributes,
         scope: &mut Scope<'_>,
     ) {
-        self.hot.signal_count += 1;
+        self.execution_info.signal_count += 1;
         if !a.request_id.is_empty() {
             self.remember_request(a.request_id.clone(), scope);
         }
@@ -36,6 +36,6 @@ impl Workflow {
 
     /// The request id is not part of the event; a live request adds it afterwards.
     pub(super) fn cancel_requested(&mut self) {
-        self.hot.cancel_request.get_or_insert_default();
+        self.execution_info.cancel_request.get_or_insert_default();
     }
 }

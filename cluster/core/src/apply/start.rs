@@ -11,15 +11,15 @@ use proto_messages::{
 
 use super::Scope;
 use crate::{
-    Workflow,
+    MutableState,
     event::{corrupt, event_time},
+    mutable_state::{Carried, StartInfo},
     outcome::Corrupt,
     request::Parent,
-    state::{Carried, StartInfo},
     task::TaskKind,
 };
 
-impl Workflow {
+impl MutableState {
     pub(super) fn started(
         &mut self,
         event: &HistoryEvent,
@@ -81,11 +81,11 @@ impl Workflow {
             }),
             clock: event.task_id,
         };
-        self.hot.status = WorkflowExecutionStatus::Running;
-        self.hot.workflow_task_attempt = 1;
-        self.hot.memo = a.memo.clone();
-        self.hot.search_attributes = a.search_attributes.clone();
-        self.hot.reset_points = a.prev_auto_reset_points.clone();
+        self.execution_info.status = WorkflowExecutionStatus::Running;
+        self.execution_info.workflow_task_attempt = 1;
+        self.execution_info.memo = a.memo.clone();
+        self.execution_info.search_attributes = a.search_attributes.clone();
+        self.execution_info.reset_points = a.prev_auto_reset_points.clone();
         scope.applied.delta.start = true;
         scope.now(event, TaskKind::Visibility);
         if let Some((at, kind)) = self.run_deadline() {

@@ -8,14 +8,14 @@ use proto_messages::{
 
 use super::Scope;
 use crate::{
-    Workflow,
+    MutableState,
     event::{corrupt, event_time},
+    mutable_state::TimerInfo,
     outcome::{Corrupt, ItemKey},
-    state::UserTimer,
     task::TaskKind,
 };
 
-impl Workflow {
+impl MutableState {
     pub(super) fn timer_started(
         &mut self,
         event: &HistoryEvent,
@@ -26,7 +26,7 @@ impl Workflow {
         let expiry = event_time(event).plus(duration_from_proto(a.start_to_fire_timeout.as_ref()));
         self.timers.insert(
             a.timer_id.clone(),
-            UserTimer {
+            TimerInfo {
                 version: FailoverVersion::new(event.version),
                 timer_id: a.timer_id.clone(),
                 started_event_id: id,

@@ -17,14 +17,14 @@ use proto_messages::{
 
 use super::Scope;
 use crate::{
-    Limits, Workflow,
+    Limits, MutableState,
     event::{corrupt, event_time},
+    mutable_state::WorkflowTask,
     outcome::Corrupt,
-    state::WorkflowTask,
     task::{TaskKind, Timeout},
 };
 
-impl Workflow {
+impl MutableState {
     pub(super) fn task_scheduled(
         &mut self,
         event: &HistoryEvent,
@@ -53,20 +53,20 @@ impl Workflow {
     /// Makes a workflow task pending, on the sticky queue while there is one.
     fn new_workflow_task(&mut self, mut task: WorkflowTask) {
         // Stickiness is not history: only the cluster whose worker completed the last task knows it.
-        match &self.hot.sticky {
+        match &self.execution_info.sticky {
             Some(sticky) if task.attempt == 1 => {
                 task.sticky = true;
                 task.task_queue = sticky.task_queue.clone();
             }
             _ => task.task_queue = self.start.task_queue.clone(),
         }
-        self.hot.first_workflow_task_scheduled = true;
-        self.hot.workflow_task_attempt = task.attempt;
-        self.hot.workflow_task = Some(task);
+        self.execution_info.first_workflow_task_scheduled = true;
+        self.execution_info.workflow_task_attempt = task.attempt;
+        self.execution_info.workflow_task = Some(task);
     }
 
     fn owe_workflow_task(&self, event: &HistoryEvent, scope: &mut Scope<'_>) {
-        let Some(task) = &self.hot.workflow_task else {
+        let Some(task) = &self.execution_info.workflow_task else {
             return;
         };
         let (scheduled_event_id, attempt) = (task.scheduled_event_id, task.attempt);
@@ -98,7 +98,7 @@ impl Workflow {
         scope: &mut Scope<'_>,
     ) -> Result<(), Corrupt> {
         let Some(task) = self
-            .hot
+            .execution_info
             .workflow_task
             .as_mut()
             .filter(|t| t.scheduled_event_id.get() == a.scheduled_event_id)
@@ -127,22 +127,22 @@ impl Workflow {
         a: &WorkflowTaskCompletedEventAttributes,
         scope: &mut Scope<'_>,
     ) {
-        self.hot.workflow_task = None;
-        self.hot.close_attempted = false;
-        self.hot.workflow_task_attempt = 1;
-        self.hot.last_completed_started_event_id = EventId::new(a.started_event_id);
+        self.execution_info.workflow_task = None;
+        self.execution_info.close_attempted = false;
+        self.execution_info.workflow_task_attempt = 1;
+        self.execution_info.last_completed_started_event_id = EventId::new(a.started_event_id);
         if let Some(sdk) = &a.sdk_metadata {
-            if !sdk.sdk_name.is_empty() && sdk.sdk_name != self.hot.sdk_name {
-                self.hot.sdk_name = sdk.sdk_name.clone();
+            if !sdk.sdk_name.is_empty() && sdk.sdk_name != self.execution_info.sdk_name {
+                self.execution_info.sdk_name = sdk.sdk_name.clone();
             }
-            if !sdk.sdk_version.is_empty() && sdk.sdk_version != self.hot.sdk_version {
-                self.hot.sdk_version = sdk.sdk_version.clone();
+            if !sdk.sdk_version.is_empty() && sdk.sdk_version != self.execution_info.sdk_version {
+                self.execution_info.sdk_version = sdk.sdk_version.clone();
             }
         }
         let build_id = build_id_of(a);
         if !build_id.is_empty() {
-            if self.hot.most_recent_build_id != build_id {
-                self.hot.most_recent_build_id = build_id.to_owned();
+            if self.execution_info.most_recent_build_id != build_id {
+                self.execution_info.most_recent_build_id = build_id.to_owned();
             }
             self.add_reset_point(event, build_id, scope.limits);
         }
@@ -154,7 +154,7 @@ impl Workflow {
             && self.external_cancels.is_empty()
             && self.external_signals.is_empty();
         let points = &mut self
-            .hot
+            .execution_info
             .reset_points
             .get_or_insert_with(ResetPoints::default)
             .points;
@@ -180,7 +180,7 @@ impl Workflow {
         a: &WorkflowTaskFailedEventAttributes,
         scope: &mut Scope<'_>,
     ) {
-        self.hot.workflow_task_heartbeat_since = Default::default();
+        self.execution_info.workflow_task_heartbeat_since = Default::default();
         match a.cause() {
             // The worker is not at fault, so the next task is a first attempt.
             WorkflowTaskFailedCause::ResetWorkflow => {
@@ -189,7 +189,8 @@ impl Workflow {
             }
             WorkflowTaskFailedCause::FailoverCloseCommand => self.drop_workflow_task(),
             cause => {
-                self.hot.close_attempted |= cause == WorkflowTaskFailedCause::UnhandledCommand;
+                self.execution_info.close_attempted |=
+                    cause == WorkflowTaskFailedCause::UnhandledCommand;
                 self.next_attempt_in_history(event, scope);
             }
         }
@@ -201,7 +202,7 @@ impl Workflow {
         a: &WorkflowTaskTimedOutEventAttributes,
         scope: &mut Scope<'_>,
     ) {
-        self.hot.workflow_task_heartbeat_since = Default::default();
+        self.execution_info.workflow_task_heartbeat_since = Default::default();
         if a.timeout_type() == TimeoutType::ScheduleToStart {
             self.drop_workflow_task();
         } else {
@@ -210,9 +211,9 @@ impl Workflow {
     }
 
     fn drop_workflow_task(&mut self) {
-        self.hot.workflow_task = None;
-        self.hot.sticky = None;
-        self.hot.workflow_task_attempt = 1;
+        self.execution_info.workflow_task = None;
+        self.execution_info.sticky = None;
+        self.execution_info.workflow_task_attempt = 1;
     }
 
     /// A reset run begins at its reset: its timeouts, and those of activities it inherited, count from there.
@@ -258,8 +259,12 @@ impl Workflow {
         version: FailoverVersion,
         limits: &Limits,
     ) {
-        self.hot.sticky = None;
-        let attempt = self.hot.workflow_task_attempt.max(1).saturating_add(1);
+        self.execution_info.sticky = None;
+        let attempt = self
+            .execution_info
+            .workflow_task_attempt
+            .max(1)
+            .saturating_add(1);
         let timeout = crate::retry::workflow_task_timeout(self.start.task_timeout, attempt, limits);
         self.new_workflow_task(WorkflowTask {
             version,

@@ -34,7 +34,7 @@ pub(super) fn check<'a>(
             "Start and RequestCancel for child workflow is not allowed in same workflow task.";
         return Err(Bad::new(BAD, text));
     }
-    let pending = cx.wf.external_cancels.len() + cx.cancels_added;
+    let pending = cx.ms.external_cancels.len() + cx.cancels_added;
     cx.room(
         Cause::PendingRequestCancelLimitExceeded,
         "requests to cancel external workflows",
@@ -54,7 +54,7 @@ pub(super) fn write(
             RequestCancelExternalWorkflowExecutionInitiatedEventAttributes {
                 workflow_task_completed_event_id: cx.completed,
                 namespace: cx.decision.ctx.limits.namespace.clone(),
-                namespace_id: cx.decision.wf.key.namespace_id.as_str().to_owned(),
+                namespace_id: cx.decision.ms.key.namespace_id.as_str().to_owned(),
                 workflow_execution: Some(WorkflowExecution {
                     workflow_id: a.workflow_id,
                     run_id: a.run_id,

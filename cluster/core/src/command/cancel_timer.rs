@@ -21,7 +21,7 @@ pub(super) fn check<'a>(
     cx.length(BAD, "TimerId", &a.timer_id)?;
     if !cx.has_timer(&a.timer_id) {
         let touched = cx.timers.iter().any(|(id, _)| *id == a.timer_id);
-        if touched || fired(&cx.wf.buffered, &a.timer_id).is_none() {
+        if touched || fired(&cx.ms.buffered, &a.timer_id).is_none() {
             return Err(Bad::new(
                 BAD,
                 format!("timer {} is not running.", a.timer_id),
@@ -45,11 +45,11 @@ pub(super) fn write(
     a: CancelTimerCommandAttributes,
     cx: &mut Write<'_, '_>,
 ) -> Result<(), Refusal> {
-    let wf = &mut *cx.decision.wf;
-    let started_event_id = match wf.timers.get(&a.timer_id) {
+    let ms = &mut *cx.decision.ms;
+    let started_event_id = match ms.timers.get(&a.timer_id) {
         Some(timer) => timer.started_event_id.get(),
         None => {
-            let taken = fired(&wf.buffered, &a.timer_id).map(|i| wf.buffered.remove(i));
+            let taken = fired(&ms.buffered, &a.timer_id).map(|i| ms.buffered.remove(i));
             cx.decision.touch(ItemKey::Buffered);
             match taken.and_then(|e| e.attributes) {
                 Some(Attributes::TimerFiredEventAttributes(a)) => a.started_event_id,

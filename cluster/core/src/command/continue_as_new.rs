@@ -76,7 +76,7 @@ pub(super) fn write(
         cap_duration(duration.as_mut());
     }
     let limits = cx.decision.ctx.limits;
-    let lived = cx.decision.now().since(cx.decision.wf.start.execution_time);
+    let lived = cx.decision.now().since(cx.decision.ms.start.execution_time);
     let asked = a.backoff_start_interval;
     let mut backoff = duration_from_proto(a.backoff_start_interval.as_ref());
     if lived + backoff < limits.continue_as_new_min_interval {

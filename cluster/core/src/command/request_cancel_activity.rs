@@ -30,11 +30,11 @@ pub(super) fn check<'a>(
             "ScheduledEventId is not set on RequestCancelActivityTaskCommand.",
         ));
     }
-    let known = match cx.wf.activities.get(&EventId::new(id)) {
+    let known = match cx.ms.activities.get(&EventId::new(id)) {
         Some(activity) => activity.cancel_requested_event_id == EventId::default(),
         // It may be scheduled by an earlier command, or its result may wait in the buffer.
         None => {
-            cx.activity_events.contains(&id) || cx.wf.buffered.iter().any(|e| is_result_of(e, id))
+            cx.activity_events.contains(&id) || cx.ms.buffered.iter().any(|e| is_result_of(e, id))
         }
     };
     if !known || cx.activities_cancelled.contains(&id) {
@@ -90,7 +90,7 @@ pub(super) fn write(
     ))?;
     let waits = cx
         .decision
-        .wf
+        .ms
         .activities
         .get(&EventId::new(a.scheduled_event_id))
         .is_some_and(|activity| !activity.is_started());

@@ -87,7 +87,7 @@ pub(super) fn check<'a>(
         "ScheduleActivityTaskCommandAttributes.Input",
         size(&a.input),
     )?;
-    let pending = cx.wf.activities.len() + cx.activities_added.len();
+    let pending = cx.ms.activities.len() + cx.activities_added.len();
     cx.room(Cause::PendingActivitiesLimitExceeded, "activities", pending)?;
     if !cx.take_activity_id(&a.activity_id) {
         return Err(Bad::new(Cause::ScheduleActivityDuplicateId, ""));
@@ -132,7 +132,7 @@ pub(super) fn write(
         cap_duration(timeout.as_mut());
     }
     let limits = cx.decision.ctx.limits;
-    let timeouts = Timeouts::deduce(&a, cx.decision.wf.start.run_timeout);
+    let timeouts = Timeouts::deduce(&a, cx.decision.ms.start.run_timeout);
     let mut retry_policy = a.retry_policy.unwrap_or_default();
     retry::fill_defaults(&mut retry_policy, &limits.default_activity_retry);
     let eager = a.request_eager_execution && limits.eager_activities;
@@ -155,7 +155,7 @@ pub(super) fn write(
         },
     ))?;
     if eager {
-        if let Some(activity) = cx.decision.wf.activities.get_mut(&id) {
+        if let Some(activity) = cx.decision.ms.activities.get_mut(&id) {
             activity.eager = true;
         }
         cx.done.eager.push(id);

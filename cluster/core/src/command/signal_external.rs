@@ -47,7 +47,7 @@ pub(super) fn check<'a>(
         "SignalExternalWorkflowExecutionCommandAttributes. Input",
         size(&a.input),
     )?;
-    let pending = cx.wf.external_signals.len() + cx.signals_added;
+    let pending = cx.ms.external_signals.len() + cx.signals_added;
     cx.room(
         Cause::PendingSignalsLimitExceeded,
         "signals to external workflows",
@@ -67,7 +67,7 @@ pub(super) fn write(
             SignalExternalWorkflowExecutionInitiatedEventAttributes {
                 workflow_task_completed_event_id: cx.completed,
                 namespace: cx.decision.ctx.limits.namespace.clone(),
-                namespace_id: cx.decision.wf.key.namespace_id.as_str().to_owned(),
+                namespace_id: cx.decision.ms.key.namespace_id.as_str().to_owned(),
                 workflow_execution: a.execution,
                 signal_name: a.signal_name,
                 input: a.input,

@@ -75,7 +75,7 @@ pub(super) fn check<'a>(
     let command = "StartChildWorkflowExecutionCommandAttributes";
     cx.memo(BAD, command, a.memo.as_ref())?;
     cx.search_attributes(command, a.search_attributes.as_ref())?;
-    let pending = cx.wf.children.len() + cx.children.len();
+    let pending = cx.ms.children.len() + cx.children.len();
     cx.room(
         Cause::PendingChildWorkflowsLimitExceeded,
         "child workflow executions",
@@ -97,13 +97,13 @@ pub(super) fn write(
     ] {
         cap_duration(timeout.as_mut());
     }
-    let wf = &*cx.decision.wf;
+    let ms = &*cx.decision.ms;
     let task_queue = a
         .task_queue
         .clone()
         .filter(|q| !q.name.is_empty())
         .unwrap_or_else(|| TaskQueue {
-            name: wf.start.task_queue.clone(),
+            name: ms.start.task_queue.clone(),
             ..TaskQueue::default()
         });
     let parent_close_policy = match a.parent_close_policy() {
@@ -126,7 +126,7 @@ pub(super) fn write(
     );
     let attributes = StartChildWorkflowExecutionInitiatedEventAttributes {
         namespace: cx.decision.ctx.limits.namespace.clone(),
-        namespace_id: wf.key.namespace_id.as_str().to_owned(),
+        namespace_id: ms.key.namespace_id.as_str().to_owned(),
         workflow_id: a.workflow_id,
         workflow_type: a.workflow_type,
         task_queue: Some(task_queue),

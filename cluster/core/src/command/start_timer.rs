@@ -27,7 +27,7 @@ pub(super) fn check<'a>(a: &'a StartTimerCommandAttributes, cx: &mut Check<'a>) 
     })?;
     // An earlier timer of this id whose firing waits in the buffer is still running as far as history tells.
     let touched = cx.timers.iter().any(|(id, _)| *id == a.timer_id);
-    let waits = !touched && cancel_timer::fired(&cx.wf.buffered, &a.timer_id).is_some();
+    let waits = !touched && cancel_timer::fired(&cx.ms.buffered, &a.timer_id).is_some();
     if waits || cx.has_timer(&a.timer_id) {
         return Err(Bad::new(Cause::StartTimerDuplicateId, ""));
     }
@@ -40,7 +40,7 @@ impl Check<'_> {
     pub(super) fn has_timer(&self, timer_id: &str) -> bool {
         match self.timers.iter().rev().find(|(id, _)| *id == timer_id) {
             Some((_, running)) => *running,
-            None => self.wf.timers.contains_key(timer_id),
+            None => self.ms.timers.contains_key(timer_id),
         }
     }
 }

@@ -15,13 +15,13 @@ use proto_messages::temporal::api::{
 
 use super::ActivityRef;
 use crate::{
-    Durability, Refusal, Reply, Workflow,
+    Durability, MutableState, Refusal, Reply,
     decision::Decision,
     event::{Attributes, new_event},
     limits::server_failure,
+    mutable_state::ActivityInfo,
     outcome::ItemKey,
     retry,
-    state::Activity,
     task::TaskKind,
 };
 
@@ -32,23 +32,23 @@ fn size(payloads: &Option<Payloads>) -> usize {
 }
 
 /// The activity a caller means. By token it must be the attempt that runs; by id any pending one.
-fn find<'a>(wf: &'a Workflow, activity: &ActivityRef) -> Result<&'a Activity, Refusal> {
+fn find<'a>(ms: &'a MutableState, activity: &ActivityRef) -> Result<&'a ActivityInfo, Refusal> {
     let found = match activity {
         ActivityRef::Token {
             scheduled_event_id,
             attempt,
-        } => wf
+        } => ms
             .activities
             .get(scheduled_event_id)
             .filter(|a| a.is_started() && a.attempt == *attempt),
-        ActivityRef::Id(id) => wf.activities.values().find(|a| a.activity_id == *id),
+        ActivityRef::Id(id) => ms.activities.values().find(|a| a.activity_id == *id),
     };
     found.ok_or(Refusal::ActivityNotFound)
 }
 
 /// [`find`] for what only a worker that runs the activity can say.
-fn find_started(wf: &Workflow, activity: &ActivityRef) -> Result<EventId, Refusal> {
-    let found = find(wf, activity)?;
+fn find_started(ms: &MutableState, activity: &ActivityRef) -> Result<EventId, Refusal> {
+    let found = find(ms, activity)?;
     if found.is_started() {
         Ok(found.scheduled_event_id)
     } else {
@@ -68,7 +68,7 @@ pub(super) fn start(
     request_id: String,
     identity: String,
 ) -> Result<(), Refusal> {
-    let Some(activity) = decision.wf.activities.get(&scheduled_event_id) else {
+    let Some(activity) = decision.ms.activities.get(&scheduled_event_id) else {
         return Err(Refusal::ActivityNotFound);
     };
     if attempt != 0 && activity.attempt != attempt {
@@ -104,7 +104,7 @@ pub(crate) fn begin_attempt(
     identity: String,
 ) -> Result<(), Refusal> {
     let (now, version) = (decision.now(), decision.version());
-    let Some(activity) = decision.wf.activities.get_mut(&id) else {
+    let Some(activity) = decision.ms.activities.get_mut(&id) else {
         return Err(Refusal::ActivityNotFound);
     };
     if activity.retry_policy.is_none() {
@@ -148,7 +148,7 @@ pub(super) fn heartbeat(
     details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find_started(decision.wf, activity)?;
+    let id = find_started(decision.ms, activity)?;
     let text = "Heartbeat details exceed size limit.";
     if let Some(failure) = too_large(decision, size(&details), text) {
         end_failed(decision, id, failure, identity)?;
@@ -159,7 +159,7 @@ pub(super) fn heartbeat(
         return Ok(());
     }
     let (now, version) = (decision.now(), decision.version());
-    let Some(activity) = decision.wf.activities.get_mut(&id) else {
+    let Some(activity) = decision.ms.activities.get_mut(&id) else {
         return Err(Refusal::ActivityNotFound);
     };
     activity.version = version;
@@ -186,8 +186,8 @@ pub(super) fn complete(
     result: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find(decision.wf, activity)?.scheduled_event_id;
-    decision.wf.check_room(decision.ctx.limits)?;
+    let id = find(decision.ms, activity)?.scheduled_event_id;
+    decision.ms.check_room(decision.ctx.limits)?;
     let text = "Complete result exceeds size limit.";
     if let Some(failure) = too_large(decision, size(&result), text) {
         return end_failed(decision, id, failure, identity);
@@ -212,8 +212,8 @@ pub(super) fn fail(
     last_heartbeat_details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find_started(decision.wf, activity)?;
-    decision.wf.check_room(decision.ctx.limits)?;
+    let id = find_started(decision.ms, activity)?;
+    decision.ms.check_room(decision.ctx.limits)?;
     let bytes = failure.as_ref().map_or(0, prost::Message::encoded_len);
     if let Some(failure) = too_large(decision, bytes, TOO_LARGE) {
         return end_failed(decision, id, failure, identity);
@@ -267,8 +267,8 @@ pub(super) fn cancel(
     details: Option<Payloads>,
     identity: String,
 ) -> Result<(), Refusal> {
-    let id = find_started(decision.wf, activity)?;
-    let requested = find(decision.wf, activity)?.cancel_requested_event_id;
+    let id = find_started(decision.ms, activity)?;
+    let requested = find(decision.ms, activity)?.cancel_requested_event_id;
     if requested == EventId::default() {
         let text =
             "unable to mark activity as canceled without activity being request canceled first";
@@ -299,7 +299,7 @@ pub(super) fn write_started(
     id: EventId,
     identity: &str,
 ) -> Result<i64, Refusal> {
-    let Some(activity) = decision.wf.activities.get(&id) else {
+    let Some(activity) = decision.ms.activities.get(&id) else {
         return Err(Refusal::ActivityNotFound);
     };
     if activity.started_event_id != EventId::default() {
@@ -326,7 +326,7 @@ pub(super) fn write_started(
     let attributes = Attributes::ActivityTaskStartedEventAttributes(attributes);
     decision.record_event(new_event(attributes, at, decision.version()))?;
     let written = decision
-        .wf
+        .ms
         .activities
         .get(&id)
         .map(|a| a.started_event_id)
@@ -343,7 +343,7 @@ pub(super) fn retry(
 ) -> Result<(), RetryState> {
     let (now, version) = (decision.now(), decision.version());
     let most = decision.ctx.limits.activity_failure_size_error;
-    let Some(activity) = decision.wf.activities.get_mut(&id) else {
+    let Some(activity) = decision.ms.activities.get_mut(&id) else {
         return Err(RetryState::InternalServerError);
     };
     let backoff = may_retry(activity, failure, now)?;
@@ -398,7 +398,7 @@ fn kept_between_attempts(failure: &Failure, most: usize) -> Failure {
 }
 
 fn may_retry(
-    activity: &Activity,
+    activity: &ActivityInfo,
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> Result<std::time::Duration, RetryState> {

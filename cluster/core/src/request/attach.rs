@@ -5,7 +5,7 @@ use proto_messages::temporal::api::{
     common::v1::Link, history::v1::WorkflowExecutionOptionsUpdatedEventAttributes,
 };
 
-use crate::{Refusal, Reply, Workflow, decision::Decision, event::Attributes};
+use crate::{MutableState, Refusal, Reply, decision::Decision, event::Attributes};
 
 /// Attached ids are kept with those of signals, in a namespace of their own: signal-with-start signals under
 /// the id that it starts with.
@@ -16,7 +16,7 @@ pub(crate) fn kept_as(request_id: &str) -> String {
     format!("{PREFIX}{request_id}")
 }
 
-impl Workflow {
+impl MutableState {
     /// Whether a start with this request id has attached itself to the run.
     pub fn has_attached(&self, request_id: &str) -> bool {
         !request_id.is_empty() && self.signal_request_ids.contains(&kept_as(request_id))
@@ -28,11 +28,11 @@ pub(super) fn attach(
     request_id: String,
     links: Vec<Link>,
 ) -> Result<(), Refusal> {
-    if decision.wf.has_attached(&request_id) {
+    if decision.ms.has_attached(&request_id) {
         decision.reply = Reply::Duplicate;
         return Ok(());
     }
-    decision.wf.check_room(decision.ctx.limits)?;
+    decision.ms.check_room(decision.ctx.limits)?;
     attach_again(decision, request_id, links)
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn attach_again(
     links: Vec<Link>,
 ) -> Result<(), Refusal> {
     let is_nothing = request_id.is_empty() && links.is_empty();
-    if is_nothing || decision.wf.has_attached(&request_id) {
+    if is_nothing || decision.ms.has_attached(&request_id) {
         return Ok(());
     }
     let mut event = decision.event(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(

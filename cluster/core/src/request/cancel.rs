@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
     history::v1::WorkflowExecutionCancelRequestedEventAttributes,
 };
 
-use crate::{Refusal, Reply, Workflow, decision::Decision, event::Attributes};
+use crate::{MutableState, Refusal, Reply, decision::Decision, event::Attributes};
 
 /// A request to cancel.
 pub(super) struct Cancel {
@@ -23,18 +23,18 @@ pub(super) fn cancel(decision: &mut Decision<'_>, cancel: Cancel) -> Result<(), 
         && !cancel
             .external
             .as_ref()
-            .is_some_and(|(parent, _)| is_parent(decision.wf, parent))
+            .is_some_and(|(parent, _)| is_parent(decision.ms, parent))
     {
         return Err(Refusal::NotChild);
     }
-    if let Some(earlier) = &decision.wf.hot.cancel_request {
+    if let Some(earlier) = &decision.ms.execution_info.cancel_request {
         if !cancel.request_id.is_empty() && *earlier == cancel.request_id {
             decision.reply = Reply::Duplicate;
             return Ok(());
         }
         return Err(Refusal::CancelAlreadyRequested);
     }
-    decision.wf.check_room(decision.ctx.limits)?;
+    decision.ms.check_room(decision.ctx.limits)?;
     let (external_workflow_execution, initiated) = cancel.external.unzip();
     let mut event = decision.event(Attributes::WorkflowExecutionCancelRequestedEventAttributes(
         WorkflowExecutionCancelRequestedEventAttributes {
@@ -46,13 +46,13 @@ pub(super) fn cancel(decision: &mut Decision<'_>, cancel: Cancel) -> Result<(), 
     ));
     event.links = cancel.links;
     decision.record_event(event)?;
-    decision.wf.hot.cancel_request = Some(cancel.request_id);
+    decision.ms.execution_info.cancel_request = Some(cancel.request_id);
     decision.schedule()
 }
 
 /// Whether `execution` is the run's parent. A caller that names no run means the one recorded.
-pub(super) fn is_parent(wf: &Workflow, execution: &WorkflowExecution) -> bool {
-    wf.start.parent.as_ref().is_some_and(|parent| {
+pub(super) fn is_parent(ms: &MutableState, execution: &WorkflowExecution) -> bool {
+    ms.start.parent.as_ref().is_some_and(|parent| {
         parent.key.workflow_id.as_str() == execution.workflow_id
             && (execution.run_id.is_empty() || parent.key.run_id.as_str() == execution.run_id)
     })

@@ -14,14 +14,16 @@ use proto_messages::temporal::api::{
     },
 };
 
-use crate::{Refusal, Reply, decision::Decision, event::Attributes, state::Child};
+use crate::{
+    Refusal, Reply, decision::Decision, event::Attributes, mutable_state::ChildExecutionInfo,
+};
 
 pub(super) fn started(
     decision: &mut Decision<'_>,
     initiated: EventId,
     result: Result<RunId, StartChildWorkflowExecutionFailedCause>,
 ) -> Result<(), Refusal> {
-    let Some(child) = decision.wf.children.get(&initiated) else {
+    let Some(child) = decision.ms.children.get(&initiated) else {
         decision.reply = Reply::Duplicate;
         return Ok(());
     };
@@ -47,7 +49,7 @@ pub(super) fn started(
     decision.schedule()
 }
 
-fn child_started(child: &Child, run_id: &str) -> Attributes {
+fn child_started(child: &ChildExecutionInfo, run_id: &str) -> Attributes {
     Attributes::ChildWorkflowExecutionStartedEventAttributes(
         ChildWorkflowExecutionStartedEventAttributes {
             namespace: child.namespace.clone(),
@@ -69,7 +71,7 @@ pub(super) fn closed(
     execution: WorkflowExecution,
     event: HistoryEvent,
 ) -> Result<(), Refusal> {
-    let Some(child) = decision.wf.children.get(&initiated) else {
+    let Some(child) = decision.ms.children.get(&initiated) else {
         decision.reply = Reply::Duplicate;
         return Ok(());
     };
@@ -81,7 +83,7 @@ pub(super) fn closed(
         let attributes = child_started(child, &execution.run_id);
         decision.record(attributes)?;
     }
-    let Some(child) = decision.wf.children.get(&initiated) else {
+    let Some(child) = decision.ms.children.get(&initiated) else {
         return Ok(());
     };
     let Some(attributes) = child_closed(child, execution, event) else {
@@ -94,7 +96,7 @@ pub(super) fn closed(
 }
 
 fn child_closed(
-    child: &Child,
+    child: &ChildExecutionInfo,
     execution: WorkflowExecution,
     event: HistoryEvent,
 ) -> Option<Attributes> {

@@ -18,7 +18,7 @@ use crate::{
     decision::Decision,
     event::Attributes,
     limits::{SERVER, server_failure},
-    state::Sticky,
+    mutable_state::Sticky,
 };
 
 /// Request id of a workflow task that is started with the answer to a completion.
@@ -30,10 +30,10 @@ pub(super) fn complete(
     mut request: RespondWorkflowTaskCompletedRequest,
     queries_pending: bool,
 ) -> Result<(), Refusal> {
-    let task = token.check(decision.wf)?;
+    let task = token.check(decision.ms)?;
     let original_scheduled_time = task.original_scheduled_time;
     command::check_sequence(&request.commands)?;
-    if let Err(bad) = command::check(decision.wf, &request.commands, decision.ctx) {
+    if let Err(bad) = command::check(decision.ms, &request.commands, decision.ctx) {
         return refuse(decision, bad, &request);
     }
     if !request.messages.is_empty() {
@@ -42,7 +42,7 @@ pub(super) fn complete(
         return refuse(decision, Bad::new(cause, text), &request);
     }
     if !command::ends_run(&request.commands) {
-        decision.wf.check_room(decision.ctx.limits)?;
+        decision.ms.check_room(decision.ctx.limits)?;
     }
     let only_heartbeats =
         request.force_create_new_workflow_task && request.commands.is_empty() && !queries_pending;
@@ -55,7 +55,7 @@ pub(super) fn complete(
     let completed = write_completed(decision, &mut request)?;
     let mut done = command::write(decision, commands, completed, &request.identity)?;
     let buffered = decision.flush();
-    if !decision.wf.is_running() {
+    if !decision.ms.is_running() {
         decision.reply = Reply::WorkflowTaskCompleted {
             eager_activities: Vec::new(),
             new_task_started: false,
@@ -68,15 +68,15 @@ pub(super) fn complete(
     if buffered || done.needs_workflow_task || request.force_create_new_workflow_task {
         decision.schedule()?;
         if let Some(task) = decision
-            .wf
-            .hot
+            .ms
+            .execution_info
             .workflow_task
             .as_mut()
             .filter(|_| only_heartbeats)
         {
             task.original_scheduled_time = original_scheduled_time;
         }
-        if request.return_new_workflow_task && decision.wf.hot.workflow_task.is_some() {
+        if request.return_new_workflow_task && decision.ms.execution_info.workflow_task.is_some() {
             decision.start_workflow_task(INLINE_START, &request.identity)?;
             new_task_started = true;
         }
@@ -92,15 +92,15 @@ pub(super) fn complete(
 /// Writes the two events of an attempt after the first, which completed and so becomes history.
 fn write_transient(decision: &mut Decision<'_>) -> Result<(), Refusal> {
     let Some(task) = decision
-        .wf
-        .hot
+        .ms
+        .execution_info
         .workflow_task
         .clone()
         .filter(|t| t.attempt > 1)
     else {
         return Ok(());
     };
-    let mut scheduled = task.scheduled_event(&decision.wf.start.task_queue);
+    let mut scheduled = task.scheduled_event(&decision.ms.start.task_queue);
     scheduled.version = decision.version().get();
     let id = decision.write_event(scheduled)?;
     let mut started = task.started_event(id);
@@ -117,7 +117,7 @@ fn write_completed(
     decision: &mut Decision<'_>,
     request: &mut RespondWorkflowTaskCompletedRequest,
 ) -> Result<i64, Refusal> {
-    let Some(task) = &decision.wf.hot.workflow_task else {
+    let Some(task) = &decision.ms.execution_info.workflow_task else {
         return Err(Refusal::WorkflowTaskNotFound);
     };
     let options = request.deployment_options.take();
@@ -149,7 +149,7 @@ fn write_completed(
         ..Default::default()
     };
     let id = decision.write(Attributes::WorkflowTaskCompletedEventAttributes(attributes))?;
-    decision.wf.hot.sticky = request.sticky_attributes.take().and_then(|mut s| {
+    decision.ms.execution_info.sticky = request.sticky_attributes.take().and_then(|mut s| {
         proto_messages::time::cap_duration(s.schedule_to_start_timeout.as_mut());
         let timeout =
             proto_messages::time::duration_from_proto(s.schedule_to_start_timeout.as_ref());
@@ -170,8 +170,8 @@ fn refuse(
 ) -> Result<(), Refusal> {
     let text = bad.message();
     let attempt = decision
-        .wf
-        .hot
+        .ms
+        .execution_info
         .workflow_task
         .as_ref()
         .map_or(1, |t| t.attempt);

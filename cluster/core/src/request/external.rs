@@ -28,7 +28,7 @@ pub(super) fn signaled(
     initiated: EventId,
     result: Result<(), SignalExternalWorkflowExecutionFailedCause>,
 ) -> Result<(), Refusal> {
-    let Some(signal) = decision.wf.external_signals.get(&initiated) else {
+    let Some(signal) = decision.ms.external_signals.get(&initiated) else {
         decision.reply = Reply::Duplicate;
         return Ok(());
     };
@@ -71,7 +71,7 @@ pub(super) fn canceled(
     initiated: EventId,
     result: Result<(), CancelExternalWorkflowExecutionFailedCause>,
 ) -> Result<(), Refusal> {
-    let Some(cancel) = decision.wf.external_cancels.get(&initiated) else {
+    let Some(cancel) = decision.ms.external_cancels.get(&initiated) else {
         decision.reply = Reply::Duplicate;
         return Ok(());
     };

@@ -45,7 +45,7 @@ pub(super) fn fire(decision: &mut Decision<'_>, fire: Fire) -> Result<(), Refusa
 fn user_timers(decision: &mut Decision<'_>) -> Result<(), Refusal> {
     let now = decision.now();
     let mut due: Vec<(Timestamp, EventId, String)> = decision
-        .wf
+        .ms
         .timers
         .values()
         .filter(|t| t.expiry <= now)
@@ -71,7 +71,7 @@ fn activity_retry(decision: &mut Decision<'_>, scheduled_event_id: EventId, atte
         scheduled_event_id,
         attempt,
     };
-    if decision.wf.owes(&kind) {
+    if decision.ms.owes(&kind) {
         decision.owe(None, kind);
     }
 }
@@ -80,7 +80,7 @@ fn activity_timeouts(decision: &mut Decision<'_>) -> Result<(), Refusal> {
     let now = decision.now();
     let mut due: Vec<(Timestamp, EventId, Timeout)> = Vec::new();
     let mut rearm: Vec<EventId> = Vec::new();
-    for activity in decision.wf.activities.values() {
+    for activity in decision.ms.activities.values() {
         match activity.deadlines().first() {
             Some((at, timeout)) if *at <= now => {
                 due.push((*at, activity.scheduled_event_id, *timeout));
@@ -92,7 +92,7 @@ fn activity_timeouts(decision: &mut Decision<'_>) -> Result<(), Refusal> {
         }
     }
     for id in rearm {
-        let Some(activity) = decision.wf.activities.get_mut(&id) else {
+        let Some(activity) = decision.ms.activities.get_mut(&id) else {
             continue;
         };
         activity.armed.clear_fired(now);
@@ -123,7 +123,7 @@ fn activity_timed_out(
         Ok(()) => return Ok(false),
         Err(state) => state,
     };
-    let Some(activity) = decision.wf.activities.get(&id) else {
+    let Some(activity) = decision.ms.activities.get(&id) else {
         return Ok(false);
     };
     if retry_state == RetryState::Timeout && timeout != Timeout::ScheduleToStart {
@@ -175,7 +175,7 @@ fn timeout_failure(kind: TimeoutType) -> Failure {
 /// The run, or the whole chain of runs, took too long.
 fn run_timeout(decision: &mut Decision<'_>) -> Result<(), Refusal> {
     if decision
-        .wf
+        .ms
         .run_deadline()
         .is_none_or(|(at, _)| at > decision.now())
     {

@@ -6,9 +6,9 @@ use super::{
     Request, activity, attach, cancel, child, completion, external, fire, reapply, signal,
     terminate, workflow_task,
 };
-use crate::{DecisionContext, Durability, Outcome, Refusal, Workflow, decision::Decision};
+use crate::{DecisionContext, Durability, MutableState, Outcome, Refusal, decision::Decision};
 
-impl Workflow {
+impl MutableState {
     /// Decides one request. On `Err` the run is unchanged, except after [`Refusal::Corrupt`], which says that
     /// this copy of it must not be used any more.
     pub fn handle(
@@ -16,10 +16,10 @@ impl Workflow {
         request: Request,
         ctx: &DecisionContext<'_>,
     ) -> Result<Outcome, Refusal> {
-        if !self.is_running() || self.hot.zombie {
+        if !self.is_running() || self.execution_info.zombie {
             return match request {
                 Request::Fire(_) => Ok(Decision::new(self, ctx).finish()),
-                _ => Err(Refusal::Closed(self.hot.status)),
+                _ => Err(Refusal::Closed(self.execution_info.status)),
             };
         }
         if ctx.version < self.last_version() {
@@ -39,7 +39,7 @@ impl Workflow {
             WorkflowTaskFailedCause::FailoverCloseCommand,
         )?;
         decision.flush();
-        decision.wf.hot.workflow_task = None;
+        decision.ms.execution_info.workflow_task = None;
         decision.schedule()?;
         let mut outcome = decide(decision, request)?;
         // The request may be one whose effect can be written behind; what was settled here is not.
@@ -51,12 +51,15 @@ impl Workflow {
     /// Whether a worker still holds a workflow task of an earlier version.
     fn was_taken_over(&self, ctx: &DecisionContext<'_>) -> bool {
         let last = self.last_version();
-        self.hot.workflow_task.as_ref().is_some_and(|task| {
-            task.started_event_id.get() != 0
+        self.execution_info
+            .workflow_task
+            .as_ref()
+            .is_some_and(|task| {
+                task.started_event_id.get() != 0
                 && task.version < ctx.version
                 // A run that was local until now stays local until its task ends.
                 && last.get() != 0
-        })
+            })
     }
 }
 
@@ -93,7 +96,7 @@ fn decide(mut decision: Decision<'_>, request: Request) -> Result<Outcome, Refus
             first_execution_run_id,
             links,
         } => {
-            terminate::allowed(t.wf, only_from_parent.as_ref(), &first_execution_run_id)?;
+            terminate::allowed(t.ms, only_from_parent.as_ref(), &first_execution_run_id)?;
             terminate::terminate_linked(t, reason, details, identity, links)?
         }
         Request::StartWorkflowTask {
@@ -131,7 +134,7 @@ fn decide(mut decision: Decision<'_>, request: Request) -> Result<Outcome, Refus
                 started_event_id,
                 attempt,
             };
-            token.check(t.wf)?;
+            token.check(t.ms)?;
             let failed = workflow_task::Failed {
                 cause,
                 failure,

@@ -37,11 +37,11 @@ pub(super) fn reapply(
 ) -> Result<(), Refusal> {
     let mut applied = false;
     for event in events {
-        if !decision.wf.is_running() {
+        if !decision.ms.is_running() {
             break;
         }
         let key = (run_id.clone(), event.event_id, event.version);
-        if !is_reappliable(&event) || decision.wf.hot.reapplied.contains(&key) {
+        if !is_reappliable(&event) || decision.ms.execution_info.reapplied.contains(&key) {
             continue;
         }
         applied |= match event.attributes {
@@ -64,7 +64,7 @@ pub(super) fn reapply(
         };
         // What is here already (a signal by its request id, a request to cancel) is settled as well: it must
         // not reach a later run instead.
-        decision.wf.hot.reapplied.insert(key);
+        decision.ms.execution_info.reapplied.insert(key);
         decision.change();
     }
     if !applied {
@@ -81,13 +81,13 @@ pub(crate) fn deliver_again(
 ) -> Result<bool, Refusal> {
     let attributes = match event.attributes {
         Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) => {
-            if !a.request_id.is_empty() && decision.wf.signal_request_ids.contains(&a.request_id) {
+            if !a.request_id.is_empty() && decision.ms.signal_request_ids.contains(&a.request_id) {
                 return Ok(false);
             }
             Attributes::WorkflowExecutionSignaledEventAttributes(a)
         }
         Some(a @ Attributes::WorkflowExecutionCancelRequestedEventAttributes(_))
-            if decision.wf.hot.cancel_request.is_none() =>
+            if decision.ms.execution_info.cancel_request.is_none() =>
         {
             a
         }

@@ -13,26 +13,26 @@ pub(super) fn signal(
     signal: Signal,
     only_from_parent: Option<&WorkflowExecution>,
 ) -> Result<(), Refusal> {
-    if only_from_parent.is_some_and(|parent| !is_parent(decision.wf, parent)) {
+    if only_from_parent.is_some_and(|parent| !is_parent(decision.ms, parent)) {
         return Err(Refusal::NotChild);
     }
-    if !signal.request_id.is_empty() && decision.wf.signal_request_ids.contains(&signal.request_id)
+    if !signal.request_id.is_empty() && decision.ms.signal_request_ids.contains(&signal.request_id)
     {
         decision.reply = Reply::Duplicate;
         return Ok(());
     }
-    if decision.wf.hot.signal_count >= decision.ctx.limits.signals_limit {
+    if decision.ms.execution_info.signal_count >= decision.ctx.limits.signals_limit {
         let text = "exceeded workflow execution limit for signal events";
         return Err(Refusal::Invalid(text.into()));
     }
-    if decision.wf.hot.close_attempted && decision.wf.has_started_workflow_task() {
+    if decision.ms.execution_info.close_attempted && decision.ms.has_started_workflow_task() {
         let text = "workflow operation can not be applied because workflow is closing";
         return Err(Refusal::Limit {
             exhausted: true,
             text: text.into(),
         });
     }
-    decision.wf.check_room(decision.ctx.limits)?;
+    decision.ms.check_room(decision.ctx.limits)?;
     let skip = signal.skip_workflow_task;
     decision.record_event(signaled(decision, signal))?;
     if skip { Ok(()) } else { decision.schedule() }

@@ -14,27 +14,30 @@ use proto_messages::{
 
 use super::{Parent, Start, signal::signaled};
 use crate::{
-    DecisionContext, Limits, Outcome, Refusal, Reply, Workflow, apply::is_null, cron,
+    DecisionContext, Limits, MutableState, Outcome, Refusal, Reply, apply::is_null, cron,
     decision::Decision, event::Attributes, retry, version::BranchToken,
 };
 
-impl Workflow {
+impl MutableState {
     /// Makes a run. What is wrong with the request itself was refused at the edge; only what rules need is
     /// checked here.
-    pub fn start(start: Start, ctx: &DecisionContext<'_>) -> Result<(Workflow, Outcome), Refusal> {
+    pub fn start(
+        start: Start,
+        ctx: &DecisionContext<'_>,
+    ) -> Result<(MutableState, Outcome), Refusal> {
         let branch = BranchToken {
             tree_id: start.key.run_id.as_str().to_owned(),
             branch_id: ctx.seed.uuid(0),
             ancestors: Vec::new(),
         };
-        let mut workflow = Workflow::empty(start.key.clone(), branch);
-        let outcome = first_events(&mut workflow, start, ctx)?;
-        Ok((workflow, outcome))
+        let mut ms = MutableState::empty(start.key.clone(), branch);
+        let outcome = first_events(&mut ms, start, ctx)?;
+        Ok((ms, outcome))
     }
 }
 
 fn first_events(
-    workflow: &mut Workflow,
+    ms: &mut MutableState,
     mut start: Start,
     ctx: &DecisionContext<'_>,
 ) -> Result<Outcome, Refusal> {
@@ -45,7 +48,7 @@ fn first_events(
     let eager = start.eager && backoff.is_zero() && !held;
     let request_id = std::mem::take(&mut start.request.request_id);
     let identity = start.request.identity.clone();
-    let mut decision = Decision::new(workflow, ctx);
+    let mut decision = Decision::new(ms, ctx);
     let mut event = decision.event(Attributes::WorkflowExecutionStartedEventAttributes(
         Default::default(),
     ));
@@ -56,7 +59,7 @@ fn first_events(
         attributes,
     ));
     decision.write_event(event)?;
-    decision.wf.start.request_id = request_id;
+    decision.ms.start.request_id = request_id;
     if let Some(signal) = signal {
         let event = signaled(&decision, signal);
         decision.write_event(event)?;
@@ -65,7 +68,7 @@ fn first_events(
         decision.schedule_now()?;
     }
     if eager {
-        let request_id = decision.wf.start.request_id.clone();
+        let request_id = decision.ms.start.request_id.clone();
         decision.start_workflow_task(&request_id, &identity)?;
     }
     decision.reply = Reply::Started { eager };

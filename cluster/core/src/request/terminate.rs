@@ -8,18 +8,18 @@ use proto_messages::temporal::api::{
 };
 
 use super::{cancel::is_parent, workflow_task};
-use crate::{Refusal, Workflow, decision::Decision, event::Attributes};
+use crate::{MutableState, Refusal, decision::Decision, event::Attributes};
 
 /// Refuses a caller that means another run.
 pub(super) fn allowed(
-    wf: &Workflow,
+    ms: &MutableState,
     only_from_parent: Option<&WorkflowExecution>,
     first_execution_run_id: &RunId,
 ) -> Result<(), Refusal> {
-    if only_from_parent.is_some_and(|parent| !is_parent(wf, parent)) {
+    if only_from_parent.is_some_and(|parent| !is_parent(ms, parent)) {
         return Err(Refusal::NotChild);
     }
-    if !first_execution_run_id.is_empty() && *first_execution_run_id != wf.start.first_run_id {
+    if !first_execution_run_id.is_empty() && *first_execution_run_id != ms.start.first_run_id {
         return Err(Refusal::OtherChain);
     }
     Ok(())

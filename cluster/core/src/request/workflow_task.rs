@@ -9,11 +9,11 @@ use proto_messages::temporal::api::{
 
 use super::terminate;
 use crate::{
-    Refusal, Reply, Workflow,
+    MutableState, Refusal, Reply,
     decision::Decision,
     event::Attributes,
     limits::SERVER,
-    state::WorkflowTask,
+    mutable_state::WorkflowTask,
     task::{TaskKind, Timeout},
 };
 
@@ -27,8 +27,8 @@ pub(super) struct Token {
 
 impl Token {
     /// The task, while the worker still holds it.
-    pub(super) fn check<'a>(&self, wf: &'a Workflow) -> Result<&'a WorkflowTask, Refusal> {
-        wf.hot
+    pub(super) fn check<'a>(&self, ms: &'a MutableState) -> Result<&'a WorkflowTask, Refusal> {
+        ms.execution_info
             .workflow_task
             .as_ref()
             .filter(|t| {
@@ -68,7 +68,7 @@ pub(super) fn start(
     request_id: &str,
     identity: &str,
 ) -> Result<(), Refusal> {
-    let Some(task) = &decision.wf.hot.workflow_task else {
+    let Some(task) = &decision.ms.execution_info.workflow_task else {
         return Err(Refusal::WorkflowTaskNotFound);
     };
     if task.scheduled_event_id != scheduled_event_id || (attempt != 0 && task.attempt != attempt) {
@@ -79,17 +79,17 @@ pub(super) fn start(
             return Err(Refusal::AlreadyStarted);
         }
         decision.reply = Reply::WorkflowTaskStarted {
-            transient: decision.wf.transient_events(),
+            transient: decision.ms.transient_events(),
         };
         return Ok(());
     }
-    if task.attempt > 1 && task.scheduled_event_id != decision.wf.hot.next_event_id {
+    if task.attempt > 1 && task.scheduled_event_id != decision.ms.execution_info.next_event_id {
         // Events came after the failure, so this is not the same task tried again.
         decision.schedule_now()?;
     }
     if decision
-        .wf
-        .hot
+        .ms
+        .execution_info
         .workflow_task
         .as_ref()
         .is_some_and(|t| t.attempt > 1)
@@ -100,7 +100,7 @@ pub(super) fn start(
     }
     decision.durability = crate::Durability::Behind;
     decision.reply = Reply::WorkflowTaskStarted {
-        transient: decision.wf.transient_events(),
+        transient: decision.ms.transient_events(),
     };
     Ok(())
 }
@@ -110,11 +110,11 @@ fn start_transient(decision: &mut Decision<'_>, request_id: &str, identity: &str
     let now = decision.now();
     let version = decision.version();
     let suggest = !decision
-        .wf
+        .ms
         .suggests_continue_as_new(decision.ctx.limits)
         .is_empty();
-    let hot = &mut decision.wf.hot;
-    let Some(task) = hot.workflow_task.as_mut() else {
+    let execution_info = &mut decision.ms.execution_info;
+    let Some(task) = execution_info.workflow_task.as_mut() else {
         return;
     };
     task.version = version;
@@ -123,7 +123,7 @@ fn start_transient(decision: &mut Decision<'_>, request_id: &str, identity: &str
     task.request_id = request_id.to_owned();
     task.identity = identity.to_owned();
     task.suggest_continue_as_new = suggest;
-    task.history_size = hot.history_size;
+    task.history_size = execution_info.history_size;
     let kind = TaskKind::WorkflowTaskTimeout {
         scheduled_event_id: task.scheduled_event_id,
         attempt: task.attempt,
@@ -148,7 +148,7 @@ pub(super) fn fail(decision: &mut Decision<'_>, failed: Failed) -> Result<(), Re
 
 /// Ends the started attempt with a failure: an event for the first attempt, state alone for later ones.
 pub(super) fn end_attempt(decision: &mut Decision<'_>, failed: Failed) -> Result<(), Refusal> {
-    let Some(task) = &decision.wf.hot.workflow_task else {
+    let Some(task) = &decision.ms.execution_info.workflow_task else {
         return Ok(());
     };
     if task.attempt > 1 {
@@ -175,20 +175,21 @@ pub(super) fn end_attempt(decision: &mut Decision<'_>, failed: Failed) -> Result
 
 /// Moves on to another attempt without an event.
 fn next_transient(decision: &mut Decision<'_>, cause: WorkflowTaskFailedCause) {
-    let next = decision.wf.hot.next_event_id;
+    let next = decision.ms.execution_info.next_event_id;
     let (now, version, limits) = (decision.now(), decision.version(), decision.ctx.limits);
     if cause == WorkflowTaskFailedCause::FailoverCloseCommand {
-        decision.wf.hot.workflow_task = None;
-        decision.wf.hot.workflow_task_attempt = 1;
-        decision.wf.hot.sticky = None;
+        decision.ms.execution_info.workflow_task = None;
+        decision.ms.execution_info.workflow_task_attempt = 1;
+        decision.ms.execution_info.sticky = None;
     } else {
-        decision.wf.hot.close_attempted |= cause == WorkflowTaskFailedCause::UnhandledCommand;
+        decision.ms.execution_info.close_attempted |=
+            cause == WorkflowTaskFailedCause::UnhandledCommand;
         decision
-            .wf
+            .ms
             .next_workflow_task_attempt(next, now, version, limits);
         decision.owe_workflow_task();
     }
-    decision.wf.hot.workflow_task_heartbeat_since = Default::default();
+    decision.ms.execution_info.workflow_task_heartbeat_since = Default::default();
     decision.change();
 }
 
@@ -197,7 +198,7 @@ pub(super) fn fail_in_flight(
     decision: &mut Decision<'_>,
     cause: WorkflowTaskFailedCause,
 ) -> Result<(), Refusal> {
-    if decision.wf.has_started_workflow_task() {
+    if decision.ms.has_started_workflow_task() {
         end_attempt(decision, Failed::by_server(cause))?;
     }
     Ok(())
@@ -215,10 +216,10 @@ pub(super) fn time_out(
         attempt,
         timeout,
     };
-    if !decision.wf.owes(&kind) {
+    if !decision.ms.owes(&kind) {
         return Ok(());
     }
-    let Some(task) = &decision.wf.hot.workflow_task else {
+    let Some(task) = &decision.ms.execution_info.workflow_task else {
         return Ok(());
     };
     let timeout_type = match timeout {
@@ -243,7 +244,7 @@ pub(super) fn write_timed_out(
     decision: &mut Decision<'_>,
     timeout_type: TimeoutType,
 ) -> Result<(), Refusal> {
-    let Some(task) = &decision.wf.hot.workflow_task else {
+    let Some(task) = &decision.ms.execution_info.workflow_task else {
         return Ok(());
     };
     let attributes = WorkflowTaskTimedOutEventAttributes {
@@ -259,22 +260,22 @@ pub(super) fn write_timed_out(
 /// Forgets the sticky queue. A task already scheduled there stays there.
 pub(super) fn reset_sticky(decision: &mut Decision<'_>) {
     let waits_there = decision
-        .wf
-        .hot
+        .ms
+        .execution_info
         .workflow_task
         .as_ref()
         .is_some_and(|t| t.sticky);
-    if decision.wf.hot.sticky.is_some() && !waits_there {
-        decision.wf.hot.sticky = None;
+    if decision.ms.execution_info.sticky.is_some() && !waits_there {
+        decision.ms.execution_info.sticky = None;
         decision.change();
     }
 }
 
 /// Releases the first workflow task of a child whose parent has recorded its start.
 pub(super) fn schedule_first(decision: &mut Decision<'_>) -> Result<(), Refusal> {
-    let wf = &decision.wf;
-    let waits_for_time = wf.start.execution_time > wf.start.start_time;
-    if wf.hot.first_workflow_task_scheduled || waits_for_time {
+    let ms = &decision.ms;
+    let waits_for_time = ms.start.execution_time > ms.start.start_time;
+    if ms.execution_info.first_workflow_task_scheduled || waits_for_time {
         return Ok(());
     }
     decision.schedule_now().map(|_| ())
@@ -282,8 +283,8 @@ pub(super) fn schedule_first(decision: &mut Decision<'_>) -> Result<(), Refusal>
 
 /// The delay before the first workflow task is over.
 pub(super) fn end_backoff(decision: &mut Decision<'_>) -> Result<(), Refusal> {
-    if decision.wf.hot.first_workflow_task_scheduled
-        || decision.wf.start.execution_time > decision.now()
+    if decision.ms.execution_info.first_workflow_task_scheduled
+        || decision.ms.start.execution_time > decision.now()
     {
         return Ok(());
     }
@@ -293,7 +294,7 @@ pub(super) fn end_backoff(decision: &mut Decision<'_>) -> Result<(), Refusal> {
 /// Buffered events are written to history, at the price of the workflow task in flight. Its next attempt is a first
 /// one: the worker is not at fault.
 pub(super) fn flush_buffered(decision: &mut Decision<'_>) -> Result<(), Refusal> {
-    if decision.wf.buffered.is_empty() {
+    if decision.ms.buffered.is_empty() {
         return Ok(());
     }
     fail_in_flight(decision, WorkflowTaskFailedCause::FailoverCloseCommand)?;
@@ -303,7 +304,7 @@ pub(super) fn flush_buffered(decision: &mut Decision<'_>) -> Result<(), Refusal>
 /// A buffer over its limit is written to history, at the price of the workflow task in flight.
 pub(super) fn limit_buffer(decision: &mut Decision<'_>) -> Result<(), Refusal> {
     let limits = decision.ctx.limits;
-    let buffered = &decision.wf.buffered;
+    let buffered = &decision.ms.buffered;
     if buffered.is_empty() {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use cluster_core::{EventBatch, Limits, Workflow, version::BranchToken};
+use cluster_core::{EventBatch, Limits, MutableState, version::BranchToken};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use proto_ids::RunKey;
@@ -136,20 +136,20 @@ fn apply(batches: Vec<EventBatch>) -> Result<(), String> {
         replicated: true,
         ..Limits::default()
     };
-    let mut workflow = Workflow::empty(RunKey::new("ns", "wf", "run"), BranchToken::default());
+    let mut ms = MutableState::empty(RunKey::new("ns", "wf", "run"), BranchToken::default());
     let events = || batches.iter().flat_map(|batch| &batch.events);
     let count = events().count() as i64;
     let clock = events().map(|event| event.task_id).max();
     for batch in &batches {
-        workflow.apply(batch, &limits).map_err(|e| e.to_string())?;
+        ms.apply(batch, &limits).map_err(|e| e.to_string())?;
     }
-    if workflow.hot.next_event_id.get() != count + 1 {
-        return Err(format!("ends at {}", workflow.hot.next_event_id));
+    if ms.execution_info.next_event_id.get() != count + 1 {
+        return Err(format!("ends at {}", ms.execution_info.next_event_id));
     }
-    if Some(workflow.hot.last_running_clock) != clock {
-        return Err(format!("clock {}", workflow.hot.last_running_clock));
+    if Some(ms.execution_info.last_running_clock) != clock {
+        return Err(format!("clock {}", ms.execution_info.last_running_clock));
     }
-    workflow.rebuild_tasks(&limits);
+    ms.rebuild_tasks(&limits);
     Ok(())
 }
 

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use cluster_core::{
-    BranchToken, DecisionContext, EventBatch, IdSeed, Limits, Refusal, Request, Reset, Workflow,
+    BranchToken, DecisionContext, EventBatch, IdSeed, Limits, MutableState, Refusal, Request,
+    Reset,
     request::{ActivityRef, Fire, Signal},
     task::Timeout,
 };
@@ -155,7 +156,7 @@ fn to_command(act: &Act, run: &Run) -> Command {
             CommandType::RequestCancelActivityTask,
             C::RequestCancelActivityTaskCommandAttributes(
                 RequestCancelActivityTaskCommandAttributes {
-                    scheduled_event_id: nth(run.wf.activities.keys(), *n).map_or(3, |id| id.get()),
+                    scheduled_event_id: nth(run.ms.activities.keys(), *n).map_or(3, |id| id.get()),
                 },
             ),
         ),
@@ -228,7 +229,7 @@ fn to_command(act: &Act, run: &Run) -> Command {
 
 fn token(run: &Run, n: usize) -> ActivityRef {
     nth(
-        run.wf
+        run.ms
             .activities
             .values()
             .map(|a| (a.scheduled_event_id, a.attempt)),
@@ -246,7 +247,12 @@ fn token(run: &Run, n: usize) -> ActivityRef {
 /// The request of a step, in the state the run is in.
 fn request(step: &Step, run: &mut Run) -> Option<Request> {
     let identity = "worker".to_owned();
-    let task = run.wf.hot.workflow_task.clone().unwrap_or_default();
+    let task = run
+        .ms
+        .execution_info
+        .workflow_task
+        .clone()
+        .unwrap_or_default();
     Some(match step {
         Step::Signal(n) => Request::Signal {
             signal: Signal {
@@ -344,7 +350,7 @@ fn activity_request(step: &Step, run: &Run) -> Option<Request> {
     Some(match step {
         Step::StartActivity(n) => {
             let (scheduled_event_id, attempt) = nth(
-                run.wf
+                run.ms
                     .activities
                     .values()
                     .map(|a| (a.scheduled_event_id, a.attempt)),
@@ -383,9 +389,14 @@ fn activity_request(step: &Step, run: &Run) -> Option<Request> {
 }
 
 fn outside_request(step: &Step, run: &Run) -> Option<Request> {
-    let task = run.wf.hot.workflow_task.clone().unwrap_or_default();
+    let task = run
+        .ms
+        .execution_info
+        .workflow_task
+        .clone()
+        .unwrap_or_default();
     let child = |n| {
-        nth(run.wf.children.keys(), n)
+        nth(run.ms.children.keys(), n)
             .copied()
             .unwrap_or(EventId::new(1))
     };
@@ -403,7 +414,7 @@ fn outside_request(step: &Step, run: &Run) -> Option<Request> {
             4 => Fire::RunTimeout,
             _ => {
                 let (scheduled_event_id, attempt) = nth(
-                    run.wf
+                    run.ms
                         .activities
                         .values()
                         .map(|a| (a.scheduled_event_id, a.attempt)),
@@ -426,7 +437,7 @@ fn outside_request(step: &Step, run: &Run) -> Option<Request> {
         Step::ChildClosed(n) => {
             let initiated_event_id = child(*n);
             let workflow_id = run
-                .wf
+                .ms
                 .children
                 .get(&initiated_event_id)
                 .map(|c| c.workflow_id.clone())
@@ -446,11 +457,11 @@ fn outside_request(step: &Step, run: &Run) -> Option<Request> {
             }
         }
         Step::ExternalSignaled(n) => Request::ExternalSignaled {
-            initiated_event_id: nth(run.wf.external_signals.keys(), *n).copied()?,
+            initiated_event_id: nth(run.ms.external_signals.keys(), *n).copied()?,
             result: Ok(()),
         },
         Step::ExternalCanceled(n) => Request::ExternalCanceled {
-            initiated_event_id: nth(run.wf.external_cancels.keys(), *n).copied()?,
+            initiated_event_id: nth(run.ms.external_cancels.keys(), *n).copied()?,
             result: Ok(()),
         },
         _ => return None,
@@ -459,7 +470,7 @@ fn outside_request(step: &Step, run: &Run) -> Option<Request> {
 
 /// A reset to any point either is refused or makes a run for which the same laws hold.
 fn reset_everywhere(run: &Run) {
-    for finish in 2..run.wf.hot.next_event_id.get() {
+    for finish in 2..run.ms.execution_info.next_event_id.get() {
         let mut kept: Vec<EventBatch> = Vec::new();
         let mut later = Vec::new();
         for batch in &run.history {
@@ -487,13 +498,13 @@ fn reset_everywhere(run: &Run) {
             limits: &run.limits,
             seed: IdSeed([9; 16]),
         };
-        match Workflow::reset(&run.wf, kept.clone(), later, &reset, &ctx) {
+        match MutableState::reset(&run.ms, kept.clone(), later, &reset, &ctx) {
             Ok(mut made) => {
                 kept.append(&mut made.events);
                 made.events = kept;
                 let made = Run::follow(made, run);
                 made.check();
-                assert!(made.wf.hot.workflow_task.is_some());
+                assert!(made.ms.execution_info.workflow_task.is_some());
             }
             Err(refusal) => assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal:?}"),
         }
@@ -525,9 +536,9 @@ fn hostile(run: &Run, seed: u64) {
     for (i, event) in events.iter_mut().enumerate() {
         event.event_id = i as i64 + 1;
     }
-    let mut wf = Workflow::empty(run.wf.key.clone(), BranchToken::default());
+    let mut ms = MutableState::empty(run.ms.key.clone(), BranchToken::default());
     for event in events {
-        if wf
+        if ms
             .apply(
                 &EventBatch {
                     events: vec![event],
@@ -538,7 +549,7 @@ fn hostile(run: &Run, seed: u64) {
         {
             return;
         }
-        wf.rebuild_tasks(&run.limits);
+        ms.rebuild_tasks(&run.limits);
     }
 }
 

@@ -42,7 +42,7 @@ fn history_ends_at_its_limit() {
     let mut run = run_with(|p| p.history_count_error = 5);
     run.poll().complete(vec![]);
     run.must(signal());
-    assert_eq!(run.wf.hot.next_event_id.get(), 7);
+    assert_eq!(run.ms.execution_info.next_event_id.get(), 7);
     let Err(Refusal::Outgrown(failure)) = run.ask(signal()) else {
         panic!("was taken")
     };
@@ -62,16 +62,16 @@ fn suggests_to_continue_as_new() {
     let mut run = run_with(|p| p.history_count_suggest_continue_as_new = 4);
     run.poll();
     assert!(
-        !run.wf
-            .hot
+        !run.ms
+            .execution_info
             .workflow_task
             .as_ref()
             .is_some_and(|t| t.suggest_continue_as_new)
     );
     run.complete(vec![]).must(signal()).poll();
     assert!(
-        run.wf
-            .hot
+        run.ms
+            .execution_info
             .workflow_task
             .as_ref()
             .is_some_and(|t| t.suggest_continue_as_new)
@@ -157,7 +157,7 @@ fn a_large_failure_is_cut_between_attempts_only() {
         .start_activity();
     run.fail_activity(large.clone());
     let kept = run
-        .wf
+        .ms
         .activities
         .values()
         .next()

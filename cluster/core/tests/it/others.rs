@@ -135,7 +135,7 @@ fn a_child_that_cannot_start() {
         run.names_from(6),
         ["StartChildWorkflowExecutionFailed", "WorkflowTaskScheduled"]
     );
-    assert!(run.wf.children.is_empty());
+    assert!(run.ms.children.is_empty());
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_child_cannot_be_started_and_cancelled_at_once() {
         *cause,
         Cause::BadRequestCancelExternalWorkflowExecutionAttributes
     );
-    assert!(run.wf.children.is_empty());
+    assert!(run.ms.children.is_empty());
 }
 
 #[test]

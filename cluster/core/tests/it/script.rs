@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cluster_core::{
-    DecisionContext, EventBatch, IdSeed, Limits, NewRun, Outcome, Refusal, Reply, Request, Start,
-    Task, TaskKind, Workflow,
+    DecisionContext, EventBatch, IdSeed, Limits, MutableState, NewRun, Outcome, Refusal, Reply,
+    Request, Start, Task, TaskKind,
     request::{ActivityRef, Fire, Signal},
 };
 use proto_ids::{EventId, FailoverVersion, RunKey, Timestamp};
@@ -23,7 +23,7 @@ use proto_messages::temporal::api::{
 
 /// One run, its whole history and every task it ever emitted.
 pub struct Run {
-    pub wf: Workflow,
+    pub ms: MutableState,
     pub history: Vec<EventBatch>,
     pub tasks: Vec<Task>,
     pub new_run: Option<NewRun>,
@@ -32,7 +32,7 @@ pub struct Run {
     pub version: i64,
     pub limits: Limits,
     /// A replica that is sent every batch, and what it owes by them.
-    standby: Workflow,
+    standby: MutableState,
     standby_tasks: Vec<Task>,
     /// When timers of the activities and of the workflow were last looked at.
     activities_fired: Timestamp,
@@ -117,10 +117,10 @@ impl Run {
             limits: &limits,
             seed: seed(0),
         };
-        let (wf, outcome) = Workflow::start(start, &ctx)?;
-        let (wf_key, wf_branch) = (wf.key.clone(), wf.versions.current().branch.clone());
+        let (ms, outcome) = MutableState::start(start, &ctx)?;
+        let (wf_key, wf_branch) = (ms.key.clone(), ms.versions.current().branch.clone());
         let mut run = Run {
-            wf,
+            ms,
             history: Vec::new(),
             tasks: Vec::new(),
             new_run: None,
@@ -128,7 +128,7 @@ impl Run {
             now: T0,
             version: 1,
             limits,
-            standby: Workflow::empty(wf_key, wf_branch),
+            standby: MutableState::empty(wf_key, wf_branch),
             standby_tasks: Vec::new(),
             activities_fired: Timestamp::ZERO,
             seed: 1,
@@ -140,15 +140,15 @@ impl Run {
 
     /// A run that another one made.
     pub fn follow(new_run: NewRun, before: &Run) -> Self {
-        let wf = new_run.workflow;
-        let mut standby = Workflow::empty(wf.key.clone(), wf.versions.current().branch.clone());
+        let ms = new_run.mutable_state;
+        let mut standby = MutableState::empty(ms.key.clone(), ms.versions.current().branch.clone());
         let mut standby_tasks = Vec::new();
         for batch in &new_run.events {
             let applied = standby.apply(batch, &before.limits).expect("applies");
             standby_tasks.extend(applied.tasks);
         }
         Run {
-            wf,
+            ms,
             standby,
             standby_tasks,
             activities_fired: Timestamp::ZERO,
@@ -196,11 +196,11 @@ impl Run {
             seed: seed(self.seed),
         };
         self.seed = self.seed.wrapping_add(1);
-        let before = self.wf.clone();
+        let before = self.ms.clone();
         let timers = matches!(request, Request::Fire(Fire::ActivityTimeouts));
         // The same input twice gives the same bytes.
         let twin = before.clone().handle(request.clone(), &ctx);
-        match self.wf.handle(request, &ctx) {
+        match self.ms.handle(request, &ctx) {
             Ok(outcome) => {
                 if timers {
                     self.activities_fired = self.now;
@@ -214,7 +214,7 @@ impl Run {
             }
             Err(refusal) => {
                 assert!(!matches!(refusal, Refusal::Corrupt(_)), "{refusal:?}");
-                assert_eq!(self.wf, before, "a refusal leaves no trace");
+                assert_eq!(self.ms, before, "a refusal leaves no trace");
                 Err(refusal)
             }
         }
@@ -255,8 +255,8 @@ impl Run {
     /// A worker takes the pending workflow task.
     pub fn poll(&mut self) -> &mut Self {
         let task = self
-            .wf
-            .hot
+            .ms
+            .execution_info
             .workflow_task
             .clone()
             .expect("a task is pending");
@@ -279,7 +279,12 @@ impl Run {
     }
 
     pub fn completion_of(&self, request: RespondWorkflowTaskCompletedRequest) -> Request {
-        let task = self.wf.hot.workflow_task.clone().unwrap_or_default();
+        let task = self
+            .ms
+            .execution_info
+            .workflow_task
+            .clone()
+            .unwrap_or_default();
         Request::CompleteWorkflowTask {
             scheduled_event_id: task.scheduled_event_id,
             started_event_id: task.started_event_id,
@@ -296,8 +301,8 @@ impl Run {
 
     pub fn fail_task(&mut self) -> &mut Self {
         let task = self
-            .wf
-            .hot
+            .ms
+            .execution_info
             .workflow_task
             .clone()
             .expect("a task is pending");
@@ -314,7 +319,7 @@ impl Run {
 
     pub fn start_activity(&mut self) -> &mut Self {
         let a = self
-            .wf
+            .ms
             .activities
             .values()
             .find(|a| !a.is_started())
@@ -331,7 +336,7 @@ impl Run {
     /// The started activity's token.
     pub fn token(&self) -> ActivityRef {
         let a = self
-            .wf
+            .ms
             .activities
             .values()
             .find(|a| a.is_started())
@@ -377,24 +382,24 @@ impl Run {
                 version = event.version;
             }
         }
-        assert_eq!(self.wf.hot.next_event_id.get(), next);
-        let (replayed, _) = Workflow::replay(
-            self.wf.key.clone(),
-            self.wf.versions.current().branch.clone(),
+        assert_eq!(self.ms.execution_info.next_event_id.get(), next);
+        let (replayed, _) = MutableState::replay(
+            self.ms.key.clone(),
+            self.ms.versions.current().branch.clone(),
             self.history.clone(),
             &self.limits,
         )
         .expect("own history applies");
-        if self.wf.buffered.is_empty() {
+        if self.ms.buffered.is_empty() {
             let (replayed, live) = (
-                durable(replayed, &self.wf),
-                durable(self.wf.clone(), &self.wf),
+                durable(replayed, &self.ms),
+                durable(self.ms.clone(), &self.ms),
             );
             assert!(replayed == live, "{}", difference(&replayed, &live));
         }
-        if self.wf.buffered.is_empty() {
+        if self.ms.buffered.is_empty() {
             let at = self.activities_fired;
-            assert_covered(&self.wf, &self.tasks, at, &self.limits);
+            assert_covered(&self.ms, &self.tasks, at, &self.limits);
             assert_covered(
                 &self.standby,
                 &self.standby_tasks,
@@ -402,10 +407,10 @@ impl Run {
                 &self.limits,
             );
         }
-        let rebuilt = self.wf.rebuild_tasks(&self.limits);
-        for task in self.tasks.iter().filter(|t| self.wf.owes(&t.kind)) {
+        let rebuilt = self.ms.rebuild_tasks(&self.limits);
+        for task in self.tasks.iter().filter(|t| self.ms.owes(&t.kind)) {
             assert!(
-                is_among(task, &rebuilt, &self.wf),
+                is_among(task, &rebuilt, &self.ms),
                 "{task:?} is not among {rebuilt:?}"
             );
         }
@@ -413,14 +418,19 @@ impl Run {
 }
 
 /// Everything owed by state has a task that was emitted and has not fired.
-fn assert_covered(wf: &Workflow, emitted: &[Task], activities_fired: Timestamp, limits: &Limits) {
-    for task in wf.rebuild_tasks(limits) {
+fn assert_covered(
+    ms: &MutableState,
+    emitted: &[Task],
+    activities_fired: Timestamp,
+    limits: &Limits,
+) {
+    for task in ms.rebuild_tasks(limits) {
         let covered = match &task.kind {
             // The attempts of a reset run are dispatched by what the reset rebuilt.
             TaskKind::ActivityTimeout {
                 scheduled_event_id, ..
             } => {
-                let activity = &wf.activities[scheduled_event_id];
+                let activity = &ms.activities[scheduled_event_id];
                 let earliest = activity.deadlines()[0].0;
                 earliest <= activities_fired
                     || emitted.iter().any(|t| {
@@ -440,12 +450,12 @@ fn assert_covered(wf: &Workflow, emitted: &[Task], activities_fired: Timestamp, 
 
 /// Whether an owed task is covered by the rebuilt ones. Replication tasks are kept by the log alone, and an
 /// attempt whose back-off is over is rebuilt as the back-off.
-fn is_among(task: &Task, rebuilt: &[Task], wf: &Workflow) -> bool {
+fn is_among(task: &Task, rebuilt: &[Task], ms: &MutableState) -> bool {
     let same = |kind: &TaskKind| rebuilt.iter().any(|t| t.kind == *kind);
     match &task.kind {
         TaskKind::ReplicateHistory { .. } | TaskKind::SyncActivity { .. } => true,
         TaskKind::UserTimer { started_event_id } => {
-            !wf.timers.values().any(|t| t.started_event_id == *started_event_id) || same(&task.kind)
+            !ms.timers.values().any(|t| t.started_event_id == *started_event_id) || same(&task.kind)
         }
         TaskKind::Activity { scheduled_event_id, attempt } if *attempt > 1 => {
             same(&TaskKind::ActivityRetry {
@@ -462,7 +472,7 @@ fn is_among(task: &Task, rebuilt: &[Task], wf: &Workflow) -> bool {
 }
 
 /// The lines in which two states differ.
-fn difference(replayed: &Workflow, live: &Workflow) -> String {
+fn difference(replayed: &MutableState, live: &MutableState) -> String {
     let (replayed, live) = (format!("{replayed:#?}"), format!("{live:#?}"));
     let lines: Vec<String> = replayed
         .lines()
@@ -475,33 +485,33 @@ fn difference(replayed: &Workflow, live: &Workflow) -> String {
 }
 
 /// The state without what history does not tell: attempts in flight, who asked, counters of decisions.
-fn durable(mut wf: Workflow, live: &Workflow) -> Workflow {
-    wf.start.request_id.clear();
-    wf.hot.state_transition_count = 0;
-    wf.hot.last_update_time = Timestamp::ZERO;
-    wf.hot.sticky = None;
-    wf.hot.cancel_request = wf.hot.cancel_request.map(|_| String::new());
-    wf.hot.close_attempted = false;
-    wf.hot.reapplied.clear();
-    wf.hot.workflow_task_heartbeat_since = Timestamp::ZERO;
-    wf.hot.workflow_task_attempt = 0;
+fn durable(mut ms: MutableState, live: &MutableState) -> MutableState {
+    ms.start.request_id.clear();
+    ms.execution_info.state_transition_count = 0;
+    ms.execution_info.last_update_time = Timestamp::ZERO;
+    ms.execution_info.sticky = None;
+    ms.execution_info.cancel_request = ms.execution_info.cancel_request.map(|_| String::new());
+    ms.execution_info.close_attempted = false;
+    ms.execution_info.reapplied.clear();
+    ms.execution_info.workflow_task_heartbeat_since = Timestamp::ZERO;
+    ms.execution_info.workflow_task_attempt = 0;
     if live
-        .hot
+        .execution_info
         .workflow_task
         .as_ref()
         .is_some_and(|t| t.attempt > 1)
     {
         // Attempts after the first failure are in state only.
-        wf.hot.workflow_task = None;
+        ms.execution_info.workflow_task = None;
     }
-    if let Some(task) = &mut wf.hot.workflow_task {
+    if let Some(task) = &mut ms.execution_info.workflow_task {
         task.sticky = false;
         task.task_queue.clear();
         task.original_scheduled_time = Timestamp::ZERO;
     }
-    for activity in wf.activities.values_mut() {
+    for activity in ms.activities.values_mut() {
         let told = activity.clone();
-        *activity = cluster_core::state::Activity {
+        *activity = cluster_core::mutable_state::ActivityInfo {
             scheduled_event_id: told.scheduled_event_id,
             scheduled_batch_id: told.scheduled_batch_id,
             activity_id: told.activity_id,
@@ -521,7 +531,7 @@ fn durable(mut wf: Workflow, live: &Workflow) -> Workflow {
             ..Default::default()
         };
     }
-    wf
+    ms
 }
 
 fn seed(n: u8) -> IdSeed {

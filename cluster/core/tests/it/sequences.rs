@@ -1,10 +1,10 @@
 //! Sequences that are easy to get wrong, each spelled out.
 
 use cluster_core::{
-    DecisionContext, Durability, EventBatch, IdSeed, Limits, Refusal, Reply, Request, Reset,
-    TaskKind, Workflow,
+    DecisionContext, Durability, EventBatch, IdSeed, Limits, MutableState, Refusal, Reply, Request,
+    Reset, TaskKind,
+    mutable_state::ActivityInfo,
     request::{ActivityRef, Fire, Parent},
-    state::Activity,
     task::Timeout,
 };
 use proto_ids::{FailoverVersion, RunId, RunKey};
@@ -104,7 +104,7 @@ fn one_activity_and_a_timer() {
 fn signals_wait_for_the_task_in_flight() {
     let mut run = Run::new();
     run.poll().signal("one").signal("two");
-    assert_eq!(run.wf.buffered.len(), 2);
+    assert_eq!(run.ms.buffered.len(), 2);
     run.complete(vec![timer("t", 60)]);
     assert_eq!(
         run.names_from(4),
@@ -124,7 +124,7 @@ fn results_are_flushed_last_and_refer_to_their_started_events() {
     run.poll().complete(vec![schedule(activity("a"))]);
     run.start_activity().signal("wake").poll();
     run.complete_activity().signal("late");
-    assert_eq!(run.wf.buffered.len(), 3);
+    assert_eq!(run.ms.buffered.len(), 3);
     run.complete(vec![]);
     assert_eq!(
         run.names_from(10),
@@ -163,7 +163,12 @@ fn closing_over_buffered_events_is_refused() {
             "WorkflowTaskScheduled"
         ]
     );
-    let task = run.wf.hot.workflow_task.as_ref().expect("scheduled");
+    let task = run
+        .ms
+        .execution_info
+        .workflow_task
+        .as_ref()
+        .expect("scheduled");
     assert_eq!((task.attempt, task.scheduled_event_id), (1, id(6)));
     // This time nothing may come in between.
     run.poll();
@@ -179,7 +184,7 @@ fn closing_over_buffered_events_is_refused() {
         })
     ));
     run.complete(vec![finish()]);
-    assert!(!run.wf.is_running());
+    assert!(!run.ms.is_running());
 }
 
 #[test]
@@ -195,16 +200,20 @@ fn attempts_after_the_first_leave_no_events_until_one_completes() {
         let ids: Vec<_> = transient.iter().map(|e| e.event_id).collect();
         assert_eq!(ids, [5, 6]);
         assert_eq!(
-            run.wf.hot.workflow_task.as_ref().map(|t| t.attempt),
+            run.ms
+                .execution_info
+                .workflow_task
+                .as_ref()
+                .map(|t| t.attempt),
             Some(attempt)
         );
         run.seconds(1).fail_task();
     }
-    assert_eq!(run.wf.hot.next_event_id, id(5));
+    assert_eq!(run.ms.execution_info.next_event_id, id(5));
     // From the fourth attempt on the timeout is stretched.
     let stretched = run
-        .wf
-        .hot
+        .ms
+        .execution_info
         .workflow_task
         .as_ref()
         .map(|t| t.timeout.as_secs());
@@ -236,7 +245,11 @@ fn news_turn_the_next_attempt_into_a_first_one() {
         ["WorkflowTaskScheduled", "WorkflowTaskStarted"]
     );
     assert_eq!(
-        run.wf.hot.workflow_task.as_ref().map(|t| t.attempt),
+        run.ms
+            .execution_info
+            .workflow_task
+            .as_ref()
+            .map(|t| t.attempt),
         Some(1)
     );
 
@@ -322,17 +335,26 @@ fn bad_commands_fail_the_task_once_and_then_silently() {
     let again = run.completion(vec![bad()]);
     assert!(matches!(run.ask(again), Err(Refusal::Invalid(_))));
     // The task then waits for its timeout.
-    let task = run.wf.hot.workflow_task.clone().expect("in flight");
+    let task = run
+        .ms
+        .execution_info
+        .workflow_task
+        .clone()
+        .expect("in flight");
     run.seconds(10).fire(Fire::WorkflowTaskTimeout {
         scheduled_event_id: task.scheduled_event_id,
         attempt: 2,
         timeout: Timeout::StartToClose,
     });
     assert_eq!(
-        run.wf.hot.workflow_task.as_ref().map(|t| t.attempt),
+        run.ms
+            .execution_info
+            .workflow_task
+            .as_ref()
+            .map(|t| t.attempt),
         Some(3)
     );
-    assert_eq!(run.wf.hot.next_event_id, id(5));
+    assert_eq!(run.ms.execution_info.next_event_id, id(5));
 }
 
 #[test]
@@ -358,14 +380,14 @@ fn too_many_buffered_events_cost_the_task() {
         run.signal("s");
     }
     let late = run.completion(vec![]);
-    assert_eq!(run.wf.buffered.len(), 100);
+    assert_eq!(run.ms.buffered.len(), 100);
     run.signal("one too many");
-    assert!(run.wf.buffered.is_empty());
+    assert!(run.ms.buffered.is_empty());
     assert_eq!(
         run.names_from(4).first().map(String::as_str),
         Some("WorkflowTaskFailed")
     );
-    assert_eq!(run.wf.hot.next_event_id, id(4 + 1 + 101 + 1));
+    assert_eq!(run.ms.execution_info.next_event_id, id(4 + 1 + 101 + 1));
     assert_eq!(run.ask(late), Err(Refusal::WorkflowTaskNotFound));
 }
 
@@ -377,7 +399,7 @@ fn a_timer_cancelled_after_it_fired_into_the_buffer() {
         .signal("wake")
         .poll();
     run.seconds(5).fire(Fire::UserTimers);
-    assert_eq!(run.wf.buffered.len(), 1);
+    assert_eq!(run.ms.buffered.len(), 1);
     run.complete(vec![cancel_timer("t"), finish()]);
     assert_eq!(
         run.names_from(9),
@@ -406,7 +428,12 @@ fn the_sticky_queue_is_used_until_it_fails() {
     run.poll();
     let request = run.completion_of(sticky(vec![timer("t", 60)]));
     run.must(request).signal("wake");
-    let task = run.wf.hot.workflow_task.clone().expect("scheduled");
+    let task = run
+        .ms
+        .execution_info
+        .workflow_task
+        .clone()
+        .expect("scheduled");
     assert!(task.sticky);
     let fire = Fire::WorkflowTaskTimeout {
         scheduled_event_id: task.scheduled_event_id,
@@ -418,7 +445,12 @@ fn the_sticky_queue_is_used_until_it_fails() {
         run.names_from(8),
         ["WorkflowTaskTimedOut", "WorkflowTaskScheduled"]
     );
-    let task = run.wf.hot.workflow_task.clone().expect("scheduled");
+    let task = run
+        .ms
+        .execution_info
+        .workflow_task
+        .clone()
+        .expect("scheduled");
     assert!(!task.sticky && task.attempt == 1);
 }
 
@@ -514,12 +546,12 @@ fn continue_as_new_inherits_what_is_left_empty() {
     let next = run.new_run.take().expect("goes on");
     let next = Run::follow(next, &run);
     next.check();
-    assert_eq!(run.wf.hot.new_run_id, next.wf.key.run_id);
-    assert_eq!(next.wf.start.first_run_id, run.wf.key.run_id);
-    assert_eq!(next.wf.start.continued_run_id, run.wf.key.run_id);
-    assert_eq!(next.wf.start.workflow_type, run.wf.start.workflow_type);
-    assert_eq!(next.wf.start.task_queue, "queue");
-    assert_eq!(next.wf.start.input, payloads("second"));
+    assert_eq!(run.ms.execution_info.new_run_id, next.ms.key.run_id);
+    assert_eq!(next.ms.start.first_run_id, run.ms.key.run_id);
+    assert_eq!(next.ms.start.continued_run_id, run.ms.key.run_id);
+    assert_eq!(next.ms.start.workflow_type, run.ms.start.workflow_type);
+    assert_eq!(next.ms.start.task_queue, "queue");
+    assert_eq!(next.ms.start.input, payloads("second"));
     // One run per second at most, so the first workflow task waits.
     assert_eq!(next.names_from(1), ["WorkflowExecutionStarted"]);
     assert!(
@@ -547,9 +579,9 @@ fn schedule_and_retries_end_with_a_run_that_does_not_continue_them() {
     )]);
     let next = run.new_run.take().expect("goes on");
     let next = Run::follow(next, &run);
-    assert_eq!(next.wf.start.cron_schedule, "");
-    assert_eq!(next.wf.start.retry_policy, None);
-    assert_eq!(next.wf.hot.memo, None);
+    assert_eq!(next.ms.start.cron_schedule, "");
+    assert_eq!(next.ms.start.retry_policy, None);
+    assert_eq!(next.ms.execution_info.memo, None);
 }
 
 /// A run may change its memo and search attributes; the next one of its schedule begins as it did.
@@ -577,10 +609,10 @@ fn what_a_run_made_of_its_memo_ends_with_it() {
         }),
     );
     run.complete(vec![upsert, finish()]);
-    let all = run.wf.hot.memo.clone().unwrap_or_default();
+    let all = run.ms.execution_info.memo.clone().unwrap_or_default();
     assert_eq!(all.fields.len(), 2);
     let next = run.new_run.take().expect("goes on");
-    assert_eq!(next.workflow.hot.memo, Some(memo("given")));
+    assert_eq!(next.mutable_state.execution_info.memo, Some(memo("given")));
 }
 
 /// A start that found the run open is known again, and tells no worker.
@@ -597,7 +629,7 @@ fn a_start_attaches_itself_once() {
             run.complete(vec![]);
         }
         run.must(attach());
-        assert!(run.wf.has_attached("again") && !run.wf.has_attached("other"));
+        assert!(run.ms.has_attached("again") && !run.ms.has_attached("other"));
         run.must(attach());
         assert!(matches!(run.reply, Reply::Duplicate));
         if in_flight {
@@ -609,7 +641,7 @@ fn a_start_attaches_itself_once() {
         });
         assert_eq!(attached.map(|e| e.links.len()).collect::<Vec<_>>(), [1]);
         // What waited while a worker was at work is news, as for any other event.
-        assert_eq!(run.wf.hot.workflow_task.is_some(), in_flight);
+        assert_eq!(run.ms.execution_info.workflow_task.is_some(), in_flight);
         run.check();
     }
 }
@@ -630,10 +662,10 @@ fn a_workflow_is_retried_and_then_gives_up() {
     assert_eq!(a.retry_state(), RetryState::InProgress);
     let named = a.new_execution_run_id.clone();
     let next = run.new_run.take().expect("tries again");
-    assert_eq!(named, next.workflow.key.run_id.as_str());
+    assert_eq!(named, next.mutable_state.key.run_id.as_str());
     let mut next = Run::follow(next, &run);
-    assert_eq!(next.wf.start.attempt, 2);
-    assert!(next.wf.start.continued_failure.is_some());
+    assert_eq!(next.ms.start.attempt, 2);
+    assert!(next.ms.start.continued_failure.is_some());
     next.seconds(10)
         .fire(Fire::WorkflowBackoff)
         .poll()
@@ -660,11 +692,11 @@ fn cron_runs_follow_one_another() {
         .complete(vec![finish()]);
     let next = run.new_run.take().expect("goes on");
     let next = Run::follow(next, &run);
-    assert_eq!(next.wf.start.last_completion_result, payloads("result"));
-    assert_eq!(next.wf.start.cron_schedule, "@every 1m");
+    assert_eq!(next.ms.start.last_completion_result, payloads("result"));
+    assert_eq!(next.ms.start.cron_schedule, "@every 1m");
     // Started at 1:00 and closed at 2:30: the next one is due at 3:00.
     assert_eq!(
-        next.wf.start.execution_time,
+        next.ms.start.execution_time,
         T0.plus(std::time::Duration::from_secs(180))
     );
 }
@@ -741,10 +773,10 @@ fn a_local_run_stays_local_until_its_task_ends() {
         limits: &run.limits.clone(),
         seed: IdSeed::default(),
     };
-    let (wf, outcome) = Workflow::start(start, &ctx).expect("starts");
+    let (ms, outcome) = MutableState::start(start, &ctx).expect("starts");
     run = Run::follow(
         cluster_core::NewRun {
-            workflow: wf,
+            mutable_state: ms,
             events: outcome.events,
             tasks: outcome.tasks,
         },
@@ -792,7 +824,8 @@ fn reset_goes_back_and_delivers_signals_again() {
         limits: &run.limits,
         seed: IdSeed([7; 16]),
     };
-    let mut new_run = Workflow::reset(&run.wf, kept.clone(), later, &reset, &ctx).expect("resets");
+    let mut new_run =
+        MutableState::reset(&run.ms, kept.clone(), later, &reset, &ctx).expect("resets");
     let mut history = kept;
     history.append(&mut new_run.events);
     new_run.events = history;
@@ -807,7 +840,7 @@ fn reset_goes_back_and_delivers_signals_again() {
             "WorkflowTaskScheduled"
         ]
     );
-    let branch = &next.wf.versions.current().branch;
+    let branch = &next.ms.versions.current().branch;
     assert_eq!(branch.tree_id, "run-1");
     assert_eq!(
         (branch.ancestors[0].begin, branch.ancestors[0].end),
@@ -827,8 +860,8 @@ fn only_what_nobody_was_promised_is_written_behind() {
         limits: &limits,
         seed: IdSeed::default(),
     };
-    let mut wf = run.wf.clone();
-    let ask = |wf: &mut Workflow, request| wf.handle(request, &ctx).expect("taken").durability;
+    let mut ms = run.ms.clone();
+    let ask = |ms: &mut MutableState, request| ms.handle(request, &ctx).expect("taken").durability;
     let poll = Request::StartWorkflowTask {
         scheduled_event_id: id(2),
         attempt: 1,
@@ -837,8 +870,8 @@ fn only_what_nobody_was_promised_is_written_behind() {
         task_queue: TaskQueue::default(),
         build_id: String::new(),
     };
-    assert_eq!(ask(&mut wf, poll.clone()), Durability::Behind);
-    assert_eq!(ask(&mut wf, poll), Durability::None);
+    assert_eq!(ask(&mut ms, poll.clone()), Durability::Behind);
+    assert_eq!(ask(&mut ms, poll), Durability::None);
     let counted = |id: &str, maximum_attempts| {
         let mut counted = activity(id);
         counted.retry_policy = Some(RetryPolicy {
@@ -848,27 +881,27 @@ fn only_what_nobody_was_promised_is_written_behind() {
         schedule(counted)
     };
     let mut run = run;
-    run.wf = wf.clone();
+    run.ms = ms.clone();
     let request = run.completion(vec![
         counted("many", 0),
         counted("once", 1),
         counted("thrice", 3),
     ]);
-    assert_eq!(ask(&mut wf, request), Durability::Durable);
+    assert_eq!(ask(&mut ms, request), Durability::Durable);
     let take = |n| Request::StartActivity {
         scheduled_event_id: id(n),
         attempt: 1,
         request_id: "t".into(),
         identity: "w".into(),
     };
-    assert_eq!(ask(&mut wf, take(5)), Durability::Behind);
-    assert_eq!(ask(&mut wf, take(6)), Durability::Durable);
-    assert_eq!(ask(&mut wf, take(7)), Durability::Durable);
+    assert_eq!(ask(&mut ms, take(5)), Durability::Behind);
+    assert_eq!(ask(&mut ms, take(6)), Durability::Durable);
+    assert_eq!(ask(&mut ms, take(7)), Durability::Durable);
     let heartbeat = Request::Heartbeat {
         activity: ActivityRef::Id("many".into()),
         details: payloads("progress"),
         identity: "w".into(),
     };
     // Its details are what the next attempt goes on from.
-    assert_eq!(ask(&mut wf, heartbeat), Durability::Durable);
+    assert_eq!(ask(&mut ms, heartbeat), Durability::Durable);
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use cluster_core::{
-    EventBatch, Request, Task, TaskKind, Workflow, request::ActivityRef, state::Activity,
+    EventBatch, MutableState, Request, Task, TaskKind, mutable_state::ActivityInfo,
+    request::ActivityRef,
 };
 use proto_ids::{EventId, Timestamp};
 use proto_messages::temporal::api::{
@@ -25,9 +26,9 @@ fn with_activity() -> (Run, EventId) {
 }
 
 /// Timers armed by a state that came, by what they are for.
-fn armed(wf: &mut Workflow, state: Activity, run: &Run) -> BTreeMap<String, usize> {
+fn armed(ms: &mut MutableState, state: ActivityInfo, run: &Run) -> BTreeMap<String, usize> {
     let mut armed = BTreeMap::new();
-    let applied = wf.sync_activity(state, &run.limits).expect("it is newer");
+    let applied = ms.sync_activity(state, &run.limits).expect("it is newer");
     for task in applied.tasks {
         if let TaskKind::ActivityTimeout { timeout, .. } = task.kind {
             *armed.entry(format!("{timeout:?}")).or_default() += 1;
@@ -39,8 +40,8 @@ fn armed(wf: &mut Workflow, state: Activity, run: &Run) -> BTreeMap<String, usiz
 #[test]
 fn heartbeats_that_come_over_arm_no_more_timers_than_one_attempt_has() {
     let (run, scheduled) = with_activity();
-    let mut wf = run.wf.clone();
-    let mut state = wf.activities[&scheduled].clone();
+    let mut ms = run.ms.clone();
+    let mut state = ms.activities[&scheduled].clone();
     let mut all: BTreeMap<String, usize> = BTreeMap::new();
     let mut add = |armed: BTreeMap<String, usize>| {
         for (timeout, count) in armed {
@@ -48,11 +49,11 @@ fn heartbeats_that_come_over_arm_no_more_timers_than_one_attempt_has() {
         }
     };
     state.started_time = run.now;
-    add(armed(&mut wf, state.clone(), &run));
+    add(armed(&mut ms, state.clone(), &run));
     for second in 1..1_000 {
         let later = std::time::Duration::from_secs(second);
         state.last_heartbeat_time = run.now.plus(later);
-        add(armed(&mut wf, state.clone(), &run));
+        add(armed(&mut ms, state.clone(), &run));
     }
     assert!(all.values().all(|count| *count == 1), "{all:?}");
     assert_eq!(all.get("Heartbeat"), Some(&1));
@@ -62,9 +63,9 @@ fn heartbeats_that_come_over_arm_no_more_timers_than_one_attempt_has() {
     state.last_heartbeat_time = Default::default();
     state.attempt_scheduled_time = run.now;
     state.started_time = Default::default();
-    armed(&mut wf, state.clone(), &run);
+    armed(&mut ms, state.clone(), &run);
     state.started_time = run.now;
-    assert_eq!(armed(&mut wf, state, &run).get("Heartbeat"), Some(&1));
+    assert_eq!(armed(&mut ms, state, &run).get("Heartbeat"), Some(&1));
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn a_heartbeat_after_the_clock_went_back_is_the_later_one() {
         identity: "w".into(),
     };
     run.ask(take).expect("is taken");
-    let mut elsewhere = run.wf.clone();
+    let mut elsewhere = run.ms.clone();
     for step in [3_i64, -2, -2] {
         run.now = Timestamp::from_nanos(run.now.nanos() + step * 1_000_000_000);
         let heartbeat = Request::Heartbeat {
@@ -89,29 +90,29 @@ fn a_heartbeat_after_the_clock_went_back_is_the_later_one() {
             identity: "w".into(),
         };
         run.ask(heartbeat).expect("is heard");
-        let state = run.wf.activities[&scheduled].clone();
+        let state = run.ms.activities[&scheduled].clone();
         assert!(elsewhere.sync_activity(state, &run.limits).is_some());
     }
-    let details = |wf: &Workflow| wf.activities[&scheduled].heartbeat_details.clone();
-    assert_eq!(details(&elsewhere), details(&run.wf));
+    let details = |ms: &MutableState| ms.activities[&scheduled].heartbeat_details.clone();
+    assert_eq!(details(&elsewhere), details(&run.ms));
 }
 
 #[test]
 fn a_run_that_lost_and_ends_owes_nothing_but_its_record_and_its_removal() {
     let run = Run::new();
-    let mut wf = run.wf.clone();
-    wf.hot.zombie = true;
+    let mut ms = run.ms.clone();
+    ms.execution_info.zombie = true;
     let attributes = Attributes::WorkflowExecutionTerminatedEventAttributes(Default::default());
     let batch = EventBatch {
         events: vec![HistoryEvent {
-            event_id: wf.hot.next_event_id.get(),
+            event_id: ms.execution_info.next_event_id.get(),
             version: 1,
             event_type: EventType::WorkflowExecutionTerminated.into(),
             attributes: Some(attributes),
             ..Default::default()
         }],
     };
-    let applied = wf.apply(&batch, &run.limits).expect("it applies");
+    let applied = ms.apply(&batch, &run.limits).expect("it applies");
     let kinds = |tasks: &[Task]| -> Vec<TaskKind> {
         let kinds = tasks.iter().map(|task| task.kind.clone());
         kinds.collect()
@@ -120,5 +121,5 @@ fn a_run_that_lost_and_ends_owes_nothing_but_its_record_and_its_removal() {
         kinds(&applied.tasks),
         [TaskKind::Visibility, TaskKind::Retention]
     );
-    assert_eq!(kinds(&wf.rebuild_tasks(&run.limits)), [TaskKind::Retention]);
+    assert_eq!(kinds(&ms.rebuild_tasks(&run.limits)), [TaskKind::Retention]);
 }

@@ -33,14 +33,14 @@ pub async fn started(
         request_id: request.request_id,
         identity: request.poll_request.map(|p| p.identity).unwrap_or_default(),
     };
-    let updated = engine.update(&shard, &key, |wf, ctx| {
-        let mut outcome = wf.handle(ask, ctx)?;
+    let updated = engine.update(&shard, &key, |ms, ctx| {
+        let mut outcome = ms.handle(ask, ctx)?;
         api::promote(&mut outcome, durable);
-        let activity = wf
+        let activity = ms
             .activities
             .get(&scheduled)
             .ok_or(Refusal::ActivityNotFound)?;
-        let task = poll::activity_task(wf, activity, namespace.name.as_str());
+        let task = poll::activity_task(ms, activity, namespace.name.as_str());
         Ok((outcome, task))
     });
     Ok(updated.await?.value)

@@ -44,8 +44,8 @@ pub async fn rebuild_tasks(engine: &Engine, request: RebuildTasksRequest) -> Res
             false => key.run_id.clone(),
         };
         let context = txn.decision_context();
-        let wf = txn.peek(&run_id).await?.ok_or(Fault::NoRun)?;
-        let tasks = wf.rebuild_tasks(context.borrowed().limits);
+        let ms = txn.peek(&run_id).await?.ok_or(Fault::NoRun)?;
+        let tasks = ms.rebuild_tasks(context.borrowed().limits);
         txn.add_tasks(&run_id, tasks)?;
         Ok(())
     };

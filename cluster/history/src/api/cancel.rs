@@ -29,12 +29,12 @@ pub async fn cancel(
         links: public.links,
     };
     let chain = public.first_execution_run_id;
-    let decided = engine.update(&shard, &key, |wf, ctx| {
-        let is_other = !chain.is_empty() && wf.start.first_run_id.as_str() != chain;
-        if is_other && wf.is_running() {
+    let decided = engine.update(&shard, &key, |ms, ctx| {
+        let is_other = !chain.is_empty() && ms.start.first_run_id.as_str() != chain;
+        if is_other && ms.is_running() {
             return Err(Refusal::OtherChain);
         }
-        match wf.handle(ask, ctx) {
+        match ms.handle(ask, ctx) {
             Ok(outcome) => Ok((outcome, ())),
             Err(Refusal::Closed(_) | Refusal::CancelAlreadyRequested) => Ok((api::unchanged(), ())),
             Err(refusal) => Err(refusal),

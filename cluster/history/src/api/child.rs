@@ -9,7 +9,7 @@ use proto_messages::{
 };
 use tonic::Status;
 
-use cluster_core::{Refusal, Request, Workflow};
+use cluster_core::{MutableState, Refusal, Request};
 use cluster_shard::{ReadError, Shard, UpdateError};
 
 use crate::{
@@ -62,12 +62,12 @@ async fn taken_over_by(
     initiated: EventId,
     child: &WorkflowExecution,
 ) -> Result<Option<RunId>, Status> {
-    let look = |wf: &Workflow| {
-        let child = wf.children.get(&initiated).cloned();
+    let look = |ms: &MutableState| {
+        let child = ms.children.get(&initiated).cloned();
         (
-            wf.start.original_run_id.clone(),
+            ms.start.original_run_id.clone(),
             child,
-            wf.hot.reset_run_id.clone(),
+            ms.execution_info.reset_run_id.clone(),
         )
     };
     let found = match shard.read(key, look).await {

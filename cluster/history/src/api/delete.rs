@@ -20,9 +20,9 @@ pub async fn delete(
     if request.local_copy_only {
         return delete_copy(&shard, key).await;
     }
-    let decided = engine.update(&shard, &key, |wf, ctx| {
-        let mut outcome = if wf.is_running() && !wf.hot.zombie {
-            wf.handle(
+    let decided = engine.update(&shard, &key, |ms, ctx| {
+        let mut outcome = if ms.is_running() && !ms.execution_info.zombie {
+            ms.handle(
                 change::terminate("Delete workflow execution".to_owned()),
                 ctx,
             )?
@@ -32,7 +32,7 @@ pub async fn delete(
                 ..Outcome::default()
             }
         };
-        let version = wf.last_version();
+        let version = ms.last_version();
         outcome.tasks.push(Task {
             version,
             fire_at: None,
@@ -46,7 +46,7 @@ pub async fn delete(
 
 /// Removes what is here of a run, whatever it is doing and wherever its namespace is active.
 async fn delete_copy(shard: &Shard, key: RunKey) -> Result<Empty, Status> {
-    let found = shard.read(&key, |wf| wf.key.clone()).await;
+    let found = shard.read(&key, |ms| ms.key.clone()).await;
     let run = found.map_err(|e| fault::status(e.into(), &key))?;
     let deleted = shard.delete_run(&run).await;
     deleted.map_err(|e| fault::status(e.into(), &run))?;

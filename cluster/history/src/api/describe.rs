@@ -16,7 +16,7 @@ use proto_messages::{
 };
 use tonic::Status;
 
-use cluster_core::state::{Activity, Child, Workflow, WorkflowTask};
+use cluster_core::mutable_state::{ActivityInfo, ChildExecutionInfo, MutableState, WorkflowTask};
 
 use crate::{
     api,
@@ -34,10 +34,10 @@ pub async fn describe(
     let key = api::run_key(&request.namespace_id, public.execution.as_ref())?;
     let shard = engine.shard_of(&key).await?;
     let now = engine.now();
-    let look = |wf: &Workflow| {
-        let branch = wf.versions.current().branch.clone();
-        let reset = is_reset(wf).then(|| (wf.key.clone(), branch));
-        (response(wf, now), reset)
+    let look = |ms: &MutableState| {
+        let branch = ms.versions.current().branch.clone();
+        let reset = is_reset(ms).then(|| (ms.key.clone(), branch));
+        (response(ms, now), reset)
     };
     let (mut response, reset) = shard
         .read(&key, look)
@@ -57,105 +57,111 @@ pub async fn describe(
 }
 
 /// Whether a reset made the run.
-fn is_reset(wf: &Workflow) -> bool {
-    !wf.start.original_run_id.is_empty() && wf.start.original_run_id != wf.key.run_id
+fn is_reset(ms: &MutableState) -> bool {
+    !ms.start.original_run_id.is_empty() && ms.start.original_run_id != ms.key.run_id
 }
 
-fn response(wf: &Workflow, now: Timestamp) -> DescribeWorkflowExecutionResponse {
+fn response(ms: &MutableState, now: Timestamp) -> DescribeWorkflowExecutionResponse {
     DescribeWorkflowExecutionResponse {
-        execution_config: Some(config(wf)),
-        workflow_execution_info: Some(info(wf)),
-        pending_activities: wf.activities.values().map(|a| activity(a, now)).collect(),
-        pending_children: wf.children.values().map(child).collect(),
-        pending_workflow_task: wf.hot.workflow_task.as_ref().map(workflow_task),
-        workflow_extended_info: Some(extended(wf)),
+        execution_config: Some(config(ms)),
+        workflow_execution_info: Some(info(ms)),
+        pending_activities: ms.activities.values().map(|a| activity(a, now)).collect(),
+        pending_children: ms.children.values().map(child).collect(),
+        pending_workflow_task: ms.execution_info.workflow_task.as_ref().map(workflow_task),
+        workflow_extended_info: Some(extended(ms)),
         ..Default::default()
     }
 }
 
-fn config(wf: &Workflow) -> view::WorkflowExecutionConfig {
+fn config(ms: &MutableState) -> view::WorkflowExecutionConfig {
     view::WorkflowExecutionConfig {
-        task_queue: Some(normal_queue(&wf.start.task_queue)),
-        workflow_execution_timeout: Some(duration_to_proto(wf.start.execution_timeout)),
-        workflow_run_timeout: Some(duration_to_proto(wf.start.run_timeout)),
-        default_workflow_task_timeout: Some(duration_to_proto(wf.start.task_timeout)),
-        user_metadata: wf.start.user_metadata.clone(),
+        task_queue: Some(normal_queue(&ms.start.task_queue)),
+        workflow_execution_timeout: Some(duration_to_proto(ms.start.execution_timeout)),
+        workflow_run_timeout: Some(duration_to_proto(ms.start.run_timeout)),
+        default_workflow_task_timeout: Some(duration_to_proto(ms.start.task_timeout)),
+        user_metadata: ms.start.user_metadata.clone(),
     }
 }
 
-fn info(wf: &Workflow) -> view::WorkflowExecutionInfo {
-    let closed = !wf.hot.close_time.is_zero();
-    let begun = if wf.start.execution_time.is_zero() {
-        wf.start.start_time
+fn info(ms: &MutableState) -> view::WorkflowExecutionInfo {
+    let closed = !ms.execution_info.close_time.is_zero();
+    let begun = if ms.start.execution_time.is_zero() {
+        ms.start.start_time
     } else {
-        wf.start.execution_time
+        ms.start.execution_time
     };
-    let root = wf.start.root.clone().or_else(|| Some(execution(&wf.key)));
-    let parent = wf.start.parent.as_ref();
+    let root = ms.start.root.clone().or_else(|| Some(execution(&ms.key)));
+    let parent = ms.start.parent.as_ref();
     view::WorkflowExecutionInfo {
-        execution: Some(execution(&wf.key)),
-        r#type: Some(wf.start.workflow_type.clone()),
-        start_time: time(wf.start.start_time),
-        close_time: time(wf.hot.close_time),
-        status: status(wf) as i32,
-        history_length: wf.hot.next_event_id.get() - 1,
+        execution: Some(execution(&ms.key)),
+        r#type: Some(ms.start.workflow_type.clone()),
+        start_time: time(ms.start.start_time),
+        close_time: time(ms.execution_info.close_time),
+        status: status(ms) as i32,
+        history_length: ms.execution_info.next_event_id.get() - 1,
         parent_namespace_id: parent
             .map(|p| p.key.namespace_id.as_str().to_owned())
             .unwrap_or_default(),
         parent_execution: parent.map(|p| execution(&p.key)),
         execution_time: time(begun),
         // Never unset: clients look into them without asking.
-        memo: Some(wf.hot.memo.clone().unwrap_or_default()),
-        search_attributes: Some(wf.hot.search_attributes.clone().unwrap_or_default()),
-        auto_reset_points: wf.hot.reset_points.clone(),
-        task_queue: wf.start.task_queue.clone(),
-        state_transition_count: wf.hot.state_transition_count,
-        history_size_bytes: wf.hot.history_size,
-        most_recent_worker_version_stamp: stamp(wf),
-        execution_duration: closed.then(|| duration_to_proto(wf.hot.close_time.since(begun))),
+        memo: Some(ms.execution_info.memo.clone().unwrap_or_default()),
+        search_attributes: Some(
+            ms.execution_info
+                .search_attributes
+                .clone()
+                .unwrap_or_default(),
+        ),
+        auto_reset_points: ms.execution_info.reset_points.clone(),
+        task_queue: ms.start.task_queue.clone(),
+        state_transition_count: ms.execution_info.state_transition_count,
+        history_size_bytes: ms.execution_info.history_size,
+        most_recent_worker_version_stamp: stamp(ms),
+        execution_duration: closed
+            .then(|| duration_to_proto(ms.execution_info.close_time.since(begun))),
         root_execution: root,
-        first_run_id: wf.start.first_run_id.as_str().to_owned(),
-        priority: wf.start.priority.clone(),
+        first_run_id: ms.start.first_run_id.as_str().to_owned(),
+        priority: ms.start.priority.clone(),
         ..Default::default()
     }
 }
 
-fn stamp(wf: &Workflow) -> Option<WorkerVersionStamp> {
-    let build_id = &wf.hot.most_recent_build_id;
+fn stamp(ms: &MutableState) -> Option<WorkerVersionStamp> {
+    let build_id = &ms.execution_info.most_recent_build_id;
     (!build_id.is_empty()).then(|| WorkerVersionStamp {
         build_id: build_id.clone(),
         ..Default::default()
     })
 }
 
-fn status(wf: &Workflow) -> WorkflowExecutionStatus {
-    match wf.hot.status {
+fn status(ms: &MutableState) -> WorkflowExecutionStatus {
+    match ms.execution_info.status {
         WorkflowExecutionStatus::Unspecified => WorkflowExecutionStatus::Running,
         status => status,
     }
 }
 
-fn extended(wf: &Workflow) -> view::WorkflowExecutionExtendedInfo {
-    let run_expires = if wf.start.run_timeout.is_zero() {
+fn extended(ms: &MutableState) -> view::WorkflowExecutionExtendedInfo {
+    let run_expires = if ms.start.run_timeout.is_zero() {
         Timestamp::ZERO
     } else {
-        wf.start
+        ms.start
             .execution_time
-            .max(wf.start.start_time)
-            .plus(wf.start.run_timeout)
+            .max(ms.start.start_time)
+            .plus(ms.start.run_timeout)
     };
     let started = view::RequestIdInfo {
         event_type: EventType::WorkflowExecutionStarted as i32,
         event_id: 1,
         ..Default::default()
     };
-    let request_id = wf.start.request_id.clone();
+    let request_id = ms.start.request_id.clone();
     view::WorkflowExecutionExtendedInfo {
-        execution_expiration_time: time(wf.start.execution_expiration),
+        execution_expiration_time: time(ms.start.execution_expiration),
         run_expiration_time: time(run_expires),
-        cancel_requested: wf.hot.cancel_request.is_some(),
-        original_start_time: time(wf.start.start_time),
-        reset_run_id: wf.hot.reset_run_id.as_str().to_owned(),
+        cancel_requested: ms.execution_info.cancel_request.is_some(),
+        original_start_time: time(ms.start.start_time),
+        reset_run_id: ms.execution_info.reset_run_id.as_str().to_owned(),
         request_id_infos: (!request_id.is_empty())
             .then_some((request_id, started))
             .into_iter()
@@ -164,7 +170,7 @@ fn extended(wf: &Workflow) -> view::WorkflowExecutionExtendedInfo {
     }
 }
 
-fn activity(a: &Activity, now: Timestamp) -> view::PendingActivityInfo {
+fn activity(a: &ActivityInfo, now: Timestamp) -> view::PendingActivityInfo {
     let state = activity_state(a);
     let backing_off =
         state == PendingActivityState::Scheduled && a.attempt > 1 && a.attempt_scheduled_time > now;
@@ -203,7 +209,7 @@ fn activity(a: &Activity, now: Timestamp) -> view::PendingActivityInfo {
     }
 }
 
-fn activity_state(a: &Activity) -> PendingActivityState {
+fn activity_state(a: &ActivityInfo) -> PendingActivityState {
     if a.cancel_requested_event_id.get() > 0 {
         PendingActivityState::CancelRequested
     } else if a.started_time.is_zero() {
@@ -213,7 +219,7 @@ fn activity_state(a: &Activity) -> PendingActivityState {
     }
 }
 
-fn last_worker(a: &Activity) -> &str {
+fn last_worker(a: &ActivityInfo) -> &str {
     if a.started_time.is_zero() || a.identity.is_empty() {
         &a.last_worker_identity
     } else {
@@ -221,7 +227,7 @@ fn last_worker(a: &Activity) -> &str {
     }
 }
 
-fn child(c: &Child) -> view::PendingChildExecutionInfo {
+fn child(c: &ChildExecutionInfo) -> view::PendingChildExecutionInfo {
     view::PendingChildExecutionInfo {
         workflow_id: c.workflow_id.clone(),
         run_id: c.run_id.as_str().to_owned(),

@@ -20,7 +20,7 @@ use proto_messages::{
 use tokio::time::Instant;
 use tonic::Status;
 
-use cluster_core::{Workflow, version::BranchToken};
+use cluster_core::{MutableState, version::BranchToken};
 use cluster_rpc::status;
 use cluster_shard::Shard;
 
@@ -196,13 +196,13 @@ impl Reader<'_> {
 }
 
 async fn extent(shard: &Shard, key: &RunKey) -> Result<Extent, Status> {
-    let look = |wf: &Workflow| Extent {
-        key: wf.key.clone(),
-        branch: wf.versions.current().branch.clone(),
-        next_event_id: wf.hot.next_event_id,
-        last_version: wf.last_version().get(),
-        is_open: wf.is_running(),
-        close_batch_first: wf.hot.close_batch_first_event_id,
+    let look = |ms: &MutableState| Extent {
+        key: ms.key.clone(),
+        branch: ms.versions.current().branch.clone(),
+        next_event_id: ms.execution_info.next_event_id,
+        last_version: ms.last_version().get(),
+        is_open: ms.is_running(),
+        close_batch_first: ms.execution_info.close_batch_first_event_id,
     };
     shard
         .read(key, look)
@@ -216,10 +216,10 @@ async fn transient(
     key: &RunKey,
     next: EventId,
 ) -> Result<Vec<HistoryEvent>, Status> {
-    let look = |wf: &Workflow| {
-        let is_here = wf.hot.next_event_id == next;
+    let look = |ms: &MutableState| {
+        let is_here = ms.execution_info.next_event_id == next;
         if is_here {
-            wf.transient_events()
+            ms.transient_events()
         } else {
             Vec::new()
         }

@@ -17,7 +17,7 @@ use proto_messages::{
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use cluster_core::{Request, Workflow};
+use cluster_core::{MutableState, Request};
 use cluster_rpc::status;
 use cluster_shard::Shard;
 
@@ -76,7 +76,7 @@ async fn serve(
 ) -> Result<public::QueryWorkflowResponse, Status> {
     let is_active = engine.is_active(&*engine.namespace(&key.namespace_id).await?);
     // The run is fixed at the first look: a query never wanders to the next run of the chain.
-    let found = shard.read(key, |wf| wf.key.clone()).await;
+    let found = shard.read(key, |ms| ms.key.clone()).await;
     *key = found.map_err(|e| fault::status(e.into(), key))?;
     let left = until.saturating_duration_since(Instant::now());
     let asked = Asked {
@@ -121,7 +121,7 @@ struct Asked {
 }
 
 async fn look(shard: &Shard, key: &RunKey, asked: Asked) -> Result<Way, Status> {
-    let found = shard.read(key, |wf| way(wf, asked)).await;
+    let found = shard.read(key, |ms| way(ms, asked)).await;
     found.map_err(|e| fault::status(e.into(), key))
 }
 
@@ -140,14 +140,14 @@ fn place<'a>(
     })
 }
 
-fn way(wf: &Workflow, asked: Asked) -> Way {
+fn way(ms: &MutableState, asked: Asked) -> Way {
     let Asked {
         condition,
         is_active,
         until,
     } = asked;
-    let status = wf.hot.status;
-    let is_open = wf.is_running();
+    let status = ms.execution_info.status;
+    let is_open = ms.is_running();
     let reject = match condition {
         QueryRejectCondition::NotOpen => !is_open,
         QueryRejectCondition::NotCompletedCleanly => {
@@ -158,16 +158,16 @@ fn way(wf: &Workflow, asked: Asked) -> Way {
     if reject {
         return Way::Reject(status);
     }
-    let task = wf.hot.workflow_task.as_ref();
-    let never_ran = wf.hot.last_completed_started_event_id == EventId::new(0);
+    let task = ms.execution_info.workflow_task.as_ref();
+    let never_ran = ms.execution_info.last_completed_started_event_id == EventId::new(0);
     let is_started = task.is_some_and(|t| t.started_event_id.get() > 0);
     if never_ran && !is_started {
         if !is_open {
             return Way::NotReady("Workflow execution closed before WorkflowTaskStarted event");
         }
-        if !wf.hot.first_workflow_task_scheduled && task.is_none() || !is_active {
+        if !ms.execution_info.first_workflow_task_scheduled && task.is_none() || !is_active {
             // A start delay, a retry's or a cron schedule's back-off may last longer than the caller waits.
-            return match task.is_none() && wf.start.execution_time > until {
+            return match task.is_none() && ms.start.execution_time > until {
                 true => Way::NotReady("Workflow task is not scheduled yet."),
                 false => Way::Wait,
             };
@@ -213,15 +213,19 @@ async fn direct(
     ask: public::QueryWorkflowRequest,
     until: Instant,
 ) -> Result<public::QueryWorkflowResponse, Status> {
-    let look = |wf: &Workflow| {
-        let sticky = wf.hot.sticky.clone().filter(|s| !s.task_queue.is_empty());
+    let look = |ms: &MutableState| {
+        let sticky = ms
+            .execution_info
+            .sticky
+            .clone()
+            .filter(|s| !s.task_queue.is_empty());
         let partial = sticky
             .is_some()
-            .then(|| TaskView::query(wf, Extent::SinceLastCompleted));
+            .then(|| TaskView::query(ms, Extent::SinceLastCompleted));
         (
             sticky.zip(partial),
-            TaskView::query(wf, Extent::Full),
-            wf.start.task_queue.clone(),
+            TaskView::query(ms, Extent::Full),
+            ms.start.task_queue.clone(),
         )
     };
     let looked = shard
@@ -274,8 +278,8 @@ async fn send(
 
 /// The worker of the sticky queue has gone; the next task would only wait there.
 async fn forget_sticky(shard: &Shard, key: &RunKey) {
-    let decided = shard.update(key, |wf, ctx| {
-        Ok((wf.handle(Request::ResetSticky, ctx)?, ()))
+    let decided = shard.update(key, |ms, ctx| {
+        Ok((ms.handle(Request::ResetSticky, ctx)?, ()))
     });
     if let Err(error) = decided.await {
         tracing::debug!(run = %key, ?error, "the sticky queue of a worker that has gone stays");

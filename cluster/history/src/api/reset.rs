@@ -15,7 +15,7 @@ use proto_messages::{
 use tonic::Status;
 
 use cluster_core::{
-    BranchToken, EventBatch, NewRun, Outcome, Request, Workflow,
+    BranchToken, EventBatch, MutableState, NewRun, Outcome, Request,
     request::{Reset, Signal},
 };
 use cluster_rpc::status;
@@ -142,11 +142,11 @@ async fn read(shard: &Shard, key: &RunKey, finish: EventId) -> Result<Found, Sta
 }
 
 async fn extent(shard: &Shard, key: &RunKey) -> Result<Extent, Status> {
-    let look = |wf: &Workflow| Extent {
-        key: wf.key.clone(),
-        branch: wf.versions.current().branch.clone(),
-        next_event_id: wf.hot.next_event_id,
-        new_run_id: wf.hot.new_run_id.clone(),
+    let look = |ms: &MutableState| Extent {
+        key: ms.key.clone(),
+        branch: ms.versions.current().branch.clone(),
+        next_event_id: ms.execution_info.next_event_id,
+        new_run_id: ms.execution_info.new_run_id.clone(),
     };
     shard
         .read(key, look)
@@ -168,21 +168,31 @@ async fn decide(
         return Ok((None, current.run_id.clone()));
     }
     for (run_id, next) in &found.read {
-        if txn.peek(run_id).await?.map(|wf| wf.hot.next_event_id) != Some(*next) {
+        if txn
+            .peek(run_id)
+            .await?
+            .map(|ms| ms.execution_info.next_event_id)
+            != Some(*next)
+        {
             return Err(Stop::Stale);
         }
     }
     // The current run ends before the new one begins; other clusters order the two by that.
     let ending = txn.decision_context();
     let new = make(txn, found.base.clone(), found, ask).await?;
-    let new_run_id = new.workflow.key.run_id.clone();
+    let new_run_id = new.mutable_state.key.run_id.clone();
     let mut ended = None;
     if let Some(current) = current
         && end(txn, &ending, &current.run_id, ask).await?
     {
         ended = Some(current.run_id);
     }
-    txn.insert(new.workflow, new.events, new.tasks, CurrentChange::Become)?;
+    txn.insert(
+        new.mutable_state,
+        new.events,
+        new.tasks,
+        CurrentChange::Become,
+    )?;
     Ok((ended, new_run_id))
 }
 
@@ -195,10 +205,10 @@ async fn make(
     let context = txn.decision_context();
     let ctx = context.borrowed();
     let reset = wish(ask, change::new_run_id(&ctx));
-    let Some(wf) = txn.run(&base.run_id).await? else {
+    let Some(ms) = txn.run(&base.run_id).await? else {
         return Err(Stop::Stale);
     };
-    let mut new = Workflow::reset(wf, found.kept, found.later, &reset, &ctx)
+    let mut new = MutableState::reset(ms, found.kept, found.later, &reset, &ctx)
         .map_err(|refusal| Stop::Fault(Fault::Refused(refusal)))?;
     let context = txn.decision_context();
     for operation in &ask.post_reset_operations {
@@ -207,13 +217,13 @@ async fn make(
             signal,
             only_from_parent: None,
         };
-        let done = new.workflow.handle(request, &context.borrowed());
+        let done = new.mutable_state.handle(request, &context.borrowed());
         let done = done.map_err(|refusal| Stop::Fault(Fault::Refused(refusal)))?;
         new.events.extend(done.events);
         new.tasks.extend(done.tasks);
     }
-    if let Some(wf) = txn.run(&base.run_id).await? {
-        wf.hot.reset_run_id = reset.new_run_id;
+    if let Some(ms) = txn.run(&base.run_id).await? {
+        ms.execution_info.reset_run_id = reset.new_run_id;
         txn.put(&base.run_id, Outcome::default())?;
     }
     Ok(new)
@@ -226,7 +236,10 @@ async fn end(
     run_id: &RunId,
     ask: &public::ResetWorkflowExecutionRequest,
 ) -> Result<bool, Stop> {
-    let is_open = txn.peek(run_id).await?.is_some_and(Workflow::is_running);
+    let is_open = txn
+        .peek(run_id)
+        .await?
+        .is_some_and(MutableState::is_running);
     if is_open {
         let request = Request::Terminate {
             reason: ask.reason.clone(),

@@ -21,7 +21,7 @@ use proto_messages::{
 use tonic::Status;
 
 use cluster_core::{
-    Request, Start, VersionItem, Workflow,
+    MutableState, Request, Start, VersionItem,
     request::{Parent, Signal},
 };
 use cluster_rpc::status;
@@ -148,7 +148,7 @@ async fn decide(txn: &mut Txn, wish: Wish, reuse: Duration) -> Result<Started, F
     };
     if let Some(request_id) = wish.attaches_request() {
         let run = txn.peek(&current.run_id).await?;
-        if run.is_some_and(|wf| wf.has_attached(request_id)) {
+        if run.is_some_and(|ms| ms.has_attached(request_id)) {
             return Ok(Started::attached(&current, request_id));
         }
     }
@@ -183,9 +183,9 @@ fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
         ..key
     };
     start.signal = signal;
-    let (workflow, outcome) = Workflow::start(start, &ctx).map_err(Fault::Refused)?;
+    let (workflow, outcome) = MutableState::start(start, &ctx).map_err(Fault::Refused)?;
     let task = workflow
-        .hot
+        .execution_info
         .workflow_task
         .as_ref()
         .filter(|t| t.started_event_id.get() > 0);

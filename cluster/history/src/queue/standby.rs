@@ -11,7 +11,7 @@ use proto_messages::{
 };
 use tonic::{Code, Status};
 
-use cluster_core::{TaskKind, Workflow};
+use cluster_core::{MutableState, TaskKind};
 use cluster_rpc::HistoryClient;
 use cluster_shard::{QueuedTask, Shard, Verdict};
 
@@ -23,23 +23,23 @@ use super::{
 /// Done when replicated state has the task's effect, else parked.
 pub async fn verify(shard: &Shard, task: &QueuedTask) -> Verdict {
     let kind = &task.task.kind;
-    match shard.read(&task.run, |wf| is_open(wf, kind)).await {
+    match shard.read(&task.run, |ms| is_open(ms, kind)).await {
         Ok(true) => Verdict::Park,
         Ok(false) => Verdict::Done,
         Err(error) => after_read(error),
     }
 }
 
-fn is_open(wf: &Workflow, kind: &TaskKind) -> bool {
+fn is_open(ms: &MutableState, kind: &TaskKind) -> bool {
     match kind {
         TaskKind::UserTimer { started_event_id } => {
-            wf.is_running()
-                && wf
+            ms.is_running()
+                && ms
                     .timers
                     .values()
                     .any(|t| t.started_event_id == *started_event_id)
         }
-        kind => wf.owes(kind),
+        kind => ms.owes(kind),
     }
 }
 
@@ -51,12 +51,12 @@ pub async fn verify_child(
     initiated: EventId,
 ) -> Verdict {
     let kind = &task.task.kind;
-    let look = |wf: &Workflow| {
-        let child = wf
+    let look = |ms: &MutableState| {
+        let child = ms
             .children
             .get(&initiated)
             .filter(|c| c.started_event_id.get() > 0);
-        (wf.owes(kind), child.cloned())
+        (ms.owes(kind), child.cloned())
     };
     let child = match shard.read(&task.run, look).await {
         Ok((true, _)) => return Verdict::Park,

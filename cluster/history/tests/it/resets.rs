@@ -117,8 +117,8 @@ async fn a_child_finds_the_run_that_a_reset_elsewhere_made() {
                 &run.namespace_id,
                 &run.workflow_id,
                 async |txn: &mut Txn| {
-                    let wf = txn.run(&run.run_id).await?.unwrap();
-                    wf.hot.reset_run_id = RunId::default();
+                    let ms = txn.run(&run.run_id).await?.unwrap();
+                    ms.execution_info.reset_run_id = RunId::default();
                     txn.put(&run.run_id, Outcome::default()).map(drop)
                 },
             )

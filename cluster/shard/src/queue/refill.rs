@@ -61,9 +61,9 @@ impl Shard {
         let added = async {
             let mut txn = Txn::begin(self, key, Mode::Replicating).await?;
             let found = txn.peek(&run.run_id).await.map_err(TxnError::Decided)?;
-            if let Some(workflow) = found {
+            if let Some(ms) = found {
                 let task = Task {
-                    version: workflow.last_version(),
+                    version: ms.last_version(),
                     fire_at: None,
                     kind: TaskKind::Visibility,
                 };

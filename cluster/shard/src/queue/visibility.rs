@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use cluster_core::Workflow;
+use cluster_core::MutableState;
 use cluster_runtime::{CancellationToken, retry};
 use futures::{FutureExt, future::join_all};
 use hashbrown::{HashMap, hash_map::Entry};
@@ -381,37 +381,39 @@ async fn set_aside(
     Ok(())
 }
 
-fn record_of(workflow: &Workflow, version: i64) -> VisibilityRecord {
-    let (hot, start) = (&workflow.hot, &workflow.start);
-    let closed = !workflow.is_running();
+fn record_of(ms: &MutableState, version: i64) -> VisibilityRecord {
+    let (execution_info, start) = (&ms.execution_info, &ms.start);
+    let closed = !ms.is_running();
     let when_closed = |n: i64| if closed { n } else { 0 };
     let parent = start.parent.as_ref().map(|p| &p.key);
     let root = start.root.as_ref();
     VisibilityRecord {
-        namespace_id: workflow.key.namespace_id.clone(),
-        workflow_id: workflow.key.workflow_id.clone(),
-        run_id: workflow.key.run_id.clone(),
+        namespace_id: ms.key.namespace_id.clone(),
+        workflow_id: ms.key.workflow_id.clone(),
+        run_id: ms.key.run_id.clone(),
         version,
         workflow_type: start.workflow_type.name.clone(),
         task_queue: start.task_queue.clone(),
-        status: hot.status as i32,
+        status: execution_info.status as i32,
         start_time: start.start_time,
         execution_time: start.execution_time,
-        close_time: hot.close_time,
-        history_length: when_closed(hot.next_event_id.get() - 1),
-        history_size: when_closed(hot.history_size),
-        state_transition_count: when_closed(hot.state_transition_count),
+        close_time: execution_info.close_time,
+        history_length: when_closed(execution_info.next_event_id.get() - 1),
+        history_size: when_closed(execution_info.history_size),
+        state_transition_count: when_closed(execution_info.state_transition_count),
         parent_workflow_id: parent
             .map(|k| k.workflow_id.to_string())
             .unwrap_or_default(),
         parent_run_id: parent.map(|k| k.run_id.to_string()).unwrap_or_default(),
-        root_workflow_id: root.map_or_else(
-            || workflow.key.workflow_id.to_string(),
-            |r| r.workflow_id.clone(),
-        ),
-        root_run_id: root.map_or_else(|| workflow.key.run_id.to_string(), |r| r.run_id.clone()),
-        memo: hot.memo.as_ref().map(Wire::to_wire).unwrap_or_default(),
-        search_attributes: hot
+        root_workflow_id: root
+            .map_or_else(|| ms.key.workflow_id.to_string(), |r| r.workflow_id.clone()),
+        root_run_id: root.map_or_else(|| ms.key.run_id.to_string(), |r| r.run_id.clone()),
+        memo: execution_info
+            .memo
+            .as_ref()
+            .map(Wire::to_wire)
+            .unwrap_or_default(),
+        search_attributes: execution_info
             .search_attributes
             .as_ref()
             .map(Wire::to_wire)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cluster_core::state::{Activity, Armed, Child, ExternalCancel, ExternalSignal, UserTimer};
+use cluster_core::mutable_state::{
+    ActivityInfo, Armed, ChildExecutionInfo, RequestCancelInfo, SignalInfo, TimerInfo,
+};
 use proto_ids::{EventId, FailoverVersion, Timestamp};
 use proto_messages::temporal::api::enums::v1::ParentClosePolicy;
 
@@ -16,7 +18,7 @@ pub(super) fn read_nanos(n: u64) -> Duration {
     Duration::from_nanos(n)
 }
 
-pub(super) fn activity(s: &Activity) -> message::Activity {
+pub(super) fn activity(s: &ActivityInfo) -> message::Activity {
     message::Activity {
         version: s.version.get(),
         scheduled_event_id: s.scheduled_event_id.get(),
@@ -52,9 +54,9 @@ pub(super) fn activity(s: &Activity) -> message::Activity {
     }
 }
 
-pub(super) fn read_activity(data: &[u8]) -> Result<Activity, RecordError> {
+pub(super) fn read_activity(data: &[u8]) -> Result<ActivityInfo, RecordError> {
     let s: message::Activity = decode_message("activity", data)?;
-    Ok(Activity {
+    Ok(ActivityInfo {
         version: FailoverVersion::new(s.version),
         scheduled_event_id: EventId::new(s.scheduled_event_id),
         scheduled_batch_id: EventId::new(s.scheduled_batch_id),
@@ -86,7 +88,7 @@ pub(super) fn read_activity(data: &[u8]) -> Result<Activity, RecordError> {
         priority: s.priority,
         user_metadata: s.user_metadata,
         armed: read_armed(s.armed),
-        ..Activity::default()
+        ..ActivityInfo::default()
     })
 }
 
@@ -112,7 +114,7 @@ fn read_armed(s: Option<message::Armed>) -> Armed {
     }
 }
 
-pub(super) fn timer(s: &UserTimer) -> message::UserTimer {
+pub(super) fn timer(s: &TimerInfo) -> message::UserTimer {
     message::UserTimer {
         version: s.version.get(),
         timer_id: s.timer_id.clone(),
@@ -121,18 +123,18 @@ pub(super) fn timer(s: &UserTimer) -> message::UserTimer {
     }
 }
 
-pub(super) fn read_timer(data: &[u8]) -> Result<UserTimer, RecordError> {
+pub(super) fn read_timer(data: &[u8]) -> Result<TimerInfo, RecordError> {
     let s: message::UserTimer = decode_message("timer", data)?;
-    Ok(UserTimer {
+    Ok(TimerInfo {
         version: FailoverVersion::new(s.version),
         timer_id: s.timer_id,
         started_event_id: EventId::new(s.started_event_id),
         expiry: Timestamp::from_nanos(s.expiry),
-        ..UserTimer::default()
+        ..TimerInfo::default()
     })
 }
 
-pub(super) fn child(s: &Child) -> message::Child {
+pub(super) fn child(s: &ChildExecutionInfo) -> message::Child {
     message::Child {
         version: s.version.get(),
         initiated_event_id: s.initiated_event_id.get(),
@@ -148,12 +150,12 @@ pub(super) fn child(s: &Child) -> message::Child {
     }
 }
 
-pub(super) fn read_child(data: &[u8]) -> Result<Child, RecordError> {
+pub(super) fn read_child(data: &[u8]) -> Result<ChildExecutionInfo, RecordError> {
     let s: message::Child = decode_message("child", data)?;
     let policy = ParentClosePolicy::try_from(s.parent_close_policy).map_err(|_| {
         RecordError::Unknown("parent close policy", s.parent_close_policy.to_string())
     })?;
-    Ok(Child {
+    Ok(ChildExecutionInfo {
         version: FailoverVersion::new(s.version),
         initiated_event_id: EventId::new(s.initiated_event_id),
         initiated_batch_id: EventId::new(s.initiated_batch_id),
@@ -165,11 +167,11 @@ pub(super) fn read_child(data: &[u8]) -> Result<Child, RecordError> {
         workflow_type: s.workflow_type.unwrap_or_default(),
         create_request_id: s.create_request_id,
         parent_close_policy: policy,
-        ..Child::default()
+        ..ChildExecutionInfo::default()
     })
 }
 
-pub(super) fn external_cancel(s: &ExternalCancel) -> message::ExternalCancel {
+pub(super) fn external_cancel(s: &RequestCancelInfo) -> message::ExternalCancel {
     message::ExternalCancel {
         version: s.version.get(),
         initiated_event_id: s.initiated_event_id.get(),
@@ -181,9 +183,9 @@ pub(super) fn external_cancel(s: &ExternalCancel) -> message::ExternalCancel {
     }
 }
 
-pub(super) fn read_external_cancel(data: &[u8]) -> Result<ExternalCancel, RecordError> {
+pub(super) fn read_external_cancel(data: &[u8]) -> Result<RequestCancelInfo, RecordError> {
     let s: message::ExternalCancel = decode_message("external cancel", data)?;
-    Ok(ExternalCancel {
+    Ok(RequestCancelInfo {
         version: FailoverVersion::new(s.version),
         initiated_event_id: EventId::new(s.initiated_event_id),
         initiated_batch_id: EventId::new(s.initiated_batch_id),
@@ -191,11 +193,11 @@ pub(super) fn read_external_cancel(data: &[u8]) -> Result<ExternalCancel, Record
         namespace_id: s.namespace_id,
         target: s.target.unwrap_or_default(),
         request_id: s.request_id,
-        ..ExternalCancel::default()
+        ..RequestCancelInfo::default()
     })
 }
 
-pub(super) fn external_signal(s: &ExternalSignal) -> message::ExternalSignal {
+pub(super) fn external_signal(s: &SignalInfo) -> message::ExternalSignal {
     message::ExternalSignal {
         version: s.version.get(),
         initiated_event_id: s.initiated_event_id.get(),
@@ -208,9 +210,9 @@ pub(super) fn external_signal(s: &ExternalSignal) -> message::ExternalSignal {
     }
 }
 
-pub(super) fn read_external_signal(data: &[u8]) -> Result<ExternalSignal, RecordError> {
+pub(super) fn read_external_signal(data: &[u8]) -> Result<SignalInfo, RecordError> {
     let s: message::ExternalSignal = decode_message("external signal", data)?;
-    Ok(ExternalSignal {
+    Ok(SignalInfo {
         version: FailoverVersion::new(s.version),
         initiated_event_id: EventId::new(s.initiated_event_id),
         initiated_batch_id: EventId::new(s.initiated_batch_id),
@@ -219,6 +221,6 @@ pub(super) fn read_external_signal(data: &[u8]) -> Result<ExternalSignal, Record
         target: s.target.unwrap_or_default(),
         control: s.control,
         request_id: s.request_id,
-        ..ExternalSignal::default()
+        ..SignalInfo::default()
     })
 }

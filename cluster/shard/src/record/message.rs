@@ -85,7 +85,7 @@ pub(crate) struct Carried {
 
 /// The part of a run that every update writes.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub(crate) struct Hot {
+pub(crate) struct ExecutionInfo {
     #[prost(int32, tag = "1")]
     pub(crate) status: i32,
     #[prost(bool, tag = "2")]

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use cluster_core::{
-    Workflow,
+    MutableState,
+    mutable_state::{Carried, StartInfo},
     request::Parent,
-    state::{Carried, StartInfo},
 };
 use prost::Message;
 use proto_ids::{EventId, RunKey, Timestamp};
@@ -15,7 +15,7 @@ use super::{
     message,
 };
 
-pub(crate) fn encode_start(w: &Workflow) -> Bytes {
+pub(crate) fn encode_start(w: &MutableState) -> Bytes {
     let s = &w.start;
     let stored = message::Start {
         workflow_type: Some(s.workflow_type.clone()),

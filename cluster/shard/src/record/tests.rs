@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use cluster_core::{
-    BranchToken, Delta, ItemKey, Task, TaskKind, VersionHistories, VersionHistory, VersionItem,
-    Workflow,
-    request::Parent,
-    state::{
-        Activity, Armed, Carried, Child, ExternalCancel, ExternalSignal, Hot, StartInfo, Sticky,
-        UserTimer, WorkflowTask,
+    BranchToken, Delta, ItemKey, MutableState, Task, TaskKind, VersionHistories, VersionHistory,
+    VersionItem,
+    mutable_state::{
+        ActivityInfo, Armed, Carried, ChildExecutionInfo, ExecutionInfo, RequestCancelInfo,
+        SignalInfo, StartInfo, Sticky, TimerInfo, WorkflowTask,
     },
+    request::Parent,
     task::Timeout,
     version::BranchAncestor,
 };
@@ -151,8 +151,8 @@ fn start(v: &mut Values) -> StartInfo {
     }
 }
 
-fn hot(v: &mut Values) -> Hot {
-    Hot {
+fn execution_info(v: &mut Values) -> ExecutionInfo {
+    ExecutionInfo {
         status: WorkflowExecutionStatus::TimedOut,
         zombie: true,
         next_event_id: v.event(),
@@ -207,8 +207,8 @@ fn hot(v: &mut Values) -> Hot {
     }
 }
 
-fn activity(v: &mut Values) -> Activity {
-    Activity {
+fn activity(v: &mut Values) -> ActivityInfo {
+    ActivityInfo {
         version: v.version(),
         scheduled_event_id: v.event(),
         scheduled_batch_id: v.event(),
@@ -278,16 +278,16 @@ fn versions(v: &mut Values) -> VersionHistories {
     }
 }
 
-fn sample() -> Workflow {
+fn sample() -> MutableState {
     let v = &mut Values(100);
     let activity = activity(v);
-    let timer = UserTimer {
+    let timer = TimerInfo {
         version: v.version(),
         timer_id: v.text(),
         started_event_id: v.event(),
         expiry: v.at(),
     };
-    let child = Child {
+    let child = ChildExecutionInfo {
         version: v.version(),
         initiated_event_id: v.event(),
         initiated_batch_id: v.event(),
@@ -300,7 +300,7 @@ fn sample() -> Workflow {
         create_request_id: v.text(),
         parent_close_policy: ParentClosePolicy::RequestCancel,
     };
-    let cancel = ExternalCancel {
+    let cancel = RequestCancelInfo {
         version: v.version(),
         initiated_event_id: v.event(),
         initiated_batch_id: v.event(),
@@ -309,7 +309,7 @@ fn sample() -> Workflow {
         target: v.execution(),
         request_id: v.text(),
     };
-    let signal = ExternalSignal {
+    let signal = SignalInfo {
         version: v.version(),
         initiated_event_id: v.event(),
         initiated_batch_id: v.event(),
@@ -319,10 +319,10 @@ fn sample() -> Workflow {
         control: v.text(),
         request_id: v.text(),
     };
-    Workflow {
+    MutableState {
         key: RunKey::new("namespace", "workflow", "run"),
         start: start(v),
-        hot: hot(v),
+        execution_info: execution_info(v),
         versions: versions(v),
         activities: [(activity.scheduled_event_id, activity)].into(),
         timers: [(timer.timer_id.clone(), timer)].into(),
@@ -338,7 +338,7 @@ fn sample() -> Workflow {
     }
 }
 
-fn stored(w: &Workflow) -> RunRecord {
+fn stored(w: &MutableState) -> RunRecord {
     let all = Delta {
         replaced: true,
         ..Delta::default()
@@ -346,7 +346,7 @@ fn stored(w: &Workflow) -> RunRecord {
     let items = encode_items(w, &all);
     RunRecord {
         version: 1,
-        hot: encode_hot(w),
+        hot: encode_execution_info(w),
         start: encode_start(w),
         items: items
             .into_iter()
@@ -471,11 +471,11 @@ fn what_is_written_is_read() {
     assert_eq!(decode(w.key.clone(), stored(&w)), Ok(w.clone()));
     // Fields that came after the frozen samples.
     let mut later = w;
-    (later.start.clock, later.hot.last_running_clock) = (7, 8);
+    (later.start.clock, later.execution_info.last_running_clock) = (7, 8);
     assert_eq!(decode(later.key.clone(), stored(&later)), Ok(later));
-    let empty = Workflow {
+    let empty = MutableState {
         key: RunKey::new("n", "w", "r"),
-        ..Workflow::default()
+        ..MutableState::default()
     };
     assert_eq!(decode(empty.key.clone(), stored(&empty)), Ok(empty));
     let tasks = all_tasks();

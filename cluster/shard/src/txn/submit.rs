@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use cluster_core::{Delta, Durability, Task, Workflow, task::Category};
+use cluster_core::{Delta, Durability, MutableState, Task, task::Category};
 use proto_ids::{RunKey, TaskId, Timestamp};
 use schema_store::execution::{CurrentExpected, CurrentRecord, CurrentWrite, Expected, RowWrite};
 use tokio::time::Instant;
@@ -73,7 +73,12 @@ impl Txn {
         });
         behind.delta.merge(staged.delta);
         behind.nodes.extend(staged.nodes);
-        shard.arm(&slot.workflow.key, &staged.tasks, now, &behind.superseded);
+        shard.arm(
+            &slot.mutable_state.key,
+            &staged.tasks,
+            now,
+            &behind.superseded,
+        );
         behind.tasks.extend(staged.tasks);
         shard.note_behind(&self.locked.entry);
     }
@@ -87,7 +92,7 @@ impl Txn {
                 || self
                     .locked
                     .loaded(&s.run_id)
-                    .is_some_and(|at| !self.locked.cached.runs[at].workflow.is_running())
+                    .is_some_and(|at| !self.locked.cached.runs[at].mutable_state.is_running())
         };
         if self.locked.cached.current.is_none() && !staged.iter().any(may_change) {
             return Ok(None);
@@ -105,7 +110,7 @@ impl Txn {
                     after = None;
                 }
             } else if is_current || s.current == CurrentChange::Become {
-                after = Some(current_of(&slot.workflow));
+                after = Some(current_of(&slot.mutable_state));
             }
         }
         if after == before {
@@ -174,7 +179,7 @@ impl Txn {
             staged.nodes = nodes;
             // What became obsolete meanwhile is never stored.
             let mut tasks = behind.tasks;
-            tasks.retain(|t| slot.workflow.owes(&t.kind));
+            tasks.retain(|t| slot.mutable_state.owes(&t.kind));
             tasks.append(&mut staged.tasks);
             staged.tasks = tasks;
         }
@@ -184,15 +189,15 @@ impl Txn {
             Expected::Version(slot.row)
         };
         slot.row += 1;
-        let hot = record::encode_hot(&slot.workflow);
+        let hot = record::encode_execution_info(&slot.mutable_state);
         let start = staged
             .delta
             .start
-            .then(|| record::encode_start(&slot.workflow));
-        let items = record::encode_items(&slot.workflow, &staged.delta);
-        slot.hot_bytes = hot.len();
+            .then(|| record::encode_start(&slot.mutable_state));
+        let items = record::encode_items(&slot.mutable_state, &staged.delta);
+        slot.execution_info_bytes = hot.len();
         slot.start_bytes = start.as_ref().map_or(slot.start_bytes, Bytes::len);
-        slot.item_bytes = if record::has_items(&slot.workflow) {
+        slot.item_bytes = if record::has_items(&slot.mutable_state) {
             slot.item_bytes
                 + items
                     .iter()
@@ -215,7 +220,7 @@ impl Txn {
             history: staged.nodes,
             tasks: staged.tasks,
             rehomed: staged.rehomed,
-            progress: Some(RunProgress::of(&slot.workflow)),
+            progress: Some(RunProgress::of(&slot.mutable_state)),
             ..RunWrite::keep(key, Expected::Any, at)
         })
     }
@@ -315,13 +320,13 @@ impl Shard {
     }
 }
 
-fn current_of(workflow: &Workflow) -> CurrentRecord {
+fn current_of(ms: &MutableState) -> CurrentRecord {
     CurrentRecord {
-        run_id: workflow.key.run_id.clone(),
-        request_id: workflow.start.request_id.clone(),
-        status: workflow.hot.status as i32,
-        last_write_version: workflow.last_version().get(),
-        start_time: workflow.start.start_time,
-        first_run_id: workflow.start.first_run_id.clone(),
+        run_id: ms.key.run_id.clone(),
+        request_id: ms.start.request_id.clone(),
+        status: ms.execution_info.status as i32,
+        last_write_version: ms.last_version().get(),
+        start_time: ms.start.start_time,
+        first_run_id: ms.start.first_run_id.clone(),
     }
 }

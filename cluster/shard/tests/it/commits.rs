@@ -36,7 +36,7 @@ async fn nothing_is_told_before_its_commit() {
     let mut other = Box::pin(world.start("other"));
     let shard = world.shard("w").await;
     let run = RunKey::new(NS, "w", "");
-    let mut read = Box::pin(shard.read(&run, |w| w.hot.signal_count));
+    let mut read = Box::pin(shard.read(&run, |w| w.execution_info.signal_count));
     stays_pending(&mut second).await;
     stays_pending(&mut again).await;
     stays_pending(&mut other).await;
@@ -145,8 +145,8 @@ async fn a_refusal_half_way_is_noticed() {
     let run_id = crate::world::key("w").run_id;
     let half_way = async |txn: &mut cluster_shard::Txn| {
         let run = txn.run(&run_id).await.unwrap().unwrap();
-        run.hot.signal_count += 1;
-        run.hot.cancel_request = Some("half a request".into());
+        run.execution_info.signal_count += 1;
+        run.execution_info.cancel_request = Some("half a request".into());
         Err::<(), _>("refused")
     };
     let (ns, wid) = (NS.into(), "w".into());
@@ -155,7 +155,12 @@ async fn a_refusal_half_way_is_noticed() {
     assert_eq!(world.signals("w").await, 0);
     // The same when the caller goes on as if nothing had been refused.
     let half_way = async |txn: &mut cluster_shard::Txn| {
-        txn.run(&run_id).await.unwrap().unwrap().hot.signal_count += 1;
+        txn.run(&run_id)
+            .await
+            .unwrap()
+            .unwrap()
+            .execution_info
+            .signal_count += 1;
         Ok::<_, ()>(())
     };
     let dropped = shard.transact(&ns, &wid, half_way).await;
@@ -234,7 +239,9 @@ async fn a_fenced_shard_is_dropped_and_the_rest_goes_on() {
     assert_eq!(world.signals("w").await, 0);
     world.signal("w", "2").await.unwrap();
     assert!(world.shard("w").await.range() > taken.range);
-    let late = mine.read(&key("w"), |w| w.hot.signal_count).await;
+    let late = mine
+        .read(&key("w"), |w| w.execution_info.signal_count)
+        .await;
     assert!(late.is_err(), "the old handle is dead");
 }
 
@@ -584,7 +591,7 @@ async fn a_refusal_half_way_leaves_nothing() {
     world.start("w").await.unwrap();
     let shard = world.shard("w").await;
     let key = RunKey::new(NS, "w", "");
-    let next = || shard.read(&key, |w| w.hot.next_event_id);
+    let next = || shard.read(&key, |w| w.execution_info.next_event_id);
     let before = next().await.unwrap();
     let refused = shard.update(&key, |w, ctx| {
         w.handle(start_task("poll"), ctx)?;

@@ -122,7 +122,10 @@ async fn shards_follow_the_ring() {
         signal(&[&a], id, "joined").await;
         let shard = a.shard(id).await;
         let run = RunKey::new(NS, id.as_str(), "");
-        let signals = shard.read(&run, |w| w.hot.signal_count).await.unwrap();
+        let signals = shard
+            .read(&run, |w| w.execution_info.signal_count)
+            .await
+            .unwrap();
         assert_eq!(signals, 3, "each signal counts once");
     }
 }

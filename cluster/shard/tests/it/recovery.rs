@@ -86,7 +86,7 @@ async fn started_is_written_behind() {
     let world = world.crash().await;
     let shard = world.shard("w").await;
     let started = shard
-        .read(&run, |w| w.hot.workflow_task.clone())
+        .read(&run, |w| w.execution_info.workflow_task.clone())
         .await
         .unwrap()
         .unwrap();
@@ -223,7 +223,7 @@ async fn what_is_dropped_is_owed_again() {
     let shard = world.shard("w").await;
     let run = RunKey::new(NS, "w", "");
     let task = shard
-        .read(&run, |w| w.hot.workflow_task.clone())
+        .read(&run, |w| w.execution_info.workflow_task.clone())
         .await
         .unwrap()
         .unwrap();
@@ -238,7 +238,12 @@ async fn a_cancelled_transaction_leaves_nothing() {
     let shard = world.shard("w").await;
     let run_id = key("w").run_id;
     let half_way = async |txn: &mut cluster_shard::Txn| {
-        txn.run(&run_id).await.unwrap().unwrap().hot.signal_count = 99;
+        txn.run(&run_id)
+            .await
+            .unwrap()
+            .unwrap()
+            .execution_info
+            .signal_count = 99;
         std::future::pending::<Result<(), ()>>().await
     };
     let (ns, wid) = (NS.into(), "w".into());

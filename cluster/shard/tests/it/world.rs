@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use cluster_core::{
-    Refusal, Reply, Request, Start, TaskKind, Workflow,
+    MutableState, Refusal, Reply, Request, Start, TaskKind,
     request::{Parent, Signal},
     task::Category,
 };
@@ -351,7 +351,7 @@ impl World {
                 &key.workflow_id,
                 async |txn: &mut Txn| {
                     let context = txn.decision_context();
-                    let (workflow, outcome) = Workflow::start(start, &context.borrowed())?;
+                    let (workflow, outcome) = MutableState::start(start, &context.borrowed())?;
                     txn.insert(
                         workflow,
                         outcome.events,
@@ -507,7 +507,7 @@ impl World {
         let shard = self.shard(workflow_id).await;
         let key = RunKey::new(NS, workflow_id, "");
         shard
-            .read(&key, |w| w.hot.signal_count)
+            .read(&key, |w| w.execution_info.signal_count)
             .await
             .expect("exists")
     }

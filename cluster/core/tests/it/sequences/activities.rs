@@ -8,7 +8,7 @@ fn an_activity_is_retried_until_its_attempts_are_used_up() {
     run.poll().complete(vec![schedule(activity("a"))]);
     for (attempt, wait) in [(1, 1), (2, 2)] {
         run.start_activity().fail_activity(failure("x", false));
-        let a = run.wf.activities.values().next().expect("pending");
+        let a = run.ms.activities.values().next().expect("pending");
         assert_eq!(
             (a.attempt, a.attempt_scheduled_time),
             (
@@ -16,7 +16,11 @@ fn an_activity_is_retried_until_its_attempts_are_used_up() {
                 run.now.plus(std::time::Duration::from_secs(wait))
             )
         );
-        assert_eq!(run.wf.hot.next_event_id, id(6), "retries leave no events");
+        assert_eq!(
+            run.ms.execution_info.next_event_id,
+            id(6),
+            "retries leave no events"
+        );
         run.seconds(wait).fire(Fire::ActivityRetry {
             scheduled_event_id: id(5),
             attempt: attempt + 1,
@@ -240,7 +244,7 @@ fn a_heartbeat_timeout_carries_the_last_details() {
     // The task armed at the start fires, finds a later heartbeat, and is armed again.
     let before = run.tasks.len();
     run.seconds(2).fire(Fire::ActivityTimeouts);
-    assert_eq!(run.wf.activities.len(), 1);
+    assert_eq!(run.ms.activities.len(), 1);
     assert!(
         run.tasks[before..]
             .iter()
@@ -410,24 +414,24 @@ fn an_activity_nobody_started_can_be_completed_by_id() {
 fn activity_state_of_another_cluster_is_taken_when_newer() {
     let mut run = Run::new();
     run.poll().complete(vec![schedule(activity("a"))]);
-    let known = run.wf.activities.values().next().expect("pending").clone();
+    let known = run.ms.activities.values().next().expect("pending").clone();
     let limits = run.limits.clone();
-    assert!(run.wf.sync_activity(known.clone(), &limits).is_none());
-    let retried = Activity {
+    assert!(run.ms.sync_activity(known.clone(), &limits).is_none());
+    let retried = ActivityInfo {
         attempt: 2,
         attempt_scheduled_time: T0,
         ..known.clone()
     };
-    let applied = run.wf.sync_activity(retried, &limits).expect("newer");
+    let applied = run.ms.sync_activity(retried, &limits).expect("newer");
     assert!(
         applied
             .tasks
             .iter()
             .any(|t| matches!(t.kind, TaskKind::ActivityRetry { attempt: 2, .. }))
     );
-    let stale = Activity {
+    let stale = ActivityInfo {
         started_time: T0,
         ..known
     };
-    assert!(run.wf.sync_activity(stale, &limits).is_none());
+    assert!(run.ms.sync_activity(stale, &limits).is_none());
 }

@@ -53,13 +53,14 @@ pub async fn first_task(
         run_id: run_id.clone(),
         ..key.clone()
     };
-    let look = |wf: &cluster_core::Workflow| {
-        let task = wf.hot.workflow_task.as_ref().filter(|t| {
-            let is_first = wf.hot.last_completed_started_event_id.get() == 0 && t.attempt == 1;
-            let is_eager = t.started_event_id.get() == 3 && t.request_id == wf.start.request_id;
+    let look = |ms: &cluster_core::MutableState| {
+        let task = ms.execution_info.workflow_task.as_ref().filter(|t| {
+            let is_first =
+                ms.execution_info.last_completed_started_event_id.get() == 0 && t.attempt == 1;
+            let is_eager = t.started_event_id.get() == 3 && t.request_id == ms.start.request_id;
             is_first && is_eager
         });
-        task.map(|t| TaskView::started(wf, t, Extent::Full, Vec::new()))
+        task.map(|t| TaskView::started(ms, t, Extent::Full, Vec::new()))
     };
     shard
         .read(&key, look)

@@ -3,7 +3,7 @@
 //! would block one another for ever. The old run makes room when it has done nothing yet: it still waits for
 //! a parent that will never release it.
 
-use cluster_core::{Refusal, VersionItem, Workflow, request::Parent};
+use cluster_core::{MutableState, Refusal, VersionItem, request::Parent};
 use cluster_shard::{CurrentRecord, Txn};
 use proto_ids::EventId;
 
@@ -26,7 +26,7 @@ pub(super) async fn end(
     let is_orphan = txn
         .peek(&current.run_id)
         .await?
-        .is_some_and(|wf| is_orphan(wf, parent, &wish.parent_branch));
+        .is_some_and(|ms| is_orphan(ms, parent, &wish.parent_branch));
     if !is_orphan {
         return Ok(false);
     }
@@ -42,8 +42,8 @@ pub(super) async fn end(
 
 /// Whether a run is a child of `parent`'s run that the current history of the parent, `branch`, does not know,
 /// and that has done nothing but start.
-fn is_orphan(wf: &Workflow, parent: &Parent, branch: &[VersionItem]) -> bool {
-    let Some(own) = &wf.start.parent else {
+fn is_orphan(ms: &MutableState, parent: &Parent, branch: &[VersionItem]) -> bool {
+    let Some(own) = &ms.start.parent else {
         return false;
     };
     let initiated = branch
@@ -51,10 +51,10 @@ fn is_orphan(wf: &Workflow, parent: &Parent, branch: &[VersionItem]) -> bool {
         .find(|item| own.initiated_event_id <= item.event_id)
         .map(|item| item.version.get());
     let is_known = initiated == Some(own.initiated_event_version);
-    let has_done_nothing = wf.is_running()
-        && wf.hot.next_event_id == EventId::new(2)
-        && wf.buffered.is_empty()
-        && wf.start.first_run_id == wf.key.run_id;
+    let has_done_nothing = ms.is_running()
+        && ms.execution_info.next_event_id == EventId::new(2)
+        && ms.buffered.is_empty()
+        && ms.start.first_run_id == ms.key.run_id;
     own.key == parent.key && !branch.is_empty() && !is_known && has_done_nothing
 }
 
@@ -82,11 +82,11 @@ mod tests {
 
     #[test]
     fn only_a_child_that_its_parent_lost_and_that_did_nothing_makes_room() {
-        let mut child = Workflow {
+        let mut child = MutableState {
             key: RunKey::new("n", "child", "c"),
-            ..Workflow::default()
+            ..MutableState::default()
         };
-        child.hot.next_event_id = 2.into();
+        child.execution_info.next_event_id = 2.into();
         child.start.first_run_id = "c".into();
         child.start.parent = Some(parent("p", 5, 1));
         let lost = branch(&[(4, 1), (9, 2)]);
@@ -104,7 +104,7 @@ mod tests {
             !is_orphan(&child, &again, &[]),
             "nothing is told of the parent's history"
         );
-        child.hot.next_event_id = 3.into();
+        child.execution_info.next_event_id = 3.into();
         assert!(
             !is_orphan(&child, &again, &lost),
             "something has happened in it"

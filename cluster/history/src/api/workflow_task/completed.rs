@@ -13,7 +13,7 @@ use proto_messages::{
 };
 use tonic::Status;
 
-use cluster_core::{Outcome, Reply, Request, Workflow};
+use cluster_core::{MutableState, Outcome, Reply, Request};
 use cluster_rpc::status;
 use cluster_shard::Shard;
 
@@ -58,11 +58,11 @@ pub async fn completed(
         request: Box::new(public),
         queries_pending,
     };
-    let updated = engine.update(&shard, &key, |wf, ctx| {
-        let outcome = wf.handle(ask, ctx)?;
-        let mut done = Done::of(wf, &outcome, namespace.name.as_str(), keeps_cache);
+    let updated = engine.update(&shard, &key, |ms, ctx| {
+        let outcome = ms.handle(ask, ctx)?;
+        let mut done = Done::of(ms, &outcome, namespace.name.as_str(), keeps_cache);
         done.next_task = done.next_task.take().map(|view| {
-            let mut queries = engine.queries.carry(&wf.key);
+            let mut queries = engine.queries.carry(&ms.key);
             queries.retain(|id, _| !answers.contains_key(id));
             view.carrying(queries)
         });
@@ -104,13 +104,13 @@ async fn respond(
 }
 
 impl Done {
-    fn of(wf: &Workflow, outcome: &Outcome, namespace: &str, keeps_cache: bool) -> Self {
+    fn of(ms: &MutableState, outcome: &Outcome, namespace: &str, keeps_cache: bool) -> Self {
         let mut done = Self {
             next_task: None,
             activities: Vec::new(),
             failed: None,
             heartbeat_over: matches!(outcome.reply, Reply::WorkflowTaskHeartbeatTimedOut),
-            task_pending: wf.hot.workflow_task.is_some(),
+            task_pending: ms.execution_info.workflow_task.is_some(),
         };
         if let Reply::WorkflowTaskCompleted {
             eager_activities,
@@ -120,17 +120,21 @@ impl Done {
         {
             let eager = eager_activities
                 .iter()
-                .filter_map(|id| wf.activities.get(id));
+                .filter_map(|id| ms.activities.get(id));
             done.activities = eager
-                .map(|a| poll::activity_task(wf, a, namespace))
+                .map(|a| poll::activity_task(ms, a, namespace))
                 .collect();
-            let task = wf.hot.workflow_task.as_ref().filter(|_| *new_task_started);
+            let task = ms
+                .execution_info
+                .workflow_task
+                .as_ref()
+                .filter(|_| *new_task_started);
             let extent = if keeps_cache {
                 Extent::SinceLastCompleted
             } else {
                 Extent::Full
             };
-            done.next_task = task.map(|t| TaskView::started(wf, t, extent, Vec::new()));
+            done.next_task = task.map(|t| TaskView::started(ms, t, extent, Vec::new()));
             done.failed = failed.clone();
         }
         done

@@ -16,7 +16,7 @@ use proto_messages::{
 };
 use tonic::Status;
 
-use cluster_core::{Durability, Outcome, Refusal, Reply, Request, Workflow};
+use cluster_core::{Durability, MutableState, Outcome, Refusal, Reply, Request};
 
 use crate::{
     api,
@@ -42,12 +42,12 @@ pub async fn started(
         build_id: build_id(&poll),
         identity: poll.identity,
     };
-    let updated = engine.update(&shard, &key, |wf, ctx| {
-        let extent = extent(wf, &queue);
-        let mut outcome = wf.handle(ask, ctx)?;
-        let queries = carried(engine, wf, &outcome);
+    let updated = engine.update(&shard, &key, |ms, ctx| {
+        let extent = extent(ms, &queue);
+        let mut outcome = ms.handle(ask, ctx)?;
+        let queries = carried(engine, ms, &outcome);
         api::promote(&mut outcome, durable);
-        let (view, fresh) = view(wf, &outcome, extent)?;
+        let (view, fresh) = view(ms, &outcome, extent)?;
         Ok((outcome, (view.carrying(queries), fresh)))
     });
     let (view, fresh) = updated.await?.value;
@@ -56,20 +56,24 @@ pub async fn started(
 
 /// The queries that ride on this task. A start that only repeats an earlier one takes none: a query that
 /// came in between may follow a signal the task does not show. Those that wait go with the next task.
-fn carried(engine: &Engine, wf: &Workflow, outcome: &Outcome) -> HashMap<String, WorkflowQuery> {
+fn carried(
+    engine: &Engine,
+    ms: &MutableState,
+    outcome: &Outcome,
+) -> HashMap<String, WorkflowQuery> {
     match outcome.durability {
-        Durability::Behind => engine.queries.carry(&wf.key),
+        Durability::Behind => engine.queries.carry(&ms.key),
         _ => HashMap::new(),
     }
 }
 
 fn view(
-    wf: &Workflow,
+    ms: &MutableState,
     outcome: &Outcome,
     extent: Extent,
 ) -> Result<(TaskView, Vec<HistoryEvent>), Refusal> {
-    let task = wf
-        .hot
+    let task = ms
+        .execution_info
         .workflow_task
         .as_ref()
         .ok_or(Refusal::WorkflowTaskNotFound)?;
@@ -86,14 +90,14 @@ fn view(
             .collect(),
         _ => Vec::new(),
     };
-    Ok((TaskView::started(wf, task, extent, transient), fresh))
+    Ok((TaskView::started(ms, task, extent, transient), fresh))
 }
 
 /// A worker that polled its sticky queue has the run in its cache, as long as that queue is still the run's.
-fn extent(wf: &Workflow, queue: &TaskQueue) -> Extent {
+fn extent(ms: &MutableState, queue: &TaskQueue) -> Extent {
     let is_sticky = queue.kind == TaskQueueKind::Sticky as i32;
-    let is_ours = wf
-        .hot
+    let is_ours = ms
+        .execution_info
         .sticky
         .as_ref()
         .is_some_and(|s| s.task_queue == queue.name);

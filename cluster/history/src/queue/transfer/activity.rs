@@ -7,7 +7,7 @@ use proto_messages::{
 };
 use tonic::Code;
 
-use cluster_core::Workflow;
+use cluster_core::MutableState;
 use cluster_shard::{QueuedTask, Shard, Verdict};
 
 use crate::{
@@ -25,9 +25,9 @@ pub async fn dispatch(
     task: &QueuedTask,
     scheduled: EventId,
 ) -> Verdict {
-    let look = |wf: &Workflow| {
-        (wf.owes(&task.task.kind) && !wf.hot.zombie)
-            .then(|| request(wf, scheduled))
+    let look = |ms: &MutableState| {
+        (ms.owes(&task.task.kind) && !ms.execution_info.zombie)
+            .then(|| request(ms, scheduled))
             .flatten()
     };
     let request = match shard.read(&task.run, look).await {
@@ -42,17 +42,17 @@ pub async fn dispatch(
     }
 }
 
-fn request(wf: &Workflow, scheduled: EventId) -> Option<AddTaskRequest> {
-    let activity = wf.activities.get(&scheduled)?;
+fn request(ms: &MutableState, scheduled: EventId) -> Option<AddTaskRequest> {
+    let activity = ms.activities.get(&scheduled)?;
     let timeout = activity.schedule_to_start_timeout;
     Some(AddTaskRequest {
-        namespace_id: wf.key.namespace_id.as_str().to_owned(),
-        execution: Some(poll::execution(&wf.key)),
+        namespace_id: ms.key.namespace_id.as_str().to_owned(),
+        execution: Some(poll::execution(&ms.key)),
         task_queue: Some(poll::normal_queue(&activity.task_queue)),
         scheduled_event_id: scheduled.get(),
         attempt: activity.attempt,
         schedule_to_start_timeout: (!timeout.is_zero()).then(|| duration_to_proto(timeout)),
         created_time: Some(to_proto(activity.attempt_scheduled_time)),
-        priority: poll::priority(wf.start.priority.as_ref(), activity.priority.as_ref()),
+        priority: poll::priority(ms.start.priority.as_ref(), activity.priority.as_ref()),
     })
 }

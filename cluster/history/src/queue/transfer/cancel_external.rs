@@ -12,7 +12,7 @@ use proto_messages::{
 };
 use tonic::{Code, Status};
 
-use cluster_core::{Request, Workflow};
+use cluster_core::{MutableState, Request};
 use cluster_rpc::status;
 use cluster_shard::{QueuedTask, Shard, Verdict};
 
@@ -28,12 +28,12 @@ use crate::{
 
 /// Executes the task.
 pub async fn cancel(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: EventId) -> Verdict {
-    let look = |wf: &Workflow| {
-        let pending = wf
+    let look = |ms: &MutableState| {
+        let pending = ms
             .external_cancels
             .get(&id)
-            .filter(|_| wf.owes(&task.task.kind))?;
-        Some((pending.clone(), wf.versions.current().branch.clone()))
+            .filter(|_| ms.owes(&task.task.kind))?;
+        Some((pending.clone(), ms.versions.current().branch.clone()))
     };
     let (pending, branch) = match shard.read(&task.run, look).await {
         Ok(Some(found)) => found,

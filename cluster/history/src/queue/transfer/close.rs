@@ -12,7 +12,9 @@ use proto_messages::{
 };
 use tonic::{Code, Status};
 
-use cluster_core::{Workflow, request::Parent, state::Child, version::BranchToken};
+use cluster_core::{
+    MutableState, mutable_state::ChildExecutionInfo, request::Parent, version::BranchToken,
+};
 use cluster_shard::{ReadError, Shard, Verdict};
 
 use super::namespace_name;
@@ -38,7 +40,7 @@ pub struct Closed {
     /// The event that closed it; set when somebody has to know it.
     event: Option<HistoryEvent>,
     /// Started children that must follow.
-    pub children: Vec<Child>,
+    pub children: Vec<ChildExecutionInfo>,
 }
 
 impl Closed {
@@ -54,9 +56,12 @@ impl Closed {
 
 /// Looks at the run; `None` when it is open or gone, or when nobody has to know of its end.
 pub async fn look(shard: &Shard, run: &RunKey) -> Result<Option<Closed>, Verdict> {
-    let look = |wf: &Workflow| {
-        let at = (wf.hot.close_batch_first_event_id, wf.hot.close_event_id);
-        (!wf.is_running() && !wf.hot.zombie).then(|| (closed(wf), at))
+    let look = |ms: &MutableState| {
+        let at = (
+            ms.execution_info.close_batch_first_event_id,
+            ms.execution_info.close_event_id,
+        );
+        (!ms.is_running() && !ms.execution_info.zombie).then(|| (closed(ms), at))
     };
     let (mut closed, (batch, id)) = match shard.read(run, look).await {
         Ok(Some(found)) => found,
@@ -79,22 +84,22 @@ pub async fn look(shard: &Shard, run: &RunKey) -> Result<Option<Closed>, Verdict
     Ok(Some(closed))
 }
 
-fn closed(wf: &Workflow) -> Closed {
-    let follow = wf.children.values().filter(|c| {
+fn closed(ms: &MutableState) -> Closed {
+    let follow = ms.children.values().filter(|c| {
         c.started_event_id.get() > 0 && c.parent_close_policy != ParentClosePolicy::Abandon
     });
     let children = follow.cloned().map(|mut c| {
         if c.namespace_id.is_empty() {
-            c.namespace_id = wf.key.namespace_id.as_str().to_owned();
+            c.namespace_id = ms.key.namespace_id.as_str().to_owned();
         }
         c
     });
     Closed {
-        key: wf.key.clone(),
-        branch: wf.versions.current().branch.clone(),
-        status: wf.hot.status,
-        parent: wf.start.parent.clone(),
-        new_run_id: wf.hot.new_run_id.clone(),
+        key: ms.key.clone(),
+        branch: ms.versions.current().branch.clone(),
+        status: ms.execution_info.status,
+        parent: ms.start.parent.clone(),
+        new_run_id: ms.execution_info.new_run_id.clone(),
         was_reset: false,
         event: None,
         children: children.collect(),
@@ -141,7 +146,11 @@ async fn tell_parent(deps: &ExecutorDeps, closed: &Closed, parent: &Parent) -> V
 
 /// Makes one child follow its policy. The first run of the child's chain is named, so that any later run
 /// of the chain follows and an unrelated run with the same id does not.
-pub async fn apply_policy(deps: &ExecutorDeps, parent: &RunKey, child: &Child) -> Verdict {
+pub async fn apply_policy(
+    deps: &ExecutorDeps,
+    parent: &RunKey,
+    child: &ChildExecutionInfo,
+) -> Verdict {
     let namespace = match namespace_name(deps, &child.namespace_id).await {
         Ok(Some(namespace)) => namespace,
         Ok(None) => return Verdict::Done,
@@ -162,7 +171,7 @@ pub async fn apply_policy(deps: &ExecutorDeps, parent: &RunKey, child: &Child) -
 async fn terminate(
     deps: &ExecutorDeps,
     parent: &RunKey,
-    child: &Child,
+    child: &ChildExecutionInfo,
     namespace: String,
 ) -> Result<(), Status> {
     let call = internal::TerminateWorkflowExecutionRequest {
@@ -187,7 +196,7 @@ async fn terminate(
 async fn request_cancel(
     deps: &ExecutorDeps,
     parent: &RunKey,
-    child: &Child,
+    child: &ChildExecutionInfo,
     namespace: String,
 ) -> Result<(), Status> {
     let call = internal::RequestCancelWorkflowExecutionRequest {
@@ -212,7 +221,7 @@ async fn request_cancel(
         .map(drop)
 }
 
-fn current_run(child: &Child) -> WorkflowExecution {
+fn current_run(child: &ChildExecutionInfo) -> WorkflowExecution {
     WorkflowExecution {
         workflow_id: child.workflow_id.clone(),
         run_id: String::new(),

@@ -38,7 +38,7 @@ pub async fn expired(shard: &Shard, task: &QueuedTask) -> Verdict {
 
 async fn remove(shard: &Shard, run: &RunKey, cause: Cause) -> Verdict {
     match shard
-        .read(run, |wf| wf.is_running() && !wf.hot.zombie)
+        .read(run, |ms| ms.is_running() && !ms.execution_info.zombie)
         .await
     {
         // It was replicated back to life; only its end may remove it.
@@ -73,10 +73,10 @@ async fn tell_others(txn: &mut Txn, run: &RunKey) -> Result<(), ShardError> {
     if !txn.namespace().is_replicated() {
         return Ok(());
     }
-    let Some(wf) = txn.peek(&run.run_id).await? else {
+    let Some(ms) = txn.peek(&run.run_id).await? else {
         return Ok(());
     };
-    let version = wf.last_version();
+    let version = ms.last_version();
     let task = Task {
         version,
         fire_at: None,

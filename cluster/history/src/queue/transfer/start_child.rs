@@ -22,7 +22,10 @@ use proto_messages::{
 };
 use tonic::{Code, Status};
 
-use cluster_core::{Refusal, Request, VersionItem, Workflow, state::Child, version::BranchToken};
+use cluster_core::{
+    MutableState, Refusal, Request, VersionItem, mutable_state::ChildExecutionInfo,
+    version::BranchToken,
+};
 use cluster_rpc::status;
 use cluster_shard::{QueuedTask, Shard, UpdateError, Verdict};
 
@@ -39,7 +42,7 @@ use proto_messages::temporal::api::errordetails::v1::NamespaceNotFoundFailure;
 /// The child as the parent's state has it.
 struct Wanted {
     parent: RunKey,
-    child: Child,
+    child: ChildExecutionInfo,
     branch: BranchToken,
     items: Vec<VersionItem>,
     root: WorkflowExecution,
@@ -50,7 +53,7 @@ struct Wanted {
 
 /// Executes the task.
 pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: EventId) -> Verdict {
-    let wanted = match shard.read(&task.run, |wf| look(wf, id)).await {
+    let wanted = match shard.read(&task.run, |ms| look(ms, id)).await {
         Ok(Some(wanted)) => wanted,
         Ok(None) => return Verdict::Done,
         Err(error) => return after_read(error),
@@ -95,24 +98,24 @@ pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: Ev
     }
 }
 
-fn look(wf: &Workflow, id: EventId) -> Option<Wanted> {
-    if wf.hot.zombie {
+fn look(ms: &MutableState, id: EventId) -> Option<Wanted> {
+    if ms.execution_info.zombie {
         return None;
     }
-    let child = wf.children.get(&id)?.clone();
+    let child = ms.children.get(&id)?.clone();
     Some(Wanted {
-        parent: wf.key.clone(),
+        parent: ms.key.clone(),
         child,
-        branch: wf.versions.current().branch.clone(),
-        items: wf.versions.current().items.clone(),
-        root: wf
+        branch: ms.versions.current().branch.clone(),
+        items: ms.versions.current().items.clone(),
+        root: ms
             .start
             .root
             .clone()
-            .unwrap_or_else(|| poll::execution(&wf.key)),
-        priority: wf.start.priority.clone(),
-        is_open: wf.is_running(),
-        is_reset: replaced::is_reset(wf),
+            .unwrap_or_else(|| poll::execution(&ms.key)),
+        priority: ms.start.priority.clone(),
+        is_open: ms.is_running(),
+        is_reset: replaced::is_reset(ms),
     })
 }
 
@@ -244,7 +247,12 @@ async fn record(
     }
 }
 
-async fn release(deps: &ExecutorDeps, task: &QueuedTask, child: &Child, run_id: &str) -> Verdict {
+async fn release(
+    deps: &ExecutorDeps,
+    task: &QueuedTask,
+    child: &ChildExecutionInfo,
+    run_id: &str,
+) -> Verdict {
     let namespace_id = if child.namespace_id.is_empty() {
         task.run.namespace_id.as_str().to_owned()
     } else {

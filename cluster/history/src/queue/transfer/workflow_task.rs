@@ -8,7 +8,7 @@ use proto_messages::{
 };
 use tonic::{Code, Status};
 
-use cluster_core::{TaskKind, Workflow, state::WorkflowTask};
+use cluster_core::{MutableState, TaskKind, mutable_state::WorkflowTask};
 use cluster_rpc::status;
 use cluster_shard::{QueuedTask, Shard, Verdict};
 
@@ -30,7 +30,7 @@ struct Wanted {
 
 /// Dispatches the task.
 pub async fn dispatch(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask) -> Verdict {
-    let look = |wf: &Workflow| wanted(wf, &task.task.kind);
+    let look = |ms: &MutableState| wanted(ms, &task.task.kind);
     let wanted = match shard.read(&task.run, look).await {
         Ok(Some(wanted)) => wanted,
         Ok(None) => return Verdict::Done,
@@ -52,14 +52,14 @@ pub async fn dispatch(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask) -> 
     }
 }
 
-fn wanted(wf: &Workflow, kind: &TaskKind) -> Option<Wanted> {
-    let task = wf
-        .hot
+fn wanted(ms: &MutableState, kind: &TaskKind) -> Option<Wanted> {
+    let task = ms
+        .execution_info
         .workflow_task
         .as_ref()
-        .filter(|_| wf.owes(kind) && !wf.hot.zombie)?;
-    let sticky = wf.hot.sticky.as_ref().filter(|_| task.sticky);
-    let normal = wf.start.task_queue.clone();
+        .filter(|_| ms.owes(kind) && !ms.execution_info.zombie)?;
+    let sticky = ms.execution_info.sticky.as_ref().filter(|_| task.sticky);
+    let normal = ms.start.task_queue.clone();
     let queue = match sticky {
         Some(sticky) => poll::sticky_queue(&sticky.task_queue, &normal),
         None => poll::normal_queue(&normal),
@@ -70,7 +70,7 @@ fn wanted(wf: &Workflow, kind: &TaskKind) -> Option<Wanted> {
     let request = AddTaskRequest {
         task_queue: Some(queue),
         schedule_to_start_timeout: timeout.map(duration_to_proto),
-        ..request(wf, task, wf.start.priority.clone())
+        ..request(ms, task, ms.start.priority.clone())
     };
     Some(Wanted {
         request,
@@ -79,10 +79,10 @@ fn wanted(wf: &Workflow, kind: &TaskKind) -> Option<Wanted> {
     })
 }
 
-fn request(wf: &Workflow, task: &WorkflowTask, priority: Option<Priority>) -> AddTaskRequest {
+fn request(ms: &MutableState, task: &WorkflowTask, priority: Option<Priority>) -> AddTaskRequest {
     AddTaskRequest {
-        namespace_id: wf.key.namespace_id.as_str().to_owned(),
-        execution: Some(poll::execution(&wf.key)),
+        namespace_id: ms.key.namespace_id.as_str().to_owned(),
+        execution: Some(poll::execution(&ms.key)),
         scheduled_event_id: task.scheduled_event_id.get(),
         attempt: task.attempt,
         created_time: Some(to_proto(task.scheduled_time)),

@@ -13,7 +13,7 @@ use proto_messages::{
 };
 use tonic::{Code, Status};
 
-use cluster_core::Workflow;
+use cluster_core::MutableState;
 use cluster_shard::{ReadError, Shard, Verdict};
 
 use crate::queue::{
@@ -22,8 +22,8 @@ use crate::queue::{
 };
 
 /// Whether the run is one that a reset made: its first history was another's.
-pub fn is_reset(wf: &Workflow) -> bool {
-    !wf.start.original_run_id.is_empty() && wf.start.original_run_id != wf.key.run_id
+pub fn is_reset(ms: &MutableState) -> bool {
+    !ms.start.original_run_id.is_empty() && ms.start.original_run_id != ms.key.run_id
 }
 
 /// Whether the run that has the child's id was started by a run that `parent` took the place of.
@@ -50,7 +50,7 @@ pub async fn is_of_replaced_parent(
         run_id: RunId::from(other.run_id),
         ..parent.clone()
     };
-    let origin = |wf: &Workflow| wf.start.original_run_id.clone();
+    let origin = |ms: &MutableState| ms.start.original_run_id.clone();
     let found = shard.read(parent, origin).await.map_err(after_read)?;
     match shard.read(&other, origin).await {
         Ok(of_other) => Ok(of_other == found),

@@ -1,9 +1,9 @@
-//! The hot part.
+//! The stored form of execution info.
 
 use bytes::Bytes;
 use cluster_core::{
-    VersionHistories, Workflow,
-    state::{Hot, Sticky, WorkflowTask},
+    MutableState, VersionHistories,
+    mutable_state::{ExecutionInfo, Sticky, WorkflowTask},
 };
 use prost::Message;
 use proto_ids::{EventId, FailoverVersion, RunId, Timestamp};
@@ -15,9 +15,9 @@ use super::{
     message, read_versions, versions,
 };
 
-pub(crate) fn encode_hot(w: &Workflow) -> Bytes {
-    let h = &w.hot;
-    let stored = message::Hot {
+pub(crate) fn encode_execution_info(w: &MutableState) -> Bytes {
+    let h = &w.execution_info;
+    let stored = message::ExecutionInfo {
         status: h.status as i32,
         zombie: h.zombie,
         next_event_id: h.next_event_id.get(),
@@ -51,12 +51,12 @@ pub(crate) fn encode_hot(w: &Workflow) -> Bytes {
     Bytes::from(stored.encode_to_vec())
 }
 
-pub(super) fn decode(data: &[u8]) -> Result<(Hot, VersionHistories), RecordError> {
-    let h: message::Hot = decode_message("hot part", data)?;
+pub(super) fn decode(data: &[u8]) -> Result<(ExecutionInfo, VersionHistories), RecordError> {
+    let h: message::ExecutionInfo = decode_message("execution info", data)?;
     let status = WorkflowExecutionStatus::try_from(h.status)
         .map_err(|_| RecordError::Unknown("status", h.status.to_string()))?;
     let versions = read_versions(h.versions.unwrap_or_default())?;
-    let hot = Hot {
+    let execution_info = ExecutionInfo {
         status,
         zombie: h.zombie,
         next_event_id: EventId::new(h.next_event_id),
@@ -85,9 +85,9 @@ pub(super) fn decode(data: &[u8]) -> Result<(Hot, VersionHistories), RecordError
         workflow_task_heartbeat_since: Timestamp::from_nanos(h.workflow_task_heartbeat_since),
         close_attempted: h.close_attempted,
         last_running_clock: h.last_running_clock,
-        ..Hot::default()
+        ..ExecutionInfo::default()
     };
-    Ok((hot, versions))
+    Ok((execution_info, versions))
 }
 
 fn reapplied(r: &(RunId, i64, i64)) -> message::Reapplied {

@@ -23,25 +23,25 @@ use crate::{request::Parent, version::VersionHistories};
 
 /// A run.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Workflow {
+pub struct MutableState {
     /// Which run.
     pub key: RunKey,
     /// What never changes after the first event.
     pub start: StartInfo,
     /// Small state that most decisions change.
-    pub hot: Hot,
+    pub execution_info: ExecutionInfo,
     /// Branches of the history.
     pub versions: VersionHistories,
     /// Pending activities, by scheduled event.
-    pub activities: BTreeMap<EventId, Activity>,
+    pub activities: BTreeMap<EventId, ActivityInfo>,
     /// Pending timers, by timer id.
-    pub timers: BTreeMap<String, UserTimer>,
+    pub timers: BTreeMap<String, TimerInfo>,
     /// Pending children, by initiated event.
-    pub children: BTreeMap<EventId, Child>,
+    pub children: BTreeMap<EventId, ChildExecutionInfo>,
     /// Pending cancels of other runs, by initiated event.
-    pub external_cancels: BTreeMap<EventId, ExternalCancel>,
+    pub external_cancels: BTreeMap<EventId, RequestCancelInfo>,
     /// Pending signals to other runs, by initiated event.
-    pub external_signals: BTreeMap<EventId, ExternalSignal>,
+    pub external_signals: BTreeMap<EventId, SignalInfo>,
     /// Request ids of signals already taken.
     pub signal_request_ids: BTreeSet<String>,
     /// Events that wait for the workflow task in flight to end; they have no event id yet.
@@ -120,7 +120,7 @@ pub struct Carried {
 
 /// Small state that most decisions change.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Hot {
+pub struct ExecutionInfo {
     /// Open, or how it closed.
     pub status: WorkflowExecutionStatus,
     /// The run lost to another run of the same workflow id in another cluster: kept, never executed.
@@ -225,7 +225,7 @@ pub struct Sticky {
 
 /// A pending activity.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Activity {
+pub struct ActivityInfo {
     /// Version of its last change.
     pub version: FailoverVersion,
     /// Its scheduled event.
@@ -307,7 +307,7 @@ pub struct Armed {
 
 /// A pending timer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct UserTimer {
+pub struct TimerInfo {
     /// Version of its started event.
     pub version: FailoverVersion,
     /// Its id.
@@ -320,7 +320,7 @@ pub struct UserTimer {
 
 /// A pending child workflow.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Child {
+pub struct ChildExecutionInfo {
     /// Version of its initiated event.
     pub version: FailoverVersion,
     /// Its initiated event.
@@ -347,7 +347,7 @@ pub struct Child {
 
 /// A pending cancel of another run.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ExternalCancel {
+pub struct RequestCancelInfo {
     /// Version of its initiated event.
     pub version: FailoverVersion,
     /// Its initiated event.
@@ -366,7 +366,7 @@ pub struct ExternalCancel {
 
 /// A pending signal to another run.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ExternalSignal {
+pub struct SignalInfo {
     /// Version of its initiated event.
     pub version: FailoverVersion,
     /// Its initiated event.
@@ -385,10 +385,11 @@ pub struct ExternalSignal {
     pub request_id: String,
 }
 
-impl Workflow {
+impl MutableState {
     /// Whether the run is open.
     pub fn is_running(&self) -> bool {
-        self.hot.close_time.is_zero() && self.hot.next_event_id > EventId::new(1)
+        self.execution_info.close_time.is_zero()
+            && self.execution_info.next_event_id > EventId::new(1)
     }
 
     /// Version of the last event.
