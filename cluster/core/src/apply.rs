@@ -22,8 +22,8 @@ use proto_messages::temporal::api::history::v1::HistoryEvent;
 use crate::{
     Limits, MutableState,
     event::{Attributes, corrupt, event_time},
-    outcome::{Applied, Corrupt, EventBatch, ItemKey},
     task::{Task, TaskKind},
+    transition::{Applied, Corrupt, EventBatch, ItemKey},
     version::{BranchToken, VersionHistories},
 };
 

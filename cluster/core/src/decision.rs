@@ -18,8 +18,8 @@ use crate::{
     apply::Scope,
     event::{Attributes, BUFFERED, is_late_result, new_event},
     mutable_state::WorkflowTask,
-    outcome::{Applied, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply},
     task::{Task, TaskKind},
+    transition::{Applied, Durability, EventBatch, ItemKey, NewRun, Refusal, Reply, Transition},
 };
 
 /// A decision that is being made.
@@ -302,11 +302,11 @@ impl<'a> Decision<'a> {
     }
 
     /// The decision.
-    pub(crate) fn finish(mut self) -> Outcome {
+    pub(crate) fn finish(mut self) -> Transition {
         self.split();
         if self.is_idle() && self.applied.tasks.is_empty() {
             let reply = self.reply;
-            return Outcome {
+            return Transition {
                 reply,
                 durability: Durability::None,
                 ..Default::default()
@@ -321,7 +321,7 @@ impl<'a> Decision<'a> {
                 tasks.push(self.ms.replicate(batch, batch.version().get()));
             }
         }
-        Outcome {
+        Transition {
             events: self.batches,
             delta: self.applied.delta,
             tasks,

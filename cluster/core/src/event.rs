@@ -11,7 +11,7 @@ use proto_messages::{
 
 pub(crate) use history_event::Attributes;
 
-use crate::outcome::Corrupt;
+use crate::transition::Corrupt;
 
 /// The event id of an event that waits in the buffer, as peers write it.
 pub(crate) const BUFFERED: EventId = EventId::new(-123);

@@ -10,10 +10,10 @@
 pub mod context;
 pub mod cron;
 pub mod mutable_state;
-pub mod outcome;
 pub mod request;
 pub mod retry;
 pub mod task;
+pub mod transition;
 pub mod version;
 
 mod apply;
@@ -29,10 +29,10 @@ mod sync;
 pub use context::{DecisionContext, IdSeed, Limits};
 pub use limits::{RESETTER, SERVER};
 pub use mutable_state::MutableState;
-pub use outcome::{
-    Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Outcome, Refusal, Reply,
-};
 pub use request::{Request, Reset, Start};
 pub use sync::RunNotes;
 pub use task::{Task, TaskKind};
+pub use transition::{
+    Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Refusal, Reply, Transition,
+};
 pub use version::{BranchToken, VersionHistories, VersionHistory, VersionItem};

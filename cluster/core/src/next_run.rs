@@ -16,8 +16,8 @@ use proto_messages::{
 };
 
 use crate::{
-    DecisionContext, IdSeed, MutableState, Refusal, Start, cron, decision::Decision,
-    outcome::NewRun, retry,
+    DecisionContext, IdSeed, MutableState, Refusal, Start, cron, decision::Decision, retry,
+    transition::NewRun,
 };
 
 /// A run to be made.
@@ -167,11 +167,11 @@ pub(crate) fn start(decision: &mut Decision<'_>, next: Option<Next>) -> Result<(
         clock: decision.ctx.clock + 1,
         ..*decision.ctx
     };
-    let (ms, outcome) = MutableState::start(next.start, &ctx)?;
+    let (ms, transition) = MutableState::start(next.start, &ctx)?;
     decision.new_run = Some(Box::new(NewRun {
         mutable_state: ms,
-        events: outcome.events,
-        tasks: outcome.tasks,
+        events: transition.events,
+        tasks: transition.tasks,
     }));
     Ok(())
 }

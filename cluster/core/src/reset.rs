@@ -14,8 +14,8 @@ use crate::{
     decision::Decision,
     event::Attributes,
     limits::SERVER,
-    outcome::{EventBatch, NewRun},
     request::{Reset, attach_again, deliver_again},
+    transition::{EventBatch, NewRun},
 };
 
 /// Request id of the start of a workflow task that is only started to be failed.
@@ -61,17 +61,17 @@ impl MutableState {
             }
         }
         decision.schedule_now()?;
-        let outcome = decision.finish();
+        let transition = decision.finish();
         ms.start.request_id = reset.request_id.clone();
         let mut tasks = ms.rebuild_tasks(ctx.limits);
         if ctx.limits.replicated {
-            for batch in &outcome.events {
+            for batch in &transition.events {
                 tasks.push(ms.replicate(batch, batch.version().get()));
             }
         }
         Ok(NewRun {
             mutable_state: ms,
-            events: outcome.events,
+            events: transition.events,
             tasks,
         })
     }

@@ -7,8 +7,8 @@ use proto_ids::{EventId, RunId};
 use crate::{
     Limits, MutableState,
     mutable_state::ActivityInfo,
-    outcome::{Applied, Delta, ItemKey},
     task::{Task, TaskKind},
+    transition::{Applied, Delta, ItemKey},
 };
 
 /// What of a run no event tells. Each part is as good on one branch of the run as on another.

@@ -19,7 +19,7 @@ use proto_ids::{RunId, RunKey};
 use proto_messages::temporal::api::common::v1::WorkflowExecution;
 use tonic::Status;
 
-use cluster_core::{Durability, Outcome};
+use cluster_core::{Durability, Transition};
 use cluster_rpc::status;
 
 /// The public request inside an internal one.
@@ -59,16 +59,16 @@ pub fn in_chain(key: RunKey, first_execution_run_id: &str) -> RunKey {
 }
 
 /// An outcome that changes nothing.
-pub fn unchanged() -> Outcome {
-    Outcome {
+pub fn unchanged() -> Transition {
+    Transition {
         durability: Durability::None,
-        ..Outcome::default()
+        ..Transition::default()
     }
 }
 
 /// Makes a start wait for its commit when nothing else would bring the task back.
-pub fn promote(outcome: &mut Outcome, durable: bool) {
-    if durable && outcome.durability == Durability::Behind {
-        outcome.durability = Durability::Durable;
+pub fn promote(transition: &mut Transition, durable: bool) {
+    if durable && transition.durability == Durability::Behind {
+        transition.durability = Durability::Durable;
     }
 }

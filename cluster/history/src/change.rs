@@ -4,7 +4,7 @@
 use proto_ids::{RunId, RunKey};
 use proto_messages::temporal::api::failure::v1::Failure;
 
-use cluster_core::{DecisionContext, MutableState, Outcome, Refusal, Request};
+use cluster_core::{DecisionContext, MutableState, Refusal, Request, Transition};
 use cluster_shard::{OwnedDecisionContext, Shard, Txn, UpdateError, Updated};
 
 use crate::fault::Fault;
@@ -29,7 +29,8 @@ pub fn new_run_id(ctx: &DecisionContext<'_>) -> RunId {
 pub async fn update<T: Send + 'static>(
     shard: &Shard,
     key: &RunKey,
-    decide: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal> + Send,
+    decide: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Transition, T), Refusal>
+    + Send,
 ) -> Result<Updated<T>, UpdateError> {
     let ended = shard.update(key, decide).await;
     if let Err(UpdateError::Refused(Refusal::Outgrown(failure))) = &ended {
@@ -64,10 +65,10 @@ pub async fn within_at(
     let Some(ms) = txn.run(run_id).await? else {
         return Err(Fault::NoRun);
     };
-    let outcome = ms
+    let transition = ms
         .handle(request, &context.borrowed())
         .map_err(Fault::Refused)?;
-    txn.put(run_id, outcome)?;
+    txn.put(run_id, transition)?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use proto_ids::{NamespaceId, RunKey, Timestamp};
 use tonic::Status;
 
-use cluster_core::{DecisionContext, MutableState, Outcome, Refusal, Request};
+use cluster_core::{DecisionContext, MutableState, Refusal, Request, Transition};
 use cluster_rpc::{HistoryClient, MatchingClient, status as statuses};
 use cluster_runtime::{
     Metrics, Overload, Settings, SharedClock, Tasks,
@@ -111,7 +111,7 @@ impl Engine {
         &self,
         shard: &Shard,
         key: &RunKey,
-        decide: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>
+        decide: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Transition, T), Refusal>
         + Send,
     ) -> Result<Updated<T>, Status> {
         change::update(shard, key, decide)

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use cluster_core::{DecisionContext, MutableState, Outcome, Refusal, Reply};
+use cluster_core::{DecisionContext, MutableState, Refusal, Reply, Transition};
 use cluster_membership::Role as MemberRole;
 use cluster_runtime::CancellationToken;
 use hashbrown::HashMap;
@@ -164,7 +164,7 @@ impl Shard {
     pub async fn update<T>(
         &self,
         key: &RunKey,
-        f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
+        f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Transition, T), Refusal>,
     ) -> Result<Updated<T>, UpdateError> {
         let span = tracing::debug_span!("update", shard = %self.id(), namespace = %key.namespace_id,
             workflow_id = %key.workflow_id, run_id = %key.run_id);
@@ -174,7 +174,7 @@ impl Shard {
     async fn update_in_span<T>(
         &self,
         key: &RunKey,
-        f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
+        f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Transition, T), Refusal>,
     ) -> Result<Updated<T>, UpdateError> {
         let key_of_workflow = key_of(&key.namespace_id, &key.workflow_id);
         let mut txn = Txn::begin::<Ended>(self, key_of_workflow, Mode::Active).await?;
@@ -439,7 +439,7 @@ type Decided<T> = Result<Updated<T>, Ended>;
 async fn decide<T>(
     txn: &mut Txn,
     run_id: &RunId,
-    f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Outcome, T), Refusal>,
+    f: impl FnOnce(&mut MutableState, &DecisionContext<'_>) -> Result<(Transition, T), Refusal>,
 ) -> Result<Decided<T>, ShardError> {
     let run_id = if run_id.is_empty() {
         match txn.current().await? {
@@ -454,9 +454,9 @@ async fn decide<T>(
         return Ok(Err(Ended::NotFound));
     };
     match f(ms, &context.borrowed()) {
-        Ok((outcome, value)) => {
+        Ok((transition, value)) => {
             let (next_event_id, closed) = (ms.execution_info.next_event_id, !ms.is_running());
-            let reply = txn.put(&run_id, outcome)?;
+            let reply = txn.put(&run_id, transition)?;
             Ok(Ok(Updated {
                 value,
                 reply,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cluster_core::{
     BranchToken, DecisionContext, Delta, Durability, EventBatch, IdSeed, Limits, MutableState,
-    Outcome, Reply, Task, TaskKind,
+    Reply, Task, TaskKind, Transition,
 };
 use namespaces::Namespace;
 use proto_ids::{FailoverVersion, RunId, Timestamp};
@@ -197,16 +197,16 @@ impl Txn {
 
     /// Stages a decision made on a loaded run: events on its current branch, its changed parts, tasks, and
     /// the run that continues it, which becomes current.
-    pub fn put(&mut self, run_id: &RunId, outcome: Outcome) -> Result<Reply, ShardError> {
+    pub fn put(&mut self, run_id: &RunId, transition: Transition) -> Result<Reply, ShardError> {
         let slot = self.slot(run_id)?;
         let branch = branch_of(&slot.mutable_state)?;
-        let nodes = outcome.events.into_iter().map(|b| node_of(&branch, b));
+        let nodes = transition.events.into_iter().map(|b| node_of(&branch, b));
         let staged = self.stage(run_id);
         staged.nodes.extend(nodes);
-        staged.delta.merge(outcome.delta);
-        staged.tasks.extend(outcome.tasks);
-        staged.durability = stronger(staged.durability, outcome.durability);
-        if let Some(new) = outcome.new_run {
+        staged.delta.merge(transition.delta);
+        staged.tasks.extend(transition.tasks);
+        staged.durability = stronger(staged.durability, transition.durability);
+        if let Some(new) = transition.new_run {
             self.insert(
                 new.mutable_state,
                 new.events,
@@ -214,7 +214,7 @@ impl Txn {
                 CurrentChange::Become,
             )?;
         }
-        Ok(outcome.reply)
+        Ok(transition.reply)
     }
 
     /// Stages a run that does not exist yet; `events` go to its current branch.

@@ -3,7 +3,7 @@
 //! back from the store, so everything before it has to be there first.
 
 use cluster_core::{
-    Corrupt, Durability, EventBatch, MutableState, Outcome, Request, RunNotes, VersionItem,
+    Corrupt, Durability, EventBatch, MutableState, Request, RunNotes, Transition, VersionItem,
     mutable_state::WorkflowTask,
     task::{Category, Task, TaskKind},
     version::BranchToken,
@@ -139,12 +139,12 @@ async fn take_notes(txn: &mut Txn, run_id: &RunId, notes: RunNotes) -> Result<()
         return Ok(());
     }
     if let Some(delta) = loaded(txn, run_id).await?.sync_run(notes) {
-        let outcome = Outcome {
+        let transition = Transition {
             delta,
             durability: Durability::Durable,
-            ..Outcome::default()
+            ..Transition::default()
         };
-        txn.put(run_id, outcome)?;
+        txn.put(run_id, transition)?;
         // The runs that lost these events know it too: the run they were given to may end.
         again::mark(txn, reapplied).await?;
     }
@@ -308,14 +308,14 @@ pub(super) async fn apply(txn: &mut Txn, run_id: &RunId, batch: EventBatch) -> R
         }
     };
     keep_tasks(loaded(txn, run_id).await?, &mut applied.tasks);
-    let outcome = Outcome {
+    let transition = Transition {
         events: vec![batch],
         delta: applied.delta,
         tasks: applied.tasks,
         durability: Durability::Durable,
-        ..Outcome::default()
+        ..Transition::default()
     };
-    txn.put(run_id, outcome)?;
+    txn.put(run_id, transition)?;
     Ok(())
 }
 
@@ -373,8 +373,8 @@ async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
         binary_checksum: String::new(),
     };
     match run.handle(request, &ctx) {
-        Ok(outcome) => {
-            txn.put(run_id, outcome)?;
+        Ok(transition) => {
+            txn.put(run_id, transition)?;
             Ok(())
         }
         Err(refusal) => {

@@ -1,7 +1,7 @@
 //! In-flight state of activities. The core says which state is newer, and arms timeouts and the retry, so
 //! that a failover finds them armed.
 
-use cluster_core::{Durability, Outcome, VersionItem, mutable_state::ActivityInfo};
+use cluster_core::{Durability, Transition, VersionItem, mutable_state::ActivityInfo};
 use cluster_shard::Txn;
 use proto_ids::{EventId, RunId, Timestamp};
 use proto_messages::{temporal::server::api::replication::v1::SyncActivityTaskAttributes, time};
@@ -54,13 +54,13 @@ pub(super) async fn take(
     };
     let mut tasks = applied.tasks;
     keep_tasks(run, &mut tasks);
-    let outcome = Outcome {
+    let transition = Transition {
         delta: applied.delta,
         tasks,
         durability: Durability::Durable,
-        ..Outcome::default()
+        ..Transition::default()
     };
-    txn.put(run_id, outcome)?;
+    txn.put(run_id, transition)?;
     Ok(Taken::Applied)
 }
 

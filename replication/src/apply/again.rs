@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_core::{Durability, Outcome, Refusal, Request, RunNotes};
+use cluster_core::{Durability, Refusal, Request, RunNotes, Transition};
 use cluster_shard::{Shard, Txn};
 use prost::Message;
 use proto_ids::{ClusterName, RunId, RunKey};
@@ -187,8 +187,8 @@ async fn give(txn: &mut Txn, target: &RunId, picked: &Reappliable) -> Result<boo
     let run = loaded(txn, target).await?;
     let key = run.key.clone();
     match run.handle(request, &context.borrowed()) {
-        Ok(outcome) => {
-            txn.put(target, outcome)?;
+        Ok(transition) => {
+            txn.put(target, transition)?;
             tracing::info!(run = %key, from_run = %picked.run_id, events = ?ids,
                 "events of a losing branch are delivered again");
             Ok(true)
@@ -235,12 +235,12 @@ pub(super) async fn mark(
         let Some(delta) = run.sync_run(notes) else {
             continue;
         };
-        let outcome = Outcome {
+        let transition = Transition {
             delta,
             durability: Durability::Durable,
-            ..Outcome::default()
+            ..Transition::default()
         };
-        txn.put(&run_id, outcome)?;
+        txn.put(&run_id, transition)?;
     }
     Ok(())
 }

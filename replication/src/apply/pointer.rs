@@ -1,7 +1,7 @@
 //! Which run of a workflow id is current, after events arrived for one of them. Inside the transaction that
 //! wrote the events, so that there is never more than one open run that is not a zombie.
 
-use cluster_core::{Durability, MutableState, Outcome, Request};
+use cluster_core::{Durability, MutableState, Request, Transition};
 use cluster_shard::Txn;
 use proto_ids::{FailoverVersion, RunId};
 use proto_messages::temporal::api::common::v1::{Payload, Payloads};
@@ -62,10 +62,10 @@ async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
         tracing::info!(run = %run.key, version = %run.last_version(), "a run takes its place back");
         txn.put(
             run_id,
-            Outcome {
+            Transition {
                 tasks,
                 durability: Durability::Durable,
-                ..Outcome::default()
+                ..Transition::default()
             },
         )?;
     }
@@ -80,9 +80,9 @@ async fn stand_beside(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
         tracing::info!(run = %run.key, version = %run.last_version(), "a run stands beside the current one");
         txn.put(
             run_id,
-            Outcome {
+            Transition {
                 durability: Durability::Durable,
-                ..Outcome::default()
+                ..Transition::default()
             },
         )?;
     }
@@ -136,8 +136,8 @@ async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Res
         links: Vec::new(),
     };
     match run.handle(request, &ctx) {
-        Ok(outcome) => {
-            txn.put(loser, outcome)?;
+        Ok(transition) => {
+            txn.put(loser, transition)?;
             Ok(())
         }
         Err(refusal) => {

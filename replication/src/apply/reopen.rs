@@ -2,7 +2,7 @@
 //! could not have closed the run over a signal it had not seen; so the run is reset to its last workflow task,
 //! and goes on as another one that has the signal. A run that an operator or a timeout ended stays ended.
 
-use cluster_core::{Durability, MutableState, Outcome, Refusal, Reset, RunNotes, SERVER};
+use cluster_core::{Durability, MutableState, Refusal, Reset, RunNotes, SERVER, Transition};
 use cluster_shard::{CurrentChange, Txn};
 use proto_ids::{EventId, RunId};
 use proto_messages::temporal::api::{
@@ -67,12 +67,12 @@ pub(super) async fn reopen(
         ..RunNotes::default()
     };
     if let Some(delta) = loaded(txn, run_id).await?.sync_run(notes) {
-        let outcome = Outcome {
+        let transition = Transition {
             delta,
             durability: Durability::Durable,
-            ..Outcome::default()
+            ..Transition::default()
         };
-        txn.put(run_id, outcome)?;
+        txn.put(run_id, transition)?;
     }
     txn.insert(
         new.mutable_state,

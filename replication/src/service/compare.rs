@@ -223,8 +223,8 @@ async fn flush(shard: &Shard, key: &RunKey) -> Result<i32, Status> {
                 };
                 let events = i32::try_from(run.buffered.len()).unwrap_or(i32::MAX);
                 match run.handle(Request::FlushBuffered, &context.borrowed()) {
-                    Ok(outcome) => {
-                        txn.put(&key.run_id, outcome).map_err(status::shard)?;
+                    Ok(transition) => {
+                        txn.put(&key.run_id, transition).map_err(status::shard)?;
                         Ok(events)
                     }
                     Err(refusal) => {

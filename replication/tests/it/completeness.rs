@@ -254,10 +254,15 @@ async fn tasks_of_other_namespaces_hide_nothing() {
                     request: Box::new(request),
                     ..Default::default()
                 };
-                let (run, outcome) = MutableState::start(start, &context.borrowed())
+                let (run, transition) = MutableState::start(start, &context.borrowed())
                     .map_err(|r| format!("{r:?}"))?;
-                txn.insert(run, outcome.events, outcome.tasks, CurrentChange::Become)
-                    .map_err(|e| e.to_string())
+                txn.insert(
+                    run,
+                    transition.events,
+                    transition.tasks,
+                    CurrentChange::Become,
+                )
+                .map_err(|e| e.to_string())
             },
         )
         .await;

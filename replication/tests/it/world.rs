@@ -323,10 +323,15 @@ impl Cluster {
                         request: Box::new(request),
                         ..Default::default()
                     };
-                    let (run, outcome) = MutableState::start(start, &context.borrowed())
+                    let (run, transition) = MutableState::start(start, &context.borrowed())
                         .map_err(|refusal| format!("{refusal:?}"))?;
-                    txn.insert(run, outcome.events, outcome.tasks, CurrentChange::Become)
-                        .map_err(|e| e.to_string())
+                    txn.insert(
+                        run,
+                        transition.events,
+                        transition.tasks,
+                        CurrentChange::Become,
+                    )
+                    .map_err(|e| e.to_string())
                 },
             )
             .await;

@@ -15,8 +15,8 @@ use crate::{
     MutableState,
     event::{corrupt, event_time},
     mutable_state::ActivityInfo,
-    outcome::{Corrupt, ItemKey},
     task::TaskKind,
+    transition::{Corrupt, ItemKey},
 };
 
 impl MutableState {

@@ -14,8 +14,8 @@ use crate::{
     MutableState,
     event::corrupt,
     mutable_state::ChildExecutionInfo,
-    outcome::{Corrupt, ItemKey},
     task::TaskKind,
+    transition::{Corrupt, ItemKey},
 };
 
 impl MutableState {

@@ -11,8 +11,8 @@ use crate::{
     MutableState,
     event::corrupt,
     mutable_state::{RequestCancelInfo, SignalInfo},
-    outcome::{Corrupt, ItemKey},
     task::TaskKind,
+    transition::{Corrupt, ItemKey},
 };
 
 impl MutableState {

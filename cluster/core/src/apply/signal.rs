@@ -5,7 +5,7 @@ use proto_messages::temporal::api::history::v1::{
 };
 
 use super::Scope;
-use crate::{MutableState, outcome::ItemKey, request::kept_as};
+use crate::{MutableState, request::kept_as, transition::ItemKey};
 
 impl MutableState {
     pub(super) fn signaled(

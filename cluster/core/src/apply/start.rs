@@ -14,9 +14,9 @@ use crate::{
     MutableState,
     event::{corrupt, event_time},
     mutable_state::{Carried, StartInfo},
-    outcome::Corrupt,
     request::Parent,
     task::TaskKind,
+    transition::Corrupt,
 };
 
 impl MutableState {

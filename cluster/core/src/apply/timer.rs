@@ -11,8 +11,8 @@ use crate::{
     MutableState,
     event::{corrupt, event_time},
     mutable_state::TimerInfo,
-    outcome::{Corrupt, ItemKey},
     task::TaskKind,
+    transition::{Corrupt, ItemKey},
 };
 
 impl MutableState {

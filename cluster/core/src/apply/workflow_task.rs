@@ -20,8 +20,8 @@ use crate::{
     Limits, MutableState,
     event::{corrupt, event_time},
     mutable_state::WorkflowTask,
-    outcome::Corrupt,
     task::{TaskKind, Timeout},
+    transition::Corrupt,
 };
 
 impl MutableState {

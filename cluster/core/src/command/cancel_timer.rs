@@ -7,7 +7,7 @@ use proto_messages::temporal::api::{
 };
 
 use super::{Bad, Check, Write};
-use crate::{Refusal, event::Attributes, outcome::ItemKey};
+use crate::{Refusal, event::Attributes, transition::ItemKey};
 
 const BAD: Cause = Cause::BadCancelTimerAttributes;
 

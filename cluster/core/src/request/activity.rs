@@ -20,9 +20,9 @@ use crate::{
     event::{Attributes, new_event},
     limits::server_failure,
     mutable_state::ActivityInfo,
-    outcome::ItemKey,
     retry,
     task::TaskKind,
+    transition::ItemKey,
 };
 
 const TOO_LARGE: &str = "Failure exceeds size limit.";

@@ -16,9 +16,9 @@ use crate::{
     decision::Decision,
     event::Attributes,
     next_run,
-    outcome::ItemKey,
     retry::timeout_name,
     task::{TaskKind, Timeout},
+    transition::ItemKey,
 };
 
 pub(super) fn fire(decision: &mut Decision<'_>, fire: Fire) -> Result<(), Refusal> {

@@ -6,7 +6,7 @@ use super::{
     Request, activity, attach, cancel, child, completion, external, fire, reapply, signal,
     terminate, workflow_task,
 };
-use crate::{DecisionContext, Durability, MutableState, Outcome, Refusal, decision::Decision};
+use crate::{DecisionContext, Durability, MutableState, Refusal, Transition, decision::Decision};
 
 impl MutableState {
     /// Decides one request. On `Err` the run is unchanged, except after [`Refusal::Corrupt`], which says that
@@ -15,7 +15,7 @@ impl MutableState {
         &mut self,
         request: Request,
         ctx: &DecisionContext<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Transition, Refusal> {
         if !self.is_running() || self.execution_info.zombie {
             return match request {
                 Request::Fire(_) => Ok(Decision::new(self, ctx).finish()),
@@ -41,11 +41,11 @@ impl MutableState {
         decision.flush();
         decision.ms.execution_info.workflow_task = None;
         decision.schedule()?;
-        let mut outcome = decide(decision, request)?;
+        let mut transition = decide(decision, request)?;
         // The request may be one whose effect can be written behind; what was settled here is not.
-        outcome.durability = Durability::Durable;
+        transition.durability = Durability::Durable;
         *self = copy;
-        Ok(outcome)
+        Ok(transition)
     }
 
     /// Whether a worker still holds a workflow task of an earlier version.
@@ -63,7 +63,7 @@ impl MutableState {
     }
 }
 
-fn decide(mut decision: Decision<'_>, request: Request) -> Result<Outcome, Refusal> {
+fn decide(mut decision: Decision<'_>, request: Request) -> Result<Transition, Refusal> {
     let t = &mut decision;
     match request {
         Request::Signal {

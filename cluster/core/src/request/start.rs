@@ -14,7 +14,7 @@ use proto_messages::{
 
 use super::{Parent, Start, signal::signaled};
 use crate::{
-    DecisionContext, Limits, MutableState, Outcome, Refusal, Reply, apply::is_null, cron,
+    DecisionContext, Limits, MutableState, Refusal, Reply, Transition, apply::is_null, cron,
     decision::Decision, event::Attributes, retry, version::BranchToken,
 };
 
@@ -24,15 +24,15 @@ impl MutableState {
     pub fn start(
         start: Start,
         ctx: &DecisionContext<'_>,
-    ) -> Result<(MutableState, Outcome), Refusal> {
+    ) -> Result<(MutableState, Transition), Refusal> {
         let branch = BranchToken {
             tree_id: start.key.run_id.as_str().to_owned(),
             branch_id: ctx.seed.uuid(0),
             ancestors: Vec::new(),
         };
         let mut ms = MutableState::empty(start.key.clone(), branch);
-        let outcome = first_events(&mut ms, start, ctx)?;
-        Ok((ms, outcome))
+        let transition = first_events(&mut ms, start, ctx)?;
+        Ok((ms, transition))
     }
 }
 
@@ -40,7 +40,7 @@ fn first_events(
     ms: &mut MutableState,
     mut start: Start,
     ctx: &DecisionContext<'_>,
-) -> Result<Outcome, Refusal> {
+) -> Result<Transition, Refusal> {
     let backoff = first_backoff(&start, ctx)?;
     let signal = start.signal.take();
     // A child waits until its parent knows it; a run that continues another one is known already.

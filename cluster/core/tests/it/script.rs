@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cluster_core::{
-    DecisionContext, EventBatch, IdSeed, Limits, MutableState, NewRun, Outcome, Refusal, Reply,
-    Request, Start, Task, TaskKind,
+    DecisionContext, EventBatch, IdSeed, Limits, MutableState, NewRun, Refusal, Reply, Request,
+    Start, Task, TaskKind, Transition,
     request::{ActivityRef, Fire, Signal},
 };
 use proto_ids::{EventId, FailoverVersion, RunKey, Timestamp};
@@ -117,7 +117,7 @@ impl Run {
             limits: &limits,
             seed: seed(0),
         };
-        let (ms, outcome) = MutableState::start(start, &ctx)?;
+        let (ms, transition) = MutableState::start(start, &ctx)?;
         let (wf_key, wf_branch) = (ms.key.clone(), ms.versions.current().branch.clone());
         let mut run = Run {
             ms,
@@ -133,7 +133,7 @@ impl Run {
             activities_fired: Timestamp::ZERO,
             seed: 1,
         };
-        run.take(outcome);
+        run.take(transition);
         run.check();
         Ok(run)
     }
@@ -163,15 +163,15 @@ impl Run {
         }
     }
 
-    fn take(&mut self, outcome: Outcome) {
-        for batch in &outcome.events {
+    fn take(&mut self, transition: Transition) {
+        for batch in &transition.events {
             let applied = self.standby.apply(batch, &self.limits).expect("applies");
             self.standby_tasks.extend(applied.tasks);
         }
-        self.history.extend(outcome.events);
-        self.tasks.extend(outcome.tasks);
-        self.reply = outcome.reply;
-        if let Some(new_run) = outcome.new_run {
+        self.history.extend(transition.events);
+        self.tasks.extend(transition.tasks);
+        self.reply = transition.reply;
+        if let Some(new_run) = transition.new_run {
             self.new_run = Some(*new_run);
         }
     }
@@ -201,14 +201,14 @@ impl Run {
         // The same input twice gives the same bytes.
         let twin = before.clone().handle(request.clone(), &ctx);
         match self.ms.handle(request, &ctx) {
-            Ok(outcome) => {
+            Ok(transition) => {
                 if timers {
                     self.activities_fired = self.now;
                 }
                 let twin = twin.expect("decides alike");
-                assert_eq!(twin.events, outcome.events);
-                assert_eq!(twin.tasks, outcome.tasks);
-                self.take(outcome);
+                assert_eq!(twin.events, transition.events);
+                assert_eq!(twin.tasks, transition.tasks);
+                self.take(transition);
                 self.check();
                 Ok(())
             }

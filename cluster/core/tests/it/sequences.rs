@@ -773,12 +773,12 @@ fn a_local_run_stays_local_until_its_task_ends() {
         limits: &run.limits.clone(),
         seed: IdSeed::default(),
     };
-    let (ms, outcome) = MutableState::start(start, &ctx).expect("starts");
+    let (ms, transition) = MutableState::start(start, &ctx).expect("starts");
     run = Run::follow(
         cluster_core::NewRun {
             mutable_state: ms,
-            events: outcome.events,
-            tasks: outcome.tasks,
+            events: transition.events,
+            tasks: transition.tasks,
         },
         &run,
     );

@@ -34,14 +34,14 @@ pub async fn started(
         identity: request.poll_request.map(|p| p.identity).unwrap_or_default(),
     };
     let updated = engine.update(&shard, &key, |ms, ctx| {
-        let mut outcome = ms.handle(ask, ctx)?;
-        api::promote(&mut outcome, durable);
+        let mut transition = ms.handle(ask, ctx)?;
+        api::promote(&mut transition, durable);
         let activity = ms
             .activities
             .get(&scheduled)
             .ok_or(Refusal::ActivityNotFound)?;
         let task = poll::activity_task(ms, activity, namespace.name.as_str());
-        Ok((outcome, task))
+        Ok((transition, task))
     });
     Ok(updated.await?.value)
 }

@@ -35,7 +35,7 @@ pub async fn cancel(
             return Err(Refusal::OtherChain);
         }
         match ms.handle(ask, ctx) {
-            Ok(outcome) => Ok((outcome, ())),
+            Ok(transition) => Ok((transition, ())),
             Err(Refusal::Closed(_) | Refusal::CancelAlreadyRequested) => Ok((api::unchanged(), ())),
             Err(refusal) => Err(refusal),
         }

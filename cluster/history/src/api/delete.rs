@@ -5,7 +5,7 @@ use proto_ids::RunKey;
 use proto_messages::meridian::history::v1::{DeleteWorkflowExecutionRequest, Empty};
 use tonic::Status;
 
-use cluster_core::{Durability, Outcome, Task, TaskKind};
+use cluster_core::{Durability, Task, TaskKind, Transition};
 use cluster_shard::Shard;
 
 use crate::{api, change, engine::Engine, fault};
@@ -21,24 +21,24 @@ pub async fn delete(
         return delete_copy(&shard, key).await;
     }
     let decided = engine.update(&shard, &key, |ms, ctx| {
-        let mut outcome = if ms.is_running() && !ms.execution_info.zombie {
+        let mut transition = if ms.is_running() && !ms.execution_info.zombie {
             ms.handle(
                 change::terminate("Delete workflow execution".to_owned()),
                 ctx,
             )?
         } else {
-            Outcome {
+            Transition {
                 durability: Durability::Durable,
-                ..Outcome::default()
+                ..Transition::default()
             }
         };
         let version = ms.last_version();
-        outcome.tasks.push(Task {
+        transition.tasks.push(Task {
             version,
             fire_at: None,
             kind: TaskKind::DeleteExecution,
         });
-        Ok((outcome, ()))
+        Ok((transition, ()))
     });
     decided.await?;
     Ok(Empty {})

@@ -15,7 +15,7 @@ use proto_messages::{
 use tonic::Status;
 
 use cluster_core::{
-    BranchToken, EventBatch, MutableState, NewRun, Outcome, Request,
+    BranchToken, EventBatch, MutableState, NewRun, Request, Transition,
     request::{Reset, Signal},
 };
 use cluster_rpc::status;
@@ -224,7 +224,7 @@ async fn make(
     }
     if let Some(ms) = txn.run(&base.run_id).await? {
         ms.execution_info.reset_run_id = reset.new_run_id;
-        txn.put(&base.run_id, Outcome::default())?;
+        txn.put(&base.run_id, Transition::default())?;
     }
     Ok(new)
 }

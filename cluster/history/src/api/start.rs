@@ -183,7 +183,7 @@ fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
         ..key
     };
     start.signal = signal;
-    let (workflow, outcome) = MutableState::start(start, &ctx).map_err(Fault::Refused)?;
+    let (workflow, transition) = MutableState::start(start, &ctx).map_err(Fault::Refused)?;
     let task = workflow
         .execution_info
         .workflow_task
@@ -200,8 +200,8 @@ fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
     };
     txn.insert(
         workflow,
-        outcome.events,
-        outcome.tasks,
+        transition.events,
+        transition.tasks,
         CurrentChange::Become,
     )?;
     Ok(started)

@@ -1,6 +1,6 @@
 //! Reset: the run goes back, and what came from outside is kept.
 
-use cluster_core::Outcome;
+use cluster_core::Transition;
 use cluster_shard::{ShardError, Txn, TxnError};
 use proto_ids::{RunId, RunKey};
 use proto_messages::{
@@ -119,7 +119,7 @@ async fn a_child_finds_the_run_that_a_reset_elsewhere_made() {
                 async |txn: &mut Txn| {
                     let ms = txn.run(&run.run_id).await?.unwrap();
                     ms.execution_info.reset_run_id = RunId::default();
-                    txn.put(&run.run_id, Outcome::default()).map(drop)
+                    txn.put(&run.run_id, Transition::default()).map(drop)
                 },
             )
             .await;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_core::{Durability, Outcome, Refusal};
+use cluster_core::{Durability, Refusal, Transition};
 use cluster_runtime::Clock;
 use cluster_shard::{ReadError, ShardError, TxnError, UpdateError};
 use futures::future::join_all;
@@ -540,9 +540,9 @@ async fn nothing_is_left_behind_after_a_freeze() {
         let run_id = txn.current().await.unwrap().unwrap().run_id;
         let context = txn.decision_context();
         let wf = txn.run(&run_id).await.unwrap().unwrap();
-        let outcome = wf.handle(start_task("poll"), &context.borrowed())?;
-        assert_eq!(outcome.durability, Durability::Behind);
-        txn.put(&run_id, outcome).unwrap();
+        let transition = wf.handle(start_task("poll"), &context.borrowed())?;
+        assert_eq!(transition.durability, Durability::Behind);
+        txn.put(&run_id, transition).unwrap();
         Ok::<_, Refusal>(())
     }));
     stays_pending(&mut starting).await;
@@ -595,7 +595,7 @@ async fn a_refusal_half_way_leaves_nothing() {
     let before = next().await.unwrap();
     let refused = shard.update(&key, |w, ctx| {
         w.handle(start_task("poll"), ctx)?;
-        Err::<(Outcome, ()), _>(Refusal::NotChild)
+        Err::<(Transition, ()), _>(Refusal::NotChild)
     });
     let refused = refused.await.unwrap_err();
     assert!(

@@ -351,11 +351,11 @@ impl World {
                 &key.workflow_id,
                 async |txn: &mut Txn| {
                     let context = txn.decision_context();
-                    let (workflow, outcome) = MutableState::start(start, &context.borrowed())?;
+                    let (workflow, transition) = MutableState::start(start, &context.borrowed())?;
                     txn.insert(
                         workflow,
-                        outcome.events,
-                        outcome.tasks,
+                        transition.events,
+                        transition.tasks,
                         CurrentChange::Become,
                     )
                     .map_err(|e| Refusal::NotReady(e.to_string()))

@@ -13,7 +13,7 @@ use proto_messages::{
 };
 use tonic::Status;
 
-use cluster_core::{MutableState, Outcome, Reply, Request};
+use cluster_core::{MutableState, Reply, Request, Transition};
 use cluster_rpc::status;
 use cluster_shard::Shard;
 
@@ -59,14 +59,14 @@ pub async fn completed(
         queries_pending,
     };
     let updated = engine.update(&shard, &key, |ms, ctx| {
-        let outcome = ms.handle(ask, ctx)?;
-        let mut done = Done::of(ms, &outcome, namespace.name.as_str(), keeps_cache);
+        let transition = ms.handle(ask, ctx)?;
+        let mut done = Done::of(ms, &transition, namespace.name.as_str(), keeps_cache);
         done.next_task = done.next_task.take().map(|view| {
             let mut queries = engine.queries.carry(&ms.key);
             queries.retain(|id, _| !answers.contains_key(id));
             view.carrying(queries)
         });
-        Ok((outcome, done))
+        Ok((transition, done))
     });
     let updated = updated.await?;
     let (key, done) = (
@@ -104,19 +104,19 @@ async fn respond(
 }
 
 impl Done {
-    fn of(ms: &MutableState, outcome: &Outcome, namespace: &str, keeps_cache: bool) -> Self {
+    fn of(ms: &MutableState, transition: &Transition, namespace: &str, keeps_cache: bool) -> Self {
         let mut done = Self {
             next_task: None,
             activities: Vec::new(),
             failed: None,
-            heartbeat_over: matches!(outcome.reply, Reply::WorkflowTaskHeartbeatTimedOut),
+            heartbeat_over: matches!(transition.reply, Reply::WorkflowTaskHeartbeatTimedOut),
             task_pending: ms.execution_info.workflow_task.is_some(),
         };
         if let Reply::WorkflowTaskCompleted {
             eager_activities,
             new_task_started,
             failed,
-        } = &outcome.reply
+        } = &transition.reply
         {
             let eager = eager_activities
                 .iter()

@@ -16,7 +16,7 @@ use proto_messages::{
 };
 use tonic::Status;
 
-use cluster_core::{Durability, MutableState, Outcome, Refusal, Reply, Request};
+use cluster_core::{Durability, MutableState, Refusal, Reply, Request, Transition};
 
 use crate::{
     api,
@@ -44,11 +44,11 @@ pub async fn started(
     };
     let updated = engine.update(&shard, &key, |ms, ctx| {
         let extent = extent(ms, &queue);
-        let mut outcome = ms.handle(ask, ctx)?;
-        let queries = carried(engine, ms, &outcome);
-        api::promote(&mut outcome, durable);
-        let (view, fresh) = view(ms, &outcome, extent)?;
-        Ok((outcome, (view.carrying(queries), fresh)))
+        let mut transition = ms.handle(ask, ctx)?;
+        let queries = carried(engine, ms, &transition);
+        api::promote(&mut transition, durable);
+        let (view, fresh) = view(ms, &transition, extent)?;
+        Ok((transition, (view.carrying(queries), fresh)))
     });
     let (view, fresh) = updated.await?.value;
     view.answer(&shard, fresh).await
@@ -59,9 +59,9 @@ pub async fn started(
 fn carried(
     engine: &Engine,
     ms: &MutableState,
-    outcome: &Outcome,
+    transition: &Transition,
 ) -> HashMap<String, WorkflowQuery> {
-    match outcome.durability {
+    match transition.durability {
         Durability::Behind => engine.queries.carry(&ms.key),
         _ => HashMap::new(),
     }
@@ -69,7 +69,7 @@ fn carried(
 
 fn view(
     ms: &MutableState,
-    outcome: &Outcome,
+    transition: &Transition,
     extent: Extent,
 ) -> Result<(TaskView, Vec<HistoryEvent>), Refusal> {
     let task = ms
@@ -77,13 +77,13 @@ fn view(
         .workflow_task
         .as_ref()
         .ok_or(Refusal::WorkflowTaskNotFound)?;
-    let transient = match &outcome.reply {
+    let transient = match &transition.reply {
         Reply::WorkflowTaskStarted { transient } => transient.clone(),
         _ => Vec::new(),
     };
     // Only events that nobody waits for may be shown before their commit.
-    let fresh = match outcome.durability {
-        Durability::Behind => outcome
+    let fresh = match transition.durability {
+        Durability::Behind => transition
             .events
             .iter()
             .flat_map(|b| b.events.iter().cloned())

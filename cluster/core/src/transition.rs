@@ -1,4 +1,5 @@
-//! What a decision names: events, state change, tasks, reply, and what may happen only once it is durable.
+//! A transition of mutable state, the result of one decision: events, state change, tasks, reply, and what may
+//! happen only once it is durable.
 
 use std::collections::BTreeSet;
 
@@ -96,9 +97,9 @@ pub enum Durability {
     None,
 }
 
-/// A decision.
+/// The result of one decision, to be committed as one.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct Transition {
     /// New history, in order; possibly none.
     pub events: Vec<EventBatch>,
     /// State change, already made to the workflow that decided.
