@@ -173,14 +173,14 @@ impl Applier {
             items,
             batches,
             new_run,
-            notes,
+            non_history,
         } = history;
         let mut work = Work {
             key: key.clone(),
             items,
             batches,
             new_run,
-            notes,
+            non_history,
         };
         for _ in 0..ROUNDS_MAX {
             match self.round(at, &mut work, progress).await? {
@@ -236,7 +236,7 @@ impl Applier {
             }
             Err(error) => return Err(status::txn(error, &work.key)),
         };
-        self.deliver_again(at, &work.key, &absorbed.lost).await?;
+        self.reapply_event(at, &work.key, &absorbed.lost).await?;
         progress.events += absorbed.events;
         work.batches.drain(..absorbed.batches);
         Ok(if work.batches.is_empty() {

@@ -25,7 +25,7 @@ pub mod state;
 
 pub(crate) use arrival::current_items;
 pub use arrival::{Arrival, HistoryArrival, Kind, NewRun, run_key};
-pub use run::{notes_from_wire, notes_to_wire};
+pub use run::{non_history_from_wire, non_history_to_wire};
 
 /// A message that cannot be what its sender meant. The task goes to the dead letters at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

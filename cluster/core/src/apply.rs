@@ -99,7 +99,7 @@ impl MutableState {
         }
         self.keep_pending(&mut applied.tasks);
         if self.execution_info.zombie {
-            // A run that lost to another one is kept, and owes nothing but its record and its removal.
+            // A zombie run is kept; only its visibility record and its removal are pending.
             let kept = |kind: &TaskKind| matches!(kind, TaskKind::Retention | TaskKind::Visibility);
             applied.tasks.retain(|task| kept(&task.kind));
         }
@@ -109,7 +109,7 @@ impl MutableState {
         Ok(applied)
     }
 
-    /// The state that a whole history leads to, with everything that is still owed.
+    /// The mutable state that a whole history leads to, with all pending tasks.
     pub fn replay(
         key: RunKey,
         branch: BranchToken,
@@ -120,7 +120,7 @@ impl MutableState {
         for batch in batches {
             ms.apply(&batch, limits)?;
         }
-        let tasks = ms.rebuild_tasks(limits);
+        let tasks = ms.pending_tasks(limits);
         Ok((ms, tasks))
     }
 
@@ -297,7 +297,7 @@ impl MutableState {
         let mut visibility = false;
         tasks.retain(|task| match task.kind {
             TaskKind::Visibility => !std::mem::replace(&mut visibility, true),
-            _ => self.owes(&task.kind),
+            _ => self.is_pending(&task.kind),
         });
     }
 

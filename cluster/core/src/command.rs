@@ -37,7 +37,7 @@ const FEW: usize = 32;
 
 /// Why a command is not taken.
 #[derive(Debug)]
-pub(crate) struct Bad {
+pub(crate) struct CommandError {
     pub(crate) cause: WorkflowTaskFailedCause,
     /// Empty when the cause says it all.
     text: String,
@@ -45,7 +45,7 @@ pub(crate) struct Bad {
     pub(crate) terminate: bool,
 }
 
-impl Bad {
+impl CommandError {
     pub(crate) fn new(cause: WorkflowTaskFailedCause, text: impl Into<String>) -> Self {
         Self {
             cause,
@@ -120,13 +120,18 @@ impl<'a> Check<'a> {
     }
 
     /// Ends the run when a payload is too large.
-    fn blob(&self, cause: WorkflowTaskFailedCause, what: &str, bytes: usize) -> Result<(), Bad> {
+    fn blob(
+        &self,
+        cause: WorkflowTaskFailedCause,
+        what: &str,
+        bytes: usize,
+    ) -> Result<(), CommandError> {
         if bytes <= self.ctx.limits.blob_size_error {
             return Ok(());
         }
-        Err(Bad {
+        Err(CommandError {
             terminate: true,
-            ..Bad::new(cause, format!("{what} exceeds size limit."))
+            ..CommandError::new(cause, format!("{what} exceeds size limit."))
         })
     }
 
@@ -150,20 +155,28 @@ impl<'a> Check<'a> {
     }
 
     /// Refuses to close while events wait that the worker has not seen.
-    fn may_close(&self) -> Result<(), Bad> {
+    fn may_close(&self) -> Result<(), CommandError> {
         if self.ms.buffered.len() > self.buffered_taken {
-            return Err(Bad::new(WorkflowTaskFailedCause::UnhandledCommand, ""));
+            return Err(CommandError::new(
+                WorkflowTaskFailedCause::UnhandledCommand,
+                "",
+            ));
         }
         Ok(())
     }
 
     /// Refuses one pending thing too many.
-    fn room(&self, cause: WorkflowTaskFailedCause, what: &str, pending: usize) -> Result<(), Bad> {
+    fn room(
+        &self,
+        cause: WorkflowTaskFailedCause,
+        what: &str,
+        pending: usize,
+    ) -> Result<(), CommandError> {
         let limit = self.ctx.limits.pending_limit;
         if pending < limit {
             return Ok(());
         }
-        Err(Bad::new(
+        Err(CommandError::new(
             cause,
             format!(
                 "the number of pending {what}, {pending}, has reached the per-workflow limit of {limit}"
@@ -172,11 +185,15 @@ impl<'a> Check<'a> {
     }
 
     /// Refuses a namespace other than the run's own.
-    fn own_namespace(&self, cause: WorkflowTaskFailedCause, namespace: &str) -> Result<(), Bad> {
+    fn own_namespace(
+        &self,
+        cause: WorkflowTaskFailedCause,
+        namespace: &str,
+    ) -> Result<(), CommandError> {
         if namespace.is_empty() || namespace == self.ctx.limits.namespace {
             return Ok(());
         }
-        Err(Bad::new(
+        Err(CommandError::new(
             cause,
             format!(
                 "Cross-namespace commands are not allowed: from {} to {namespace}.",
@@ -192,7 +209,7 @@ fn check_durations<const N: usize>(
     cause: WorkflowTaskFailedCause,
     durations: [(&str, &Option<prost_types::Duration>); N],
     say: impl Fn(&str, &str) -> String,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     for (what, duration) in durations {
         let Some(d) = duration else { continue };
         let fault = match (d.seconds.signum(), d.nanos.signum()) {
@@ -200,7 +217,7 @@ fn check_durations<const N: usize>(
             (-1, _) | (_, -1) => "negative duration",
             _ => continue,
         };
-        return Err(Bad::new(cause, say(what, fault)));
+        return Err(CommandError::new(cause, say(what, fault)));
     }
     Ok(())
 }
@@ -249,7 +266,7 @@ pub(crate) fn check(
     ms: &MutableState,
     commands: &[Command],
     ctx: &DecisionContext<'_>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     let mut cx = Check::new(ms, ctx);
     for command in commands {
         check_one(command, &mut cx)?;
@@ -270,14 +287,14 @@ fn first_event(ms: &MutableState) -> i64 {
     ms.execution_info.next_event_id.get() + if transient { 3 } else { 1 }
 }
 
-fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), Bad> {
+fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), CommandError> {
     use WorkflowTaskFailedCause as Cause;
     let Some(attributes) = &command.attributes else {
         let text = format!(
             "attributes are not set on {:?}Command.",
             command.command_type()
         );
-        return Err(Bad::new(unset_cause(command.command_type()), text));
+        return Err(CommandError::new(unset_cause(command.command_type()), text));
     };
     match attributes {
         C::ScheduleActivityTaskCommandAttributes(a) => schedule_activity::check(a, cx),
@@ -298,15 +315,15 @@ fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), Bad> {
             upsert_search_attributes::check(a, cx)
         }
         C::ModifyWorkflowPropertiesCommandAttributes(a) => modify_properties::check(a, cx),
-        C::ProtocolMessageCommandAttributes(_) => Err(Bad::new(
+        C::ProtocolMessageCommandAttributes(_) => Err(CommandError::new(
             Cause::BadUpdateWorkflowExecutionMessage,
             "Workflow updates are not supported by this server.",
         )),
-        C::ScheduleNexusOperationCommandAttributes(_) => Err(Bad::new(
+        C::ScheduleNexusOperationCommandAttributes(_) => Err(CommandError::new(
             Cause::FeatureDisabled,
             "Nexus operations are not supported by this server.",
         )),
-        C::RequestCancelNexusOperationCommandAttributes(_) => Err(Bad::new(
+        C::RequestCancelNexusOperationCommandAttributes(_) => Err(CommandError::new(
             Cause::FeatureDisabled,
             "Nexus operations are not supported by this server.",
         )),
@@ -343,7 +360,7 @@ fn unset_cause(command_type: CommandType) -> WorkflowTaskFailedCause {
 
 /// What the commands led to, beside events.
 #[derive(Default)]
-pub(crate) struct Done {
+pub(crate) struct CommandEffects {
     /// Something happened that the worker has to be told.
     pub(crate) needs_workflow_task: bool,
     /// Activities the worker asked to be handed directly.
@@ -359,7 +376,7 @@ pub(crate) struct Write<'t, 'a> {
     identity: &'t str,
     user_metadata: Option<UserMetadata>,
     markers: Vec<EventGroupMarker>,
-    done: Done,
+    done: CommandEffects,
 }
 
 impl Write<'_, '_> {
@@ -378,19 +395,19 @@ pub(crate) fn write(
     commands: Vec<Command>,
     completed: i64,
     identity: &str,
-) -> Result<Done, Refusal> {
+) -> Result<CommandEffects, Refusal> {
     let mut cx = Write {
         decision,
         completed,
         identity,
         user_metadata: None,
         markers: Vec::new(),
-        done: Done::default(),
+        done: CommandEffects::default(),
     };
     for command in commands {
         if closes(&command) {
             // Nothing can follow the end.
-            cx.decision.flush();
+            cx.decision.flush_buffered_events();
         }
         cx.user_metadata = command.user_metadata;
         cx.markers = command.event_group_markers;
@@ -438,7 +455,7 @@ pub(crate) fn write(
 /// Starts the activities that go back with the answer; what closed meanwhile is left out.
 pub(crate) fn start_eager(
     decision: &mut Decision<'_>,
-    done: &mut Done,
+    done: &mut CommandEffects,
     identity: &str,
 ) -> Result<(), Refusal> {
     done.eager

@@ -104,15 +104,15 @@ impl<'a> Decision<'a> {
         if !self.ms.has_started_workflow_task() {
             return self.write_event(event).map(|_| ());
         }
-        self.hold_event(event)
+        self.buffer_event(event)
     }
 
-    /// Takes effect now and gets its place in history with the next flush.
-    pub(crate) fn hold(&mut self, attributes: Attributes) -> Result<(), Refusal> {
-        self.hold_event(self.event(attributes))
+    /// Buffers an event: it takes effect now and gets its event id when buffered events are flushed.
+    pub(crate) fn buffer(&mut self, attributes: Attributes) -> Result<(), Refusal> {
+        self.buffer_event(self.event(attributes))
     }
 
-    fn hold_event(&mut self, mut event: HistoryEvent) -> Result<(), Refusal> {
+    fn buffer_event(&mut self, mut event: HistoryEvent) -> Result<(), Refusal> {
         event.event_id = BUFFERED.get();
         let mut scope = Scope {
             limits: self.ctx.limits,
@@ -129,7 +129,7 @@ impl<'a> Decision<'a> {
 
     /// Gives the buffered events their place in history. Results go last, and refer to started events
     /// that waited beside them. Returns whether there were any.
-    pub(crate) fn flush(&mut self) -> bool {
+    pub(crate) fn flush_buffered_events(&mut self) -> bool {
         if self.ms.buffered.is_empty() {
             return false;
         }
@@ -192,7 +192,7 @@ impl<'a> Decision<'a> {
     }
 
     /// Schedules a workflow task unless one is pending or the run still waits for its first.
-    pub(crate) fn schedule(&mut self) -> Result<(), Refusal> {
+    pub(crate) fn schedule_workflow_task(&mut self) -> Result<(), Refusal> {
         let execution_info = &self.ms.execution_info;
         if !self.ms.is_running()
             || execution_info.workflow_task.is_some()
@@ -200,11 +200,11 @@ impl<'a> Decision<'a> {
         {
             return Ok(());
         }
-        self.schedule_now().map(|_| ())
+        self.add_workflow_task_scheduled_event().map(|_| ())
     }
 
     /// Schedules a first attempt, whatever was pending.
-    pub(crate) fn schedule_now(&mut self) -> Result<EventId, Refusal> {
+    pub(crate) fn add_workflow_task_scheduled_event(&mut self) -> Result<EventId, Refusal> {
         self.write(Attributes::WorkflowTaskScheduledEventAttributes(
             WorkflowTaskScheduledEventAttributes {
                 task_queue: Some(self.ms.workflow_task_queue()),
@@ -217,10 +217,10 @@ impl<'a> Decision<'a> {
     /// After a workflow task ended badly: what waited is written, and then the next task is a first attempt;
     /// with nothing new, it is the next attempt of the same.
     pub(crate) fn flush_and_reschedule(&mut self) -> Result<(), Refusal> {
-        if self.flush() {
+        if self.flush_buffered_events() {
             self.ms.execution_info.workflow_task = None;
         }
-        self.schedule()
+        self.schedule_workflow_task()
     }
 
     /// Starts the scheduled workflow task. Its started event opens a batch of its own.
@@ -242,13 +242,13 @@ impl<'a> Decision<'a> {
             history_size_bytes: self.ms.execution_info.history_size,
             ..Default::default()
         };
-        self.split();
+        self.end_batch();
         self.write(Attributes::WorkflowTaskStartedEventAttributes(attributes))
             .map(|_| ())
     }
 
     /// Ends the current batch; the next event opens another one.
-    pub(crate) fn split(&mut self) {
+    pub(crate) fn end_batch(&mut self) {
         if !self.events.is_empty() {
             self.batches.push(EventBatch {
                 events: std::mem::take(&mut self.events),
@@ -262,13 +262,13 @@ impl<'a> Decision<'a> {
         self.applied.delta.items.insert(item);
     }
 
-    /// Marks the small state as changed without an event.
+    /// Marks the execution info as changed without an event.
     pub(crate) fn change(&mut self) {
         self.changed = true;
     }
 
-    /// Adds an obligation that no event stands for.
-    pub(crate) fn owe(&mut self, fire_at: Option<Timestamp>, kind: TaskKind) {
+    /// Adds a task that no event stands for.
+    pub(crate) fn add_task(&mut self, fire_at: Option<Timestamp>, kind: TaskKind) {
         self.applied.tasks.push(Task {
             version: self.version,
             fire_at,
@@ -277,12 +277,12 @@ impl<'a> Decision<'a> {
     }
 
     /// Adds the dispatch of the pending workflow task, for attempts that have no events.
-    pub(crate) fn owe_workflow_task(&mut self) {
+    pub(crate) fn add_workflow_task(&mut self) {
         let Some(task) = &self.ms.execution_info.workflow_task else {
             return;
         };
         let (scheduled_event_id, attempt) = (task.scheduled_event_id, task.attempt);
-        self.owe(
+        self.add_task(
             None,
             TaskKind::WorkflowTask {
                 scheduled_event_id,
@@ -303,7 +303,7 @@ impl<'a> Decision<'a> {
 
     /// The decision.
     pub(crate) fn finish(mut self) -> Transition {
-        self.split();
+        self.end_batch();
         if self.is_idle() && self.applied.tasks.is_empty() {
             let reply = self.reply;
             return Transition {

@@ -22,7 +22,7 @@ mod decision;
 mod event;
 mod limits;
 mod next_run;
-mod rebuild;
+mod pending_tasks;
 mod reset;
 mod sync;
 
@@ -30,7 +30,7 @@ pub use context::{DecisionContext, IdSeed, Limits};
 pub use limits::{RESETTER, SERVER};
 pub use mutable_state::MutableState;
 pub use request::{Request, Reset, Start};
-pub use sync::RunNotes;
+pub use sync::NonHistoryState;
 pub use task::{Task, TaskKind};
 pub use transition::{
     Applied, Corrupt, Delta, Durability, EventBatch, ItemKey, NewRun, Refusal, Reply, Transition,

@@ -28,7 +28,7 @@ impl MutableState {
         } else {
             return Ok(());
         };
-        Err(Refusal::Outgrown(Box::new(server_failure(
+        Err(Refusal::HistoryLimitExceeded(Box::new(server_failure(
             text.to_owned(),
             true,
         ))))

@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// A run to be made.
-pub(crate) struct Next {
+pub(crate) struct NextRun {
     pub(crate) start: Start,
 }
 
-impl Next {
+impl NextRun {
     /// A run that repeats the current one.
     pub(crate) fn like(
         decision: &mut Decision<'_>,
@@ -92,7 +92,7 @@ impl Next {
 }
 
 /// The next run's id, for the close event; empty for none.
-pub(crate) fn run_id_of(next: Option<&Next>) -> String {
+pub(crate) fn run_id_of(next: Option<&NextRun>) -> String {
     next.map(|n| n.start.key.run_id.as_str().to_owned())
         .unwrap_or_default()
 }
@@ -101,9 +101,9 @@ pub(crate) fn run_id_of(next: Option<&Next>) -> String {
 pub(crate) fn after_success(
     decision: &mut Decision<'_>,
     result: &Option<Payloads>,
-) -> Option<Next> {
+) -> Option<NextRun> {
     let backoff = cron_backoff(decision)?;
-    let mut next = Next::like(decision, ContinueAsNewInitiator::CronSchedule, backoff);
+    let mut next = NextRun::like(decision, ContinueAsNewInitiator::CronSchedule, backoff);
     next.start.last_completion_result = result.clone();
     Some(next)
 }
@@ -112,10 +112,10 @@ pub(crate) fn after_success(
 pub(crate) fn after_failure(
     decision: &mut Decision<'_>,
     failure: &Failure,
-) -> (RetryState, Option<Next>) {
+) -> (RetryState, Option<NextRun>) {
     let state = match retry_backoff(decision, failure) {
         Ok(backoff) => {
-            let mut next = Next::like(decision, ContinueAsNewInitiator::Retry, backoff);
+            let mut next = NextRun::like(decision, ContinueAsNewInitiator::Retry, backoff);
             next.start.attempt = decision.ms.start.attempt.saturating_add(1);
             next.start.continued_failure = Some(failure.clone());
             return (RetryState::InProgress, Some(next));
@@ -123,7 +123,7 @@ pub(crate) fn after_failure(
         Err(state) => state,
     };
     let next = cron_backoff(decision).map(|backoff| {
-        let mut next = Next::like(decision, ContinueAsNewInitiator::CronSchedule, backoff);
+        let mut next = NextRun::like(decision, ContinueAsNewInitiator::CronSchedule, backoff);
         next.start.continued_failure = Some(failure.clone());
         next
     });
@@ -138,7 +138,7 @@ fn retry_backoff(decision: &Decision<'_>, failure: &Failure) -> Result<Duration,
     if !retry::is_retryable(Some(failure), &policy.non_retryable_error_types) {
         return Err(RetryState::NonRetryableFailure);
     }
-    let asked = retry::asked_delay(Some(failure));
+    let asked = retry::requested_delay(Some(failure));
     retry::next_backoff(
         policy,
         start.attempt,
@@ -159,7 +159,7 @@ fn cron_backoff(decision: &Decision<'_>) -> Option<Duration> {
 }
 
 /// Makes the next run, to be stored with the close of this one.
-pub(crate) fn start(decision: &mut Decision<'_>, next: Option<Next>) -> Result<(), Refusal> {
+pub(crate) fn start(decision: &mut Decision<'_>, next: Option<NextRun>) -> Result<(), Refusal> {
     let Some(next) = next else { return Ok(()) };
     let ctx = DecisionContext {
         seed: derived(decision.ctx.seed),

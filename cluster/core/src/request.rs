@@ -1,4 +1,4 @@
-//! What can be asked of a run. Public messages are carried whole where the rule needs most of them.
+//! Requests to a run. Public messages are carried whole where the rule needs most of them.
 
 mod activity;
 mod attach;
@@ -32,9 +32,9 @@ use proto_messages::temporal::api::{
 };
 
 pub(crate) use activity::begin_attempt;
-pub(crate) use attach::{attach_again, kept_as};
-pub(crate) use reapply::deliver_again;
+pub(crate) use attach::{attached_key, record_attached};
 pub use reapply::is_reappliable;
+pub(crate) use reapply::reapply_event;
 pub(crate) use start::Timeouts;
 
 use crate::task::Timeout;
@@ -112,7 +112,7 @@ pub struct Signal {
     pub links: Vec<Link>,
 }
 
-/// What is asked of an existing run.
+/// A request to an existing run.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// Deliver a signal.
@@ -208,7 +208,7 @@ pub enum Request {
     ResetSticky,
     /// Give buffered events their place in history, at the price of the workflow task in flight: before a planned
     /// failover other clusters have to get them.
-    FlushBuffered,
+    FlushBufferedEvents,
     /// Release a child's first workflow task.
     ScheduleFirstWorkflowTask,
     /// A worker takes an activity.
@@ -292,8 +292,7 @@ pub enum Request {
         /// Delivered, or why not.
         result: Result<(), CancelExternalWorkflowExecutionFailedCause>,
     },
-    /// Deliver again what a losing branch held and outlives it; events as they stood there. Deduplicated by
-    /// (run, event id, version).
+    /// Reapply events of a losing branch, given as they stood there. Deduplicated by (run, event id, version).
     Reapply {
         /// The run they come from.
         run_id: RunId,

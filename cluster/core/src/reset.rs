@@ -14,7 +14,7 @@ use crate::{
     decision::Decision,
     event::Attributes,
     limits::SERVER,
-    request::{Reset, attach_again, deliver_again},
+    request::{Reset, reapply_event, record_attached},
     transition::{EventBatch, NewRun},
 };
 
@@ -22,9 +22,9 @@ use crate::{
 const STARTED_TO_FAIL: &str = "reset-workflow";
 
 impl MutableState {
-    /// Makes the run that takes the place of `base`. `kept` are the batches before the reset point; `later`
-    /// are the events from there on, of `base` and of the runs that continued it, of which those are
-    /// delivered again that came from outside. Terminating the current run is the caller's.
+    /// Makes the run that takes the place of `base`. `kept` are the batches before the reset point; `later` are
+    /// the events from there on, of `base` and of the runs that continued it, of which those are reapplied that
+    /// came from outside. Terminating the current run is the caller's.
     pub fn reset(
         base: &MutableState,
         kept: Vec<EventBatch>,
@@ -60,10 +60,10 @@ impl MutableState {
                 reapply(&mut decision, event, in_base, &reset.exclude)?;
             }
         }
-        decision.schedule_now()?;
+        decision.add_workflow_task_scheduled_event()?;
         let transition = decision.finish();
         ms.start.request_id = reset.request_id.clone();
-        let mut tasks = ms.rebuild_tasks(ctx.limits);
+        let mut tasks = ms.pending_tasks(ctx.limits);
         if ctx.limits.replicated {
             for batch in &transition.events {
                 tasks.push(ms.replicate(batch, batch.version().get()));
@@ -173,7 +173,8 @@ fn reset_failure(
     }
 }
 
-/// Delivers again what came from outside: signals, starts that attached themselves, and news about children that are still pending here.
+/// Reapplies what came from outside: signals, starts that attached themselves, and news about children that are
+/// still pending here.
 fn reapply(
     decision: &mut Decision<'_>,
     event: HistoryEvent,
@@ -184,13 +185,13 @@ fn reapply(
     match &event.attributes {
         Some(A::WorkflowExecutionSignaledEventAttributes(_)) => {
             if !exclude.contains(&ResetReapplyExcludeType::Signal) {
-                deliver_again(decision, event)?;
+                reapply_event(decision, event)?;
             }
             Ok(())
         }
         // A start that was answered with the old run is known to the new one, too.
         Some(A::WorkflowExecutionOptionsUpdatedEventAttributes(a)) => {
-            attach_again(decision, a.attached_request_id.clone(), event.links)
+            record_attached(decision, a.attached_request_id.clone(), event.links)
         }
         Some(_) if in_base => reapply_child(decision, event),
         _ => Ok(()),
@@ -227,7 +228,7 @@ fn reapply_child(decision: &mut Decision<'_>, event: HistoryEvent) -> Result<(),
     };
     let known = child.started_event_id != EventId::default();
     match started {
-        // Its start is not part of this history any more, nor was it delivered again.
+        // Its start is not part of this history any more, nor was it reapplied.
         Some(_) if !known => return Ok(()),
         Some(id) => *id = child.started_event_id.get(),
         None if known => return Ok(()),

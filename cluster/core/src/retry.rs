@@ -154,7 +154,7 @@ pub(crate) fn ends_all_attempts(failure: Option<&Failure>) -> bool {
 }
 
 /// The delay a failure itself asks for.
-pub(crate) fn asked_delay(failure: Option<&Failure>) -> Option<Duration> {
+pub(crate) fn requested_delay(failure: Option<&Failure>) -> Option<Duration> {
     match failure?.failure_info.as_ref()? {
         FailureInfo::ApplicationFailureInfo(a) => a
             .next_retry_delay

@@ -1,4 +1,4 @@
-//! State outside history, as another cluster tells it: of an activity, and of the run itself.
+//! State outside history, replicated from another cluster: of an activity, and of the run itself.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use crate::{
     transition::{Applied, Delta, ItemKey},
 };
 
-/// What of a run no event tells. Each part is as good on one branch of the run as on another.
+/// State of a run that no event records. Each part is valid on every branch of the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RunNotes {
+pub struct NonHistoryState {
     /// Request id of the call that started it; empty when unknown.
     pub create_request_id: String,
     /// Request id of the call that asked to cancel it; empty for none, or unknown.
@@ -25,30 +25,31 @@ pub struct RunNotes {
 }
 
 impl MutableState {
-    /// Takes over what no event tells of the run; what is known here already stays. `None` when nothing
+    /// Takes over state that no event records; what is known here already stays. `None` when nothing
     /// changed.
-    pub fn sync_run(&mut self, notes: RunNotes) -> Option<Delta> {
+    pub fn sync_non_history(&mut self, non_history: NonHistoryState) -> Option<Delta> {
         let mut delta = Delta::default();
         let mut changed = false;
-        if self.start.request_id.is_empty() && !notes.create_request_id.is_empty() {
-            self.start.request_id = notes.create_request_id;
+        if self.start.request_id.is_empty() && !non_history.create_request_id.is_empty() {
+            self.start.request_id = non_history.create_request_id;
             delta.start = true;
         }
         // Only where the request itself is part of the history.
         if let Some(known) = &mut self.execution_info.cancel_request
             && known.is_empty()
-            && !notes.cancel_request_id.is_empty()
+            && !non_history.cancel_request_id.is_empty()
         {
-            *known = notes.cancel_request_id;
+            *known = non_history.cancel_request_id;
             changed = true;
         }
-        if !notes.reset_run_id.is_empty() && notes.reset_run_id != self.execution_info.reset_run_id
+        if !non_history.reset_run_id.is_empty()
+            && non_history.reset_run_id != self.execution_info.reset_run_id
         {
-            self.execution_info.reset_run_id = notes.reset_run_id;
+            self.execution_info.reset_run_id = non_history.reset_run_id;
             changed = true;
         }
         let before = self.execution_info.reapplied.len();
-        self.execution_info.reapplied.extend(notes.reapplied);
+        self.execution_info.reapplied.extend(non_history.reapplied);
         changed |= self.execution_info.reapplied.len() != before;
         (changed || delta.start).then_some(delta)
     }
@@ -87,11 +88,11 @@ impl MutableState {
         let mut applied = Applied::default();
         applied.delta.items.insert(ItemKey::Activity(id));
         let (version, attempt) = (local.version, local.attempt);
-        // A run that lost to another one is kept, but owes nothing.
+        // A zombie run is kept, but has no pending tasks.
         if self.execution_info.zombie {
             return Some(applied);
         }
-        let mut owe = |fire_at, kind| {
+        let mut add_task = |fire_at, kind| {
             applied.tasks.push(Task {
                 version,
                 fire_at,
@@ -100,7 +101,7 @@ impl MutableState {
         };
         if retried {
             let due = Some(local.attempt_scheduled_time);
-            owe(
+            add_task(
                 due,
                 TaskKind::ActivityRetry {
                     scheduled_event_id: id,
@@ -109,7 +110,7 @@ impl MutableState {
             );
         }
         if let Some((at, kind)) = local.arm() {
-            owe(Some(at), kind);
+            add_task(Some(at), kind);
         }
         Some(applied)
     }

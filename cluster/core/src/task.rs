@@ -3,7 +3,7 @@
 
 use proto_ids::{EventId, FailoverVersion, RunId, Timestamp};
 
-/// One obligation of one run.
+/// One task of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     /// Version of the event or record that made it.

@@ -80,19 +80,19 @@ impl Delta {
 pub struct Applied {
     /// State change.
     pub delta: Delta,
-    /// Obligations that follow; the same on the active side and on a standby.
+    /// Tasks that follow; the same on the active side and on a standby.
     pub tasks: Vec<Task>,
 }
 
-/// What may be told to whom before the commit.
+/// What may be seen of a transition before its commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// Replies and dispatch wait for the commit.
     #[default]
     Durable,
-    /// A state nobody was promised ("started", heartbeat details): visible at once, written behind within a
-    /// bound or with the next durable update.
-    Behind,
+    /// State that was not acknowledged to anybody ("started"): visible at once, written behind, that is within a bound
+    /// or with the next durable update.
+    WriteBehind,
     /// Nothing changed.
     None,
 }
@@ -104,7 +104,7 @@ pub struct Transition {
     pub events: Vec<EventBatch>,
     /// State change, already made to the workflow that decided.
     pub delta: Delta,
-    /// Obligations that follow.
+    /// Tasks that follow.
     pub tasks: Vec<Task>,
     /// Data for the answer.
     pub reply: Reply,
@@ -121,7 +121,7 @@ pub struct NewRun {
     pub mutable_state: MutableState,
     /// Its history.
     pub events: Vec<EventBatch>,
-    /// Its obligations.
+    /// Its tasks.
     pub tasks: Vec<Task>,
 }
 
@@ -187,8 +187,8 @@ pub enum Refusal {
     CancelAlreadyRequested,
     /// The caller is not this run's parent: NOT_FOUND.
     NotChild,
-    /// The chain of runs that was meant is over: NOT_FOUND.
-    OtherChain,
+    /// The run belongs to a chain with another first run: NOT_FOUND.
+    FirstRunMismatch,
     /// Bad input: INVALID_ARGUMENT with this text.
     Invalid(String),
     /// A limit: FAILED_PRECONDITION or RESOURCE_EXHAUSTED as the text's source demands.
@@ -200,8 +200,8 @@ pub enum Refusal {
     },
     /// The run cannot take it now, retry later: UNAVAILABLE.
     NotReady(String),
-    /// The run must be terminated first because it outgrew a limit; the service does it and refuses.
-    Outgrown(Box<Failure>),
+    /// The history has exceeded a limit: the service terminates the run and refuses the request.
+    HistoryLimitExceeded(Box<Failure>),
     /// A rule broke half-way: the caller drops its copy of the run and reads it again: INTERNAL.
     Corrupt(Corrupt),
 }

@@ -68,7 +68,7 @@ pub fn unchanged() -> Transition {
 
 /// Makes a start wait for its commit when nothing else would bring the task back.
 pub fn promote(transition: &mut Transition, durable: bool) {
-    if durable && transition.durability == Durability::Behind {
+    if durable && transition.durability == Durability::WriteBehind {
         transition.durability = Durability::Durable;
     }
 }

@@ -33,7 +33,7 @@ pub async fn update<T: Send + 'static>(
     + Send,
 ) -> Result<Updated<T>, UpdateError> {
     let ended = shard.update(key, decide).await;
-    if let Err(UpdateError::Refused(Refusal::Outgrown(failure))) = &ended {
+    if let Err(UpdateError::Refused(Refusal::HistoryLimitExceeded(failure))) = &ended {
         terminate_outgrown(shard, key, failure).await?;
     }
     ended

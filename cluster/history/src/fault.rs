@@ -148,7 +148,7 @@ fn refused(refusal: Refusal) -> Status {
         Refusal::AlreadyStarted => statuses::not_found("Task already started."),
         Refusal::CancelAlreadyRequested => statuses::cancellation_already_requested(),
         Refusal::NotChild => statuses::not_found("workflow parent does not match"),
-        Refusal::OtherChain => statuses::not_found("workflow execution not found"),
+        Refusal::FirstRunMismatch => statuses::not_found("workflow execution not found"),
         Refusal::Invalid(text) => statuses::invalid_argument(text),
         Refusal::Limit {
             exhausted: true,
@@ -162,7 +162,7 @@ fn refused(refusal: Refusal) -> Status {
             text,
         } => statuses::failed_precondition(text),
         Refusal::NotReady(text) => statuses::unavailable(text),
-        Refusal::Outgrown(failure) => statuses::invalid_argument(failure.message),
+        Refusal::HistoryLimitExceeded(failure) => statuses::invalid_argument(failure.message),
         Refusal::Corrupt(corrupt) => statuses::internal(corrupt.to_string()),
     }
 }

@@ -245,7 +245,7 @@ impl Shard {
             let found = txn.peek(&run.run_id).await.map_err(TxnError::Decided)?;
             let tasks = match (found, tasks) {
                 (Some(_), Some(tasks)) => tasks,
-                (Some(ms), None) => ms.rebuild_tasks(limits),
+                (Some(ms), None) => ms.pending_tasks(limits),
                 (None, _) => Vec::new(),
             };
             let is_gone = found.is_none();

@@ -151,7 +151,7 @@ impl Shard {
         let limits = context.borrowed().limits;
         for run_id in &debt.runs {
             let tasks: Vec<Task> = match txn.peek(run_id).await {
-                Ok(Some(ms)) if ms.is_running() => ms.rebuild_tasks(limits),
+                Ok(Some(ms)) if ms.is_running() => ms.pending_tasks(limits),
                 Ok(_) => continue,
                 // It can be read only after somebody repaired it: it must not hold the whole shard until then.
                 Err(ShardError::Corrupt(cause)) => {

@@ -469,7 +469,7 @@ impl Drop for Txn {
 fn stronger(a: Durability, b: Durability) -> Durability {
     let rank = |d: Durability| match d {
         Durability::None => 0,
-        Durability::Behind => 1,
+        Durability::WriteBehind => 1,
         Durability::Durable => 2,
     };
     if rank(a) >= rank(b) { a } else { b }

@@ -3,7 +3,8 @@
 //! back from the store, so everything before it has to be there first.
 
 use cluster_core::{
-    Corrupt, Durability, EventBatch, MutableState, Request, RunNotes, Transition, VersionItem,
+    Corrupt, Durability, EventBatch, MutableState, NonHistoryState, Request, Transition,
+    VersionItem,
     mutable_state::WorkflowTask,
     task::{Category, Task, TaskKind},
     version::BranchToken,
@@ -33,7 +34,7 @@ pub(super) struct Work {
     /// Run that the last batch continues as.
     pub new_run: Option<NewRun>,
     /// What no event tells of the run.
-    pub notes: RunNotes,
+    pub non_history: NonHistoryState,
 }
 
 /// What a transaction did.
@@ -95,7 +96,7 @@ pub(super) async fn absorb(txn: &mut Txn, work: &Work, here: &Here) -> Result<Ab
         absorbed.batches += 1;
     }
     if absorbed.batches > 0 {
-        take_notes(txn, &work.key.run_id, work.notes.clone()).await?;
+        take_non_history(txn, &work.key.run_id, work.non_history.clone()).await?;
         note_reset(txn, work, absorbed.batches).await?;
     }
     if absorbed.events > 0 {
@@ -126,19 +127,23 @@ pub(super) async fn absorb(txn: &mut Txn, work: &Work, here: &Here) -> Result<Ab
         };
         absorbed.events += new_run.batch.events.len();
         create(txn, key, new_run.batch.clone())?;
-        take_notes(txn, &new_run.run_id, new_run.notes.clone()).await?;
+        take_non_history(txn, &new_run.run_id, new_run.non_history.clone()).await?;
         pointer::settle(txn, &new_run.run_id, here).await?;
     }
     Ok(absorbed)
 }
 
 /// Takes over what no event tells of a run.
-async fn take_notes(txn: &mut Txn, run_id: &RunId, notes: RunNotes) -> Result<(), Fault> {
-    let reapplied: Vec<_> = notes.reapplied.iter().cloned().collect();
-    if notes == RunNotes::default() {
+async fn take_non_history(
+    txn: &mut Txn,
+    run_id: &RunId,
+    non_history: NonHistoryState,
+) -> Result<(), Fault> {
+    let reapplied: Vec<_> = non_history.reapplied.iter().cloned().collect();
+    if non_history == NonHistoryState::default() {
         return Ok(());
     }
-    if let Some(delta) = loaded(txn, run_id).await?.sync_run(notes) {
+    if let Some(delta) = loaded(txn, run_id).await?.sync_non_history(non_history) {
         let transition = Transition {
             delta,
             durability: Durability::Durable,
@@ -164,11 +169,11 @@ async fn note_reset(txn: &mut Txn, work: &Work, batches: usize) -> Result<(), Fa
     });
     let Some(base) = base else { return Ok(()) };
     if txn.peek(&base).await?.is_some() {
-        let notes = RunNotes {
+        let non_history = NonHistoryState {
             reset_run_id: work.key.run_id.clone(),
-            ..RunNotes::default()
+            ..NonHistoryState::default()
         };
-        take_notes(txn, &base, notes).await?;
+        take_non_history(txn, &base, non_history).await?;
     }
     Ok(())
 }

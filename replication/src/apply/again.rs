@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_core::{Durability, Refusal, Request, RunNotes, Transition};
+use cluster_core::{Durability, NonHistoryState, Refusal, Request, Transition};
 use cluster_shard::{Shard, Txn};
 use prost::Message;
 use proto_ids::{ClusterName, RunId, RunKey};
@@ -32,7 +32,7 @@ const CALL_BYTES_MAX: usize = 2 << 20;
 
 impl Applier {
     /// Delivers events of a run to the current run of the workflow id, here or at their source.
-    pub(super) async fn deliver_again(
+    pub(super) async fn reapply_event(
         &self,
         at: &Place,
         key: &RunKey,
@@ -223,16 +223,16 @@ pub(super) async fn mark(
     txn: &mut Txn,
     keys: impl IntoIterator<Item = (RunId, i64, i64)>,
 ) -> Result<(), Fault> {
-    let mut by_run: BTreeMap<RunId, RunNotes> = BTreeMap::new();
+    let mut by_run: BTreeMap<RunId, NonHistoryState> = BTreeMap::new();
     for key in keys {
-        let notes = by_run.entry(key.0.clone()).or_default();
-        notes.reapplied.insert(key);
+        let non_history = by_run.entry(key.0.clone()).or_default();
+        non_history.reapplied.insert(key);
     }
-    for (run_id, notes) in by_run {
+    for (run_id, non_history) in by_run {
         let Some(run) = txn.run(&run_id).await? else {
             continue;
         };
-        let Some(delta) = run.sync_run(notes) else {
+        let Some(delta) = run.sync_non_history(non_history) else {
             continue;
         };
         let transition = Transition {

@@ -110,10 +110,10 @@ fn work_of(
         items,
         batches,
         new_run: None,
-        notes: page
+        non_history: page
             .run_state
             .as_ref()
-            .map(wire::notes_from_wire)
+            .map(wire::non_history_from_wire)
             .unwrap_or_default(),
     }))
 }

@@ -57,7 +57,7 @@ async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
     let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
     if std::mem::take(&mut run.execution_info.zombie) {
-        let mut tasks = run.rebuild_tasks(context.borrowed().limits);
+        let mut tasks = run.pending_tasks(context.borrowed().limits);
         keep_tasks(run, &mut tasks);
         tracing::info!(run = %run.key, version = %run.last_version(), "a run takes its place back");
         txn.put(

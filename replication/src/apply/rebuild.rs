@@ -73,7 +73,7 @@ pub(super) async fn switch(
     if run.start.request_id.is_empty() {
         run.start.request_id = before.start.request_id;
     }
-    let mut tasks = run.rebuild_tasks(ctx.limits);
+    let mut tasks = run.pending_tasks(ctx.limits);
     keep_tasks(&run, &mut tasks);
 
     txn.replace(run, tasks)?;

@@ -2,7 +2,7 @@
 //! could not have closed the run over a signal it had not seen; so the run is reset to its last workflow task,
 //! and goes on as another one that has the signal. A run that an operator or a timeout ended stays ended.
 
-use cluster_core::{Durability, MutableState, Refusal, Reset, RunNotes, SERVER, Transition};
+use cluster_core::{Durability, MutableState, NonHistoryState, Refusal, Reset, SERVER, Transition};
 use cluster_shard::{CurrentChange, Txn};
 use proto_ids::{EventId, RunId};
 use proto_messages::temporal::api::{
@@ -61,12 +61,12 @@ pub(super) async fn reopen(
         .execution_info
         .reapplied
         .extend(picked.keys());
-    let notes = RunNotes {
+    let non_history = NonHistoryState {
         reset_run_id: reset.new_run_id.clone(),
         reapplied: picked.keys().collect(),
-        ..RunNotes::default()
+        ..NonHistoryState::default()
     };
-    if let Some(delta) = loaded(txn, run_id).await?.sync_run(notes) {
+    if let Some(delta) = loaded(txn, run_id).await?.sync_non_history(non_history) {
         let transition = Transition {
             delta,
             durability: Durability::Durable,

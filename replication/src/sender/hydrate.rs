@@ -136,7 +136,7 @@ async fn history(
     next: EventId,
     new_run: Option<&RunId>,
 ) -> Result<Made, SourceError> {
-    let look = |run: &MutableState| (run.versions.clone(), wire::notes_to_wire(run));
+    let look = |run: &MutableState| (run.versions.clone(), wire::non_history_to_wire(run));
     let Some((versions, run_state)) = present(shard.read(&row.run, look).await)? else {
         return Ok(None);
     };
@@ -213,7 +213,7 @@ async fn first_batch(
     let Some(batch) = page.and_then(|page| page.batches.into_iter().next()) else {
         return Ok(None);
     };
-    let told = present(shard.read(&key, wire::notes_to_wire).await)?;
+    let told = present(shard.read(&key, wire::non_history_to_wire).await)?;
     Ok(Some((batch, told.flatten())))
 }
 

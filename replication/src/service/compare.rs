@@ -222,7 +222,7 @@ async fn flush(shard: &Shard, key: &RunKey) -> Result<i32, Status> {
                     return Ok(0);
                 };
                 let events = i32::try_from(run.buffered.len()).unwrap_or(i32::MAX);
-                match run.handle(Request::FlushBuffered, &context.borrowed()) {
+                match run.handle(Request::FlushBufferedEvents, &context.borrowed()) {
                     Ok(transition) => {
                         txn.put(&key.run_id, transition).map_err(status::shard)?;
                         Ok(events)

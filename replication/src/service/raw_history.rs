@@ -106,7 +106,9 @@ impl ReplicationHost {
         }
         let shard = self.shard_of(key).await?;
         let (versions, run_state) = shard
-            .read(key, |run| (run.versions.clone(), wire::notes_to_wire(run)))
+            .read(key, |run| {
+                (run.versions.clone(), wire::non_history_to_wire(run))
+            })
             .await
             .map_err(status::read)?;
         let range = resolve(&versions).map_err(|e| Status::invalid_argument(e.to_string()))?;

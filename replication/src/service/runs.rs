@@ -91,7 +91,7 @@ impl ReplicationHost {
                     let run_id = named(txn, &key).await?;
                     let context = txn.decision_context();
                     let run = txn.peek(&run_id).await?.ok_or(Ended::NotFound)?;
-                    let tasks = run.rebuild_tasks(context.borrowed().limits);
+                    let tasks = run.pending_tasks(context.borrowed().limits);
                     Ok(txn.add_tasks(&run_id, tasks)?)
                 },
             )

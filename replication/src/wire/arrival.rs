@@ -2,7 +2,7 @@
 //! the events and activities they carry: events alone bring a run to the same place, and what an event does
 //! not tell (attempts, heartbeats) is in the activities.
 
-use cluster_core::{EventBatch, RunNotes, VersionItem};
+use cluster_core::{EventBatch, NonHistoryState, VersionItem};
 use proto_ids::{EventId, RunId, RunKey, TaskId};
 use proto_messages::meridian::replication::v1::RunState;
 use proto_messages::temporal::server::api::{
@@ -18,7 +18,9 @@ use proto_messages::temporal::server::api::{
     },
 };
 
-use super::{Malformed, batch_from_blob, batches_from_blobs, items_from_wire, notes_from_wire};
+use super::{
+    Malformed, batch_from_blob, batches_from_blobs, items_from_wire, non_history_from_wire,
+};
 
 /// A task from another cluster.
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ pub struct HistoryArrival {
     /// The run this one continues as, when the last batch closed it.
     pub new_run: Option<NewRun>,
     /// What no event tells of the run.
-    pub notes: RunNotes,
+    pub non_history: NonHistoryState,
 }
 
 /// First batch of a run that comes with the end of another one.
@@ -81,7 +83,7 @@ pub struct NewRun {
     /// Its first batch.
     pub batch: EventBatch,
     /// What no event tells of it.
-    pub notes: RunNotes,
+    pub non_history: NonHistoryState,
 }
 
 impl Arrival {
@@ -111,7 +113,7 @@ impl Arrival {
                 items: items_from_wire(&a.event_version_history),
                 batches: at_least_one(batches_from_blobs(&a.event_batches)?)?,
                 new_run: new_run(a.new_run_info.as_ref())?,
-                notes: RunNotes::default(),
+                non_history: NonHistoryState::default(),
             }),
             (
                 Ok(ReplicationTaskType::VerifyVersionedTransitionTask),
@@ -159,7 +161,7 @@ impl HistoryArrival {
                     id => RunId::new(id),
                 },
                 batch: batch_from_blob(events)?,
-                notes: notes(a.new_run_state.as_ref()),
+                non_history: non_history(a.new_run_state.as_ref()),
             }),
             _ => None,
         };
@@ -167,7 +169,7 @@ impl HistoryArrival {
             items: items_from_wire(&a.version_history_items),
             batches,
             new_run,
-            notes: notes(a.run_state.as_ref()),
+            non_history: non_history(a.run_state.as_ref()),
         })
     }
 
@@ -199,25 +201,28 @@ fn new_run(info: Option<&NewRunInfo>) -> Result<Option<NewRun>, Malformed> {
         }) if !events.data.is_empty() => Ok(Some(NewRun {
             run_id: RunId::new(run_id),
             batch: batch_from_blob(events)?,
-            notes: RunNotes::default(),
+            non_history: NonHistoryState::default(),
         })),
         _ => Ok(None),
     }
 }
 
-fn notes(told: Option<&RunState>) -> RunNotes {
-    told.map(notes_from_wire).unwrap_or_default()
+fn non_history(told: Option<&RunState>) -> NonHistoryState {
+    told.map(non_history_from_wire).unwrap_or_default()
 }
 
 /// What a peer's state tells of the run itself.
-fn notes_of(info: &WorkflowExecutionInfo, state: Option<&WorkflowExecutionState>) -> RunNotes {
-    RunNotes {
+fn non_history_of(
+    info: &WorkflowExecutionInfo,
+    state: Option<&WorkflowExecutionState>,
+) -> NonHistoryState {
+    NonHistoryState {
         create_request_id: state
             .map(|state| state.create_request_id.clone())
             .unwrap_or_default(),
         cancel_request_id: info.cancel_request_id.clone(),
         reset_run_id: RunId::new(&info.reset_run_id),
-        ..RunNotes::default()
+        ..NonHistoryState::default()
     }
 }
 
@@ -261,7 +266,7 @@ fn state(a: &SyncVersionedTransitionTaskAttributes) -> Result<Kind, Malformed> {
             items,
             batches,
             new_run,
-            notes: notes_of(info, run),
+            non_history: non_history_of(info, run),
         })
     };
     Ok(Kind::State { events, activities })

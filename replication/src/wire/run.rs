@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_core::{MutableState, RunNotes};
+use cluster_core::{MutableState, NonHistoryState};
 use proto_ids::RunId;
 use proto_messages::meridian::replication::v1::{ReappliedEvents, RunState};
 
@@ -12,7 +12,7 @@ use proto_messages::meridian::replication::v1::{ReappliedEvents, RunState};
 const REAPPLIED_MAX: usize = 20_000;
 
 /// As it travels; none when there is nothing to tell.
-pub fn notes_to_wire(run: &MutableState) -> Option<RunState> {
+pub fn non_history_to_wire(run: &MutableState) -> Option<RunState> {
     let mut reapplied: BTreeMap<_, Vec<i64>> = BTreeMap::new();
     for (run_id, event_id, version) in &run.execution_info.reapplied {
         reapplied
@@ -41,13 +41,13 @@ pub fn notes_to_wire(run: &MutableState) -> Option<RunState> {
 }
 
 /// As it came.
-pub fn notes_from_wire(told: &RunState) -> RunNotes {
+pub fn non_history_from_wire(told: &RunState) -> NonHistoryState {
     let keys = told.reapplied.iter().flat_map(|events| {
         let run_id = RunId::new(&events.run_id);
         let key = move |id: &i64| (run_id.clone(), *id, events.version);
         events.event_ids.iter().map(key)
     });
-    RunNotes {
+    NonHistoryState {
         create_request_id: told.create_request_id.clone(),
         cancel_request_id: told.cancel_request_id.clone(),
         reset_run_id: RunId::new(&told.reset_run_id),

@@ -1,6 +1,6 @@
 //! What was acknowledged on the losing side of a conflict: it holds on the winning side, once.
 
-use cluster_core::{EventBatch, MutableState, Request, Reset, RunNotes, request::Signal};
+use cluster_core::{EventBatch, MutableState, NonHistoryState, Request, Reset, request::Signal};
 use cluster_shard::{CurrentChange, ShardError, Txn, TxnError};
 use proto_messages::{
     Wire,
@@ -438,17 +438,17 @@ async fn both_end_alike_when_there(world: &World, run: &str) {
 }
 
 #[test]
-fn notes_change_only_what_was_not_known() {
+fn non_history_state_changes_only_what_was_not_known() {
     let mut run = MutableState::default();
     run.start.request_id = "known".into();
     run.execution_info.cancel_request = Some(String::new());
-    let notes = RunNotes {
+    let non_history = NonHistoryState {
         create_request_id: "other".into(),
         cancel_request_id: "c".into(),
-        ..RunNotes::default()
+        ..NonHistoryState::default()
     };
-    assert!(run.sync_run(notes.clone()).is_some());
-    assert!(run.sync_run(notes).is_none());
+    assert!(run.sync_non_history(non_history.clone()).is_some());
+    assert!(run.sync_non_history(non_history).is_none());
     assert_eq!(run.start.request_id, "known");
     assert_eq!(run.execution_info.cancel_request.as_deref(), Some("c"));
 }

@@ -5,7 +5,7 @@ use proto_messages::temporal::api::history::v1::{
 };
 
 use super::Scope;
-use crate::{MutableState, request::kept_as, transition::ItemKey};
+use crate::{MutableState, request::attached_key, transition::ItemKey};
 
 impl MutableState {
     pub(super) fn signaled(
@@ -25,7 +25,7 @@ impl MutableState {
         scope: &mut Scope<'_>,
     ) {
         if !a.attached_request_id.is_empty() {
-            self.remember_request(kept_as(&a.attached_request_id), scope);
+            self.remember_request(attached_key(&a.attached_request_id), scope);
         }
     }
 

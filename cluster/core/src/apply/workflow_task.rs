@@ -47,7 +47,7 @@ impl MutableState {
             original_scheduled_time: at,
             ..Default::default()
         });
-        self.owe_workflow_task(event, scope);
+        self.add_workflow_task(event, scope);
     }
 
     /// Makes a workflow task pending, on the sticky queue while there is one.
@@ -65,7 +65,7 @@ impl MutableState {
         self.execution_info.workflow_task = Some(task);
     }
 
-    fn owe_workflow_task(&self, event: &HistoryEvent, scope: &mut Scope<'_>) {
+    fn add_workflow_task(&self, event: &HistoryEvent, scope: &mut Scope<'_>) {
         let Some(task) = &self.execution_info.workflow_task else {
             return;
         };
@@ -248,7 +248,7 @@ impl MutableState {
         let next = EventId::new(event.event_id).next();
         let version = FailoverVersion::new(event.version);
         self.next_workflow_task_attempt(next, event_time(event), version, scope.limits);
-        self.owe_workflow_task(event, scope);
+        self.add_workflow_task(event, scope);
     }
 
     /// Replaces the workflow task by its next attempt, which has no events of its own.

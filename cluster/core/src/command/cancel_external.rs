@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
     history::v1::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes,
 };
 
-use super::{Bad, Check, Write};
+use super::{Check, CommandError, Write};
 use crate::{Refusal, event::Attributes};
 
 const BAD: Cause = Cause::BadRequestCancelExternalWorkflowExecutionAttributes;
@@ -15,9 +15,9 @@ const BAD: Cause = Cause::BadRequestCancelExternalWorkflowExecutionAttributes;
 pub(super) fn check<'a>(
     a: &'a RequestCancelExternalWorkflowExecutionCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     if a.workflow_id.is_empty() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "WorkflowId is not set on RequestCancelExternalWorkflowExecutionCommand.",
         ));
@@ -32,7 +32,7 @@ pub(super) fn check<'a>(
     if cx.children.contains(&a.workflow_id.as_str()) {
         let text =
             "Start and RequestCancel for child workflow is not allowed in same workflow task.";
-        return Err(Bad::new(BAD, text));
+        return Err(CommandError::new(BAD, text));
     }
     let pending = cx.ms.external_cancels.len() + cx.cancels_added;
     cx.room(

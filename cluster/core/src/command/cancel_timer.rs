@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
     history::v1::{HistoryEvent, TimerCanceledEventAttributes},
 };
 
-use super::{Bad, Check, Write};
+use super::{Check, CommandError, Write};
 use crate::{Refusal, event::Attributes, transition::ItemKey};
 
 const BAD: Cause = Cause::BadCancelTimerAttributes;
@@ -14,15 +14,18 @@ const BAD: Cause = Cause::BadCancelTimerAttributes;
 pub(super) fn check<'a>(
     a: &'a CancelTimerCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     if a.timer_id.is_empty() {
-        return Err(Bad::new(BAD, "TimerId is not set on CancelTimerCommand."));
+        return Err(CommandError::new(
+            BAD,
+            "TimerId is not set on CancelTimerCommand.",
+        ));
     }
     cx.length(BAD, "TimerId", &a.timer_id)?;
     if !cx.has_timer(&a.timer_id) {
         let touched = cx.timers.iter().any(|(id, _)| *id == a.timer_id);
         if touched || fired(&cx.ms.buffered, &a.timer_id).is_none() {
-            return Err(Bad::new(
+            return Err(CommandError::new(
                 BAD,
                 format!("timer {} is not running.", a.timer_id),
             ));

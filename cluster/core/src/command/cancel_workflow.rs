@@ -6,13 +6,13 @@ use proto_messages::temporal::api::{
     history::v1::WorkflowExecutionCanceledEventAttributes,
 };
 
-use super::{Bad, Check, Write, size};
+use super::{Check, CommandError, Write, size};
 use crate::{Refusal, event::Attributes};
 
 pub(super) fn check<'a>(
     a: &'a CancelWorkflowExecutionCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     cx.may_close()?;
     cx.blob(
         Cause::BadCancelWorkflowExecutionAttributes,

@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
     history::v1::WorkflowExecutionCompletedEventAttributes,
 };
 
-use super::{Bad, Check, Write, size};
+use super::{Check, CommandError, Write, size};
 use crate::{Refusal, event::Attributes, next_run};
 
 const BAD: Cause = Cause::BadCompleteWorkflowExecutionAttributes;
@@ -14,7 +14,7 @@ const BAD: Cause = Cause::BadCompleteWorkflowExecutionAttributes;
 pub(super) fn check<'a>(
     a: &'a CompleteWorkflowExecutionCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     cx.may_close()?;
     cx.blob(
         BAD,

@@ -10,11 +10,11 @@ use proto_messages::{
     time::{cap_duration, duration_from_proto},
 };
 
-use super::{Bad, Check, Write, check_durations, size};
+use super::{Check, CommandError, Write, check_durations, size};
 use crate::{
     Refusal,
     event::Attributes,
-    next_run::{self, Next},
+    next_run::{self, NextRun},
     retry,
 };
 
@@ -23,14 +23,14 @@ const BAD: Cause = Cause::BadContinueAsNewAttributes;
 pub(super) fn check<'a>(
     a: &'a ContinueAsNewWorkflowExecutionCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     cx.may_close()?;
     let name = a.workflow_type.as_ref().map_or("", |t| t.name.as_str());
     cx.length(BAD, "WorkflowType", name)?;
     let queue = a.task_queue.as_ref().map_or("", |q| q.name.as_str());
     cx.length(BAD, "TaskQueue", queue)?;
     if queue.starts_with("/_sys/") {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "task queue name cannot start with reserved prefix /_sys/",
         ));
@@ -47,7 +47,7 @@ pub(super) fn check<'a>(
         )
     })?;
     if let Some(policy) = &a.retry_policy {
-        retry::validate(policy).map_err(|text| Bad::new(BAD, text))?;
+        retry::validate(policy).map_err(|text| CommandError::new(BAD, text))?;
     }
     cx.cron(
         BAD,
@@ -82,7 +82,7 @@ pub(super) fn write(
     if lived + backoff < limits.continue_as_new_min_interval {
         backoff = limits.continue_as_new_min_interval - lived;
     }
-    let mut next = Next::like(cx.decision, ContinueAsNewInitiator::Workflow, backoff);
+    let mut next = NextRun::like(cx.decision, ContinueAsNewInitiator::Workflow, backoff);
     let request = &mut next.start.request;
     if let Some(t) = a.workflow_type.filter(|t| !t.name.is_empty()) {
         request.workflow_type = Some(t);
@@ -117,7 +117,7 @@ pub(super) fn write(
     reason = "replayed by clusters and SDKs that still read the failure here"
 )]
 fn continued(
-    next: &Next,
+    next: &NextRun,
     backoff_start_interval: Option<prost_types::Duration>,
     completed: i64,
 ) -> WorkflowExecutionContinuedAsNewEventAttributes {

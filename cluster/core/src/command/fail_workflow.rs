@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
     history::v1::WorkflowExecutionFailedEventAttributes,
 };
 
-use super::{Bad, Check, Write};
+use super::{Check, CommandError, Write};
 use crate::{Refusal, event::Attributes, next_run};
 
 const BAD: Cause = Cause::BadFailWorkflowExecutionAttributes;
@@ -14,10 +14,10 @@ const BAD: Cause = Cause::BadFailWorkflowExecutionAttributes;
 pub(super) fn check<'a>(
     a: &'a FailWorkflowExecutionCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     cx.may_close()?;
     let Some(failure) = &a.failure else {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "Failure is not set on FailWorkflowExecutionCommand.",
         ));

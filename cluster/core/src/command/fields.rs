@@ -8,7 +8,7 @@ use proto_messages::{
     },
 };
 
-use super::{Bad, Check};
+use super::{Check, CommandError};
 
 impl Check<'_> {
     /// Refuses an id or name that is too long, or has a NUL character, which PostgreSQL keeps in no text.
@@ -17,12 +17,18 @@ impl Check<'_> {
         cause: WorkflowTaskFailedCause,
         what: &str,
         value: &str,
-    ) -> Result<(), Bad> {
+    ) -> Result<(), CommandError> {
         if value.len() > self.ctx.limits.id_length {
-            return Err(Bad::new(cause, format!("{what} exceeds length limit.")));
+            return Err(CommandError::new(
+                cause,
+                format!("{what} exceeds length limit."),
+            ));
         }
         if value.as_bytes().contains(&0) {
-            return Err(Bad::new(cause, format!("{what} contains a NUL character.")));
+            return Err(CommandError::new(
+                cause,
+                format!("{what} contains a NUL character."),
+            ));
         }
         Ok(())
     }
@@ -33,12 +39,13 @@ impl Check<'_> {
         cause: WorkflowTaskFailedCause,
         command: &str,
         schedule: &str,
-    ) -> Result<(), Bad> {
+    ) -> Result<(), CommandError> {
         if schedule.is_empty() {
             return Ok(());
         }
-        crate::cron::validate(schedule, self.ctx.now)
-            .map_err(|fault| Bad::new(cause, format!("invalid CronSchedule on {command}: {fault}")))
+        crate::cron::validate(schedule, self.ctx.now).map_err(|fault| {
+            CommandError::new(cause, format!("invalid CronSchedule on {command}: {fault}"))
+        })
     }
 
     /// Refuses search attributes that nobody knows or only the server sets, and ends the run when they are too
@@ -47,18 +54,19 @@ impl Check<'_> {
         &self,
         command: &str,
         attributes: Option<&SearchAttributes>,
-    ) -> Result<(), Bad> {
+    ) -> Result<(), CommandError> {
         const BAD: WorkflowTaskFailedCause = WorkflowTaskFailedCause::BadSearchAttributes;
         let Some(attributes) = attributes else {
             return Ok(());
         };
         let limits = self.ctx.limits;
-        attributes::check(attributes, &limits.namespace).map_err(|text| Bad::new(BAD, text))?;
+        attributes::check(attributes, &limits.namespace)
+            .map_err(|text| CommandError::new(BAD, text))?;
         let count = attributes.indexed_fields.len();
         if count > limits.search_attributes_limit {
             let most = limits.search_attributes_limit;
             let text = format!("number of search attributes {count} exceeds limit {most}");
-            return Err(Bad::new(BAD, text));
+            return Err(CommandError::new(BAD, text));
         }
         let too_large = |(name, value): (&String, &Payload)| {
             (value.data.len() > limits.search_attribute_size_error)
@@ -68,9 +76,9 @@ impl Check<'_> {
         let whole = prost::Message::encoded_len(attributes);
         match text {
             None if whole <= limits.search_attributes_size_error => Ok(()),
-            text => Err(Bad {
+            text => Err(CommandError {
                 terminate: true,
-                ..Bad::new(
+                ..CommandError::new(
                     BAD,
                     text.unwrap_or_else(|| {
                         format!("{command}. SearchAttributes exceed size limit.")
@@ -86,13 +94,13 @@ impl Check<'_> {
         cause: WorkflowTaskFailedCause,
         command: &str,
         memo: Option<&Memo>,
-    ) -> Result<(), Bad> {
+    ) -> Result<(), CommandError> {
         if memo.map_or(0, prost::Message::encoded_len) <= self.ctx.limits.memo_size_error {
             return Ok(());
         }
-        Err(Bad {
+        Err(CommandError {
             terminate: true,
-            ..Bad::new(cause, format!("{command}. Memo exceeds size limit."))
+            ..CommandError::new(cause, format!("{command}. Memo exceeds size limit."))
         })
     }
 
@@ -102,11 +110,11 @@ impl Check<'_> {
         cause: WorkflowTaskFailedCause,
         command: &str,
         run_id: &str,
-    ) -> Result<(), Bad> {
+    ) -> Result<(), CommandError> {
         if run_id.is_empty() || is_uuid(run_id) {
             return Ok(());
         }
-        Err(Bad::new(
+        Err(CommandError::new(
             cause,
             format!("Invalid RunId set on {command}. RunId={run_id}"),
         ))

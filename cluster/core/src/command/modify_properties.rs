@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
     history::v1::WorkflowPropertiesModifiedEventAttributes,
 };
 
-use super::{Bad, Check, Write};
+use super::{Check, CommandError, Write};
 use crate::{Refusal, event::Attributes};
 
 const BAD: Cause = Cause::BadModifyWorkflowPropertiesAttributes;
@@ -14,15 +14,15 @@ const BAD: Cause = Cause::BadModifyWorkflowPropertiesAttributes;
 pub(super) fn check<'a>(
     a: &'a ModifyWorkflowPropertiesCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     let Some(memo) = &a.upserted_memo else {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "UpsertedMemo is not set on ModifyWorkflowPropertiesCommand.",
         ));
     };
     if memo.fields.is_empty() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "UpsertedMemo.Fields is not set on ModifyWorkflowPropertiesCommand.",
         ));

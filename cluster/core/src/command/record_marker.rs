@@ -5,7 +5,7 @@ use proto_messages::temporal::api::{
     history::v1::MarkerRecordedEventAttributes,
 };
 
-use super::{Bad, Check, Write};
+use super::{Check, CommandError, Write};
 use crate::{Refusal, event::Attributes};
 
 const BAD: Cause = Cause::BadRecordMarkerAttributes;
@@ -13,9 +13,9 @@ const BAD: Cause = Cause::BadRecordMarkerAttributes;
 pub(super) fn check<'a>(
     a: &'a RecordMarkerCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     if a.marker_name.is_empty() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "MarkerName is not set on RecordMarkerCommand.",
         ));

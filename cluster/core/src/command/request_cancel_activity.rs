@@ -11,7 +11,7 @@ use proto_messages::temporal::api::{
     },
 };
 
-use super::{Bad, Check, Write};
+use super::{Check, CommandError, Write};
 use crate::{
     Refusal,
     event::{Attributes, is_late_result},
@@ -22,10 +22,10 @@ const BAD: Cause = Cause::BadRequestCancelActivityAttributes;
 pub(super) fn check<'a>(
     a: &'a RequestCancelActivityTaskCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     let id = a.scheduled_event_id;
     if id <= 0 {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "ScheduledEventId is not set on RequestCancelActivityTaskCommand.",
         ));
@@ -40,7 +40,7 @@ pub(super) fn check<'a>(
     if !known || cx.activities_cancelled.contains(&id) {
         let text =
             format!("activity with scheduled event ID {id} is not pending or already canceled.");
-        return Err(Bad::new(BAD, text));
+        return Err(CommandError::new(BAD, text));
     }
     cx.activities_cancelled.push(id);
     Ok(())
@@ -99,7 +99,7 @@ pub(super) fn write(
     }
     // After the events of all commands, whose ids the worker counts on.
     cx.decision
-        .hold(Attributes::ActivityTaskCanceledEventAttributes(
+        .buffer(Attributes::ActivityTaskCanceledEventAttributes(
             ActivityTaskCanceledEventAttributes {
                 details: Some(not_started()),
                 latest_cancel_requested_event_id: requested.get(),

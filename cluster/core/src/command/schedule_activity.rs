@@ -11,7 +11,7 @@ use proto_messages::{
     time::{cap_duration, duration_from_proto, duration_to_proto},
 };
 
-use super::{Bad, Check, Write, check_durations, size};
+use super::{Check, CommandError, Write, check_durations, size};
 use crate::{Refusal, event::Attributes, retry};
 
 const BAD: Cause = Cause::BadScheduleActivityAttributes;
@@ -35,14 +35,14 @@ impl fmt::Display for About<'_> {
 pub(super) fn check<'a>(
     a: &'a ScheduleActivityTaskCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     let activity_type = a.activity_type.as_ref().map_or("", |t| t.name.as_str());
     let about = About {
         activity_id: &a.activity_id,
         activity_type,
     };
     let unset = |what: &str| {
-        Err(Bad::new(
+        Err(CommandError::new(
             BAD,
             format!("{what} is not set on ScheduleActivityTaskCommand. {about}"),
         ))
@@ -55,7 +55,7 @@ pub(super) fn check<'a>(
     }
     let task_queue = a.task_queue.as_ref().map_or("", |q| q.name.as_str());
     if task_queue.is_empty() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             format!(
                 "invalid TaskQueue on ScheduleActivityTaskCommand: missing task queue name. {about}"
@@ -63,7 +63,7 @@ pub(super) fn check<'a>(
         ));
     }
     if task_queue.starts_with("/_sys/") {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "task queue name cannot start with reserved prefix /_sys/",
         ));
@@ -74,7 +74,7 @@ pub(super) fn check<'a>(
     check_timeouts(a, &about)?;
     if let Some(policy) = &a.retry_policy {
         retry::validate(policy).map_err(|text| {
-            Bad::new(
+            CommandError::new(
                 BAD,
                 format!(
                     "Invalid ActivityRetryPolicy for SchedulingActivityTaskCommand. {about}: {text}"
@@ -90,13 +90,16 @@ pub(super) fn check<'a>(
     let pending = cx.ms.activities.len() + cx.activities_added.len();
     cx.room(Cause::PendingActivitiesLimitExceeded, "activities", pending)?;
     if !cx.take_activity_id(&a.activity_id) {
-        return Err(Bad::new(Cause::ScheduleActivityDuplicateId, ""));
+        return Err(CommandError::new(Cause::ScheduleActivityDuplicateId, ""));
     }
     cx.activity_events.push(cx.event_id);
     Ok(())
 }
 
-fn check_timeouts(a: &ScheduleActivityTaskCommandAttributes, about: &About<'_>) -> Result<(), Bad> {
+fn check_timeouts(
+    a: &ScheduleActivityTaskCommandAttributes,
+    about: &About<'_>,
+) -> Result<(), CommandError> {
     let timeouts = [
         ("ScheduleToCloseTimeout", &a.schedule_to_close_timeout),
         ("ScheduleToStartTimeout", &a.schedule_to_start_timeout),
@@ -109,7 +112,7 @@ fn check_timeouts(a: &ScheduleActivityTaskCommandAttributes, about: &About<'_>) 
     if duration_from_proto(a.schedule_to_close_timeout.as_ref()).is_zero()
         && duration_from_proto(a.start_to_close_timeout.as_ref()).is_zero()
     {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             format!(
                 "A valid StartToClose or ScheduleToCloseTimeout is not set on ScheduleActivityTaskCommand. {about}"

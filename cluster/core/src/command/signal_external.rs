@@ -6,7 +6,7 @@ use proto_messages::temporal::api::{
     history::v1::SignalExternalWorkflowExecutionInitiatedEventAttributes,
 };
 
-use super::{Bad, Check, Write, size};
+use super::{Check, CommandError, Write, size};
 use crate::{Refusal, event::Attributes};
 
 const BAD: Cause = Cause::BadSignalWorkflowExecutionAttributes;
@@ -15,21 +15,21 @@ const BAD: Cause = Cause::BadSignalWorkflowExecutionAttributes;
 pub(super) fn check<'a>(
     a: &'a SignalExternalWorkflowExecutionCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     let Some(execution) = &a.execution else {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "Execution is not set on SignalExternalWorkflowExecutionCommand.",
         ));
     };
     if execution.workflow_id.is_empty() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "WorkflowId is not set on SignalExternalWorkflowExecutionCommand.",
         ));
     }
     if a.signal_name.is_empty() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "SignalName is not set on SignalExternalWorkflowExecutionCommand.",
         ));

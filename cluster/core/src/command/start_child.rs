@@ -11,7 +11,7 @@ use proto_messages::{
     time::{cap_duration, duration_to_proto},
 };
 
-use super::{Bad, Check, Write, check_durations, size};
+use super::{Check, CommandError, Write, check_durations, size};
 use crate::{Refusal, event::Attributes, request::Timeouts, retry};
 
 const BAD: Cause = Cause::BadStartChildExecutionAttributes;
@@ -20,16 +20,16 @@ const BAD: Cause = Cause::BadStartChildExecutionAttributes;
 pub(super) fn check<'a>(
     a: &'a StartChildWorkflowExecutionCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
+) -> Result<(), CommandError> {
     let workflow_type = a.workflow_type.as_ref().map_or("", |t| t.name.as_str());
     if a.workflow_id.is_empty() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "Required field WorkflowId is not set on StartChildWorkflowExecutionCommand.",
         ));
     }
     if workflow_type.is_empty() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "Required field WorkflowType is not set on StartChildWorkflowExecutionCommand.",
         ));
@@ -40,7 +40,7 @@ pub(super) fn check<'a>(
     let queue = a.task_queue.as_ref().map_or("", |q| q.name.as_str());
     cx.length(BAD, "TaskQueue", queue)?;
     if queue.starts_with("/_sys/") {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             BAD,
             "task queue name cannot start with reserved prefix /_sys/",
         ));
@@ -58,7 +58,7 @@ pub(super) fn check<'a>(
         )
     })?;
     if let Some(policy) = &a.retry_policy {
-        retry::validate(policy).map_err(|text| Bad::new(BAD, text))?;
+        retry::validate(policy).map_err(|text| CommandError::new(BAD, text))?;
     }
     cx.cron(BAD, "StartChildWorkflowExecutionCommand", &a.cron_schedule)?;
     cx.blob(
@@ -67,7 +67,7 @@ pub(super) fn check<'a>(
         size(&a.input),
     )?;
     if a.versioning_override.is_some() {
-        return Err(Bad::new(
+        return Err(CommandError::new(
             Cause::FeatureDisabled,
             "versioning_override is not supported by this server.",
         ));

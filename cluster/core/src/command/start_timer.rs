@@ -8,14 +8,20 @@ use proto_messages::{
     time::cap_duration,
 };
 
-use super::{Bad, Check, Write, cancel_timer, check_durations};
+use super::{Check, CommandError, Write, cancel_timer, check_durations};
 use crate::{Refusal, event::Attributes};
 
 const BAD: Cause = Cause::BadStartTimerAttributes;
 
-pub(super) fn check<'a>(a: &'a StartTimerCommandAttributes, cx: &mut Check<'a>) -> Result<(), Bad> {
+pub(super) fn check<'a>(
+    a: &'a StartTimerCommandAttributes,
+    cx: &mut Check<'a>,
+) -> Result<(), CommandError> {
     if a.timer_id.is_empty() {
-        return Err(Bad::new(BAD, "TimerId is not set on StartTimerCommand."));
+        return Err(CommandError::new(
+            BAD,
+            "TimerId is not set on StartTimerCommand.",
+        ));
     }
     cx.length(BAD, "TimerId", &a.timer_id)?;
     let timeout = [("StartToFireTimeout", &a.start_to_fire_timeout)];
@@ -29,7 +35,7 @@ pub(super) fn check<'a>(a: &'a StartTimerCommandAttributes, cx: &mut Check<'a>) 
     let touched = cx.timers.iter().any(|(id, _)| *id == a.timer_id);
     let waits = !touched && cancel_timer::fired(&cx.ms.buffered, &a.timer_id).is_some();
     if waits || cx.has_timer(&a.timer_id) {
-        return Err(Bad::new(Cause::StartTimerDuplicateId, ""));
+        return Err(CommandError::new(Cause::StartTimerDuplicateId, ""));
     }
     cx.timers.push((&a.timer_id, true));
     Ok(())

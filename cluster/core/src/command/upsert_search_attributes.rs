@@ -6,14 +6,14 @@ use proto_messages::temporal::api::{
     history::v1::UpsertWorkflowSearchAttributesEventAttributes,
 };
 
-use super::{Bad, Check, Write};
+use super::{Check, CommandError, Write};
 use crate::{Refusal, event::Attributes};
 
 pub(super) fn check<'a>(
     a: &'a UpsertWorkflowSearchAttributesCommandAttributes,
     cx: &mut Check<'a>,
-) -> Result<(), Bad> {
-    let bad = |text| Err(Bad::new(Cause::BadSearchAttributes, text));
+) -> Result<(), CommandError> {
+    let bad = |text| Err(CommandError::new(Cause::BadSearchAttributes, text));
     match &a.search_attributes {
         None => bad("SearchAttributes is not set on UpsertWorkflowSearchAttributesCommand."),
         Some(s) if s.indexed_fields.is_empty() => {

@@ -91,7 +91,7 @@ pub(super) fn start(
     decision.durability = if is_counted {
         Durability::Durable
     } else {
-        Durability::Behind
+        Durability::WriteBehind
     };
     begin_attempt(decision, scheduled_event_id, request_id, identity)
 }
@@ -123,7 +123,7 @@ pub(crate) fn begin_attempt(
     activity.identity = identity;
     let armed = activity.arm();
     if let Some((at, kind)) = armed {
-        decision.owe(Some(at), kind);
+        decision.add_task(Some(at), kind);
     }
     changed(decision, id);
     Ok(())
@@ -133,7 +133,7 @@ pub(crate) fn begin_attempt(
 fn changed(decision: &mut Decision<'_>, id: EventId) {
     decision.touch(ItemKey::Activity(id));
     if decision.ctx.limits.replicated {
-        decision.owe(
+        decision.add_task(
             None,
             TaskKind::SyncActivity {
                 scheduled_event_id: id,
@@ -202,7 +202,7 @@ pub(super) fn complete(
             ..Default::default()
         },
     ))?;
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 pub(super) fn fail(
@@ -258,7 +258,7 @@ fn write_failed(
             ..Default::default()
         },
     ))?;
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 pub(super) fn cancel(
@@ -289,7 +289,7 @@ pub(super) fn cancel(
             ..Default::default()
         },
     ))?;
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 /// Writes the started event that was held back while the attempt might still have been retried. An
@@ -362,7 +362,7 @@ pub(super) fn retry(
     activity.disarm_attempt();
     let attempt = activity.attempt;
     let armed = activity.arm();
-    decision.owe(
+    decision.add_task(
         Some(due),
         TaskKind::ActivityRetry {
             scheduled_event_id: id,
@@ -370,7 +370,7 @@ pub(super) fn retry(
         },
     );
     if let Some((at, kind)) = armed {
-        decision.owe(Some(at), kind);
+        decision.add_task(Some(at), kind);
     }
     changed(decision, id);
     Ok(())
@@ -414,7 +414,7 @@ fn may_retry(
     if !retry::is_retryable(failure, &policy.non_retryable_error_types) {
         return Err(RetryState::NonRetryableFailure);
     }
-    let asked = retry::asked_delay(failure);
+    let asked = retry::requested_delay(failure);
     retry::next_backoff(
         policy,
         activity.attempt,

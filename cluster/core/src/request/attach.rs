@@ -11,15 +11,15 @@ use crate::{MutableState, Refusal, Reply, decision::Decision, event::Attributes}
 /// the id that it starts with.
 const PREFIX: &str = "start:";
 
-/// Under what an attached request id is kept.
-pub(crate) fn kept_as(request_id: &str) -> String {
+/// The key under which an attached request id is kept.
+pub(crate) fn attached_key(request_id: &str) -> String {
     format!("{PREFIX}{request_id}")
 }
 
 impl MutableState {
     /// Whether a start with this request id has attached itself to the run.
     pub fn has_attached(&self, request_id: &str) -> bool {
-        !request_id.is_empty() && self.signal_request_ids.contains(&kept_as(request_id))
+        !request_id.is_empty() && self.signal_request_ids.contains(&attached_key(request_id))
     }
 }
 
@@ -33,11 +33,11 @@ pub(super) fn attach(
         return Ok(());
     }
     decision.ms.check_room(decision.ctx.limits)?;
-    attach_again(decision, request_id, links)
+    record_attached(decision, request_id, links)
 }
 
 /// The same, for a run that takes the place of the one to which it was attached.
-pub(crate) fn attach_again(
+pub(crate) fn record_attached(
     decision: &mut Decision<'_>,
     request_id: String,
     links: Vec<Link>,

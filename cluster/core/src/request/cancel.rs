@@ -47,7 +47,7 @@ pub(super) fn cancel(decision: &mut Decision<'_>, cancel: Cancel) -> Result<(), 
     event.links = cancel.links;
     decision.record_event(event)?;
     decision.ms.execution_info.cancel_request = Some(cancel.request_id);
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 /// Whether `execution` is the run's parent. A caller that names no run means the one recorded.

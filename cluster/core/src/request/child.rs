@@ -46,7 +46,7 @@ pub(super) fn started(
         ),
     };
     decision.record(attributes)?;
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 fn child_started(child: &ChildExecutionInfo, run_id: &str) -> Attributes {
@@ -92,7 +92,7 @@ pub(super) fn closed(
         ));
     };
     decision.record(attributes)?;
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 fn child_closed(

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Refusal, Reply,
-    command::{self, Bad},
+    command::{self, CommandError},
     decision::Decision,
     event::Attributes,
     limits::{SERVER, server_failure},
@@ -39,7 +39,7 @@ pub(super) fn complete(
     if !request.messages.is_empty() {
         let cause = WorkflowTaskFailedCause::BadUpdateWorkflowExecutionMessage;
         let text = "Workflow updates are not supported by this server.";
-        return refuse(decision, Bad::new(cause, text), &request);
+        return refuse(decision, CommandError::new(cause, text), &request);
     }
     if !command::ends_run(&request.commands) {
         decision.ms.check_room(decision.ctx.limits)?;
@@ -54,7 +54,7 @@ pub(super) fn complete(
     let commands = std::mem::take(&mut request.commands);
     let completed = write_completed(decision, &mut request)?;
     let mut done = command::write(decision, commands, completed, &request.identity)?;
-    let buffered = decision.flush();
+    let buffered = decision.flush_buffered_events();
     if !decision.ms.is_running() {
         decision.reply = Reply::WorkflowTaskCompleted {
             eager_activities: Vec::new(),
@@ -66,7 +66,7 @@ pub(super) fn complete(
     command::start_eager(decision, &mut done, &request.identity)?;
     let mut new_task_started = false;
     if buffered || done.needs_workflow_task || request.force_create_new_workflow_task {
-        decision.schedule()?;
+        decision.schedule_workflow_task()?;
         if let Some(task) = decision
             .ms
             .execution_info
@@ -165,7 +165,7 @@ fn write_completed(
 /// A bad command: the workflow task fails instead of completing.
 fn refuse(
     decision: &mut Decision<'_>,
-    bad: Bad,
+    bad: CommandError,
     request: &RespondWorkflowTaskCompletedRequest,
 ) -> Result<(), Refusal> {
     let text = bad.message();
@@ -192,7 +192,7 @@ fn refuse(
     };
     if bad.terminate {
         workflow_task::end_attempt(decision, failed)?;
-        decision.flush();
+        decision.flush_buffered_events();
         terminate::terminate(decision, text.clone(), None, SERVER.to_owned())?;
     } else {
         workflow_task::fail(decision, failed)?;

@@ -63,7 +63,7 @@ pub(super) fn signaled(
         ),
     };
     decision.record(attributes)?;
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 pub(super) fn canceled(
@@ -100,5 +100,5 @@ pub(super) fn canceled(
         ),
     };
     decision.record(attributes)?;
-    decision.schedule()
+    decision.schedule_workflow_task()
 }

@@ -63,7 +63,7 @@ fn user_timers(decision: &mut Decision<'_>) -> Result<(), Refusal> {
             },
         ))?;
     }
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 fn activity_retry(decision: &mut Decision<'_>, scheduled_event_id: EventId, attempt: i32) {
@@ -71,8 +71,8 @@ fn activity_retry(decision: &mut Decision<'_>, scheduled_event_id: EventId, atte
         scheduled_event_id,
         attempt,
     };
-    if decision.ms.owes(&kind) {
-        decision.owe(None, kind);
+    if decision.ms.is_pending(&kind) {
+        decision.add_task(None, kind);
     }
 }
 
@@ -97,7 +97,7 @@ fn activity_timeouts(decision: &mut Decision<'_>) -> Result<(), Refusal> {
         };
         activity.armed.clear_fired(now);
         if let Some((at, kind)) = activity.arm() {
-            decision.owe(Some(at), kind);
+            decision.add_task(Some(at), kind);
         }
         decision.touch(ItemKey::Activity(id));
     }
@@ -106,7 +106,11 @@ fn activity_timeouts(decision: &mut Decision<'_>) -> Result<(), Refusal> {
     for (_, id, timeout) in due {
         ended |= activity_timed_out(decision, id, timeout)?;
     }
-    if ended { decision.schedule() } else { Ok(()) }
+    if ended {
+        decision.schedule_workflow_task()
+    } else {
+        Ok(())
+    }
 }
 
 /// Why an activity that could be tried again is not.
@@ -182,7 +186,7 @@ fn run_timeout(decision: &mut Decision<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     workflow_task::fail_in_flight(decision, WorkflowTaskFailedCause::ForceCloseCommand)?;
-    decision.flush();
+    decision.flush_buffered_events();
     let failure = Failure {
         message: "workflow timeout".to_owned(),
         source: "Server".to_owned(),

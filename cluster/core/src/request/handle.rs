@@ -38,9 +38,9 @@ impl MutableState {
             &mut decision,
             WorkflowTaskFailedCause::FailoverCloseCommand,
         )?;
-        decision.flush();
+        decision.flush_buffered_events();
         decision.ms.execution_info.workflow_task = None;
-        decision.schedule()?;
+        decision.schedule_workflow_task()?;
         let mut transition = decide(decision, request)?;
         // The request may be one whose effect can be written behind; what was settled here is not.
         transition.durability = Durability::Durable;
@@ -143,17 +143,17 @@ fn decide(mut decision: Decision<'_>, request: Request) -> Result<Transition, Re
             };
             workflow_task::fail(t, failed)?
         }
-        other => about_the_rest(t, other)?,
+        other => decide_other(t, other)?,
     }
     workflow_task::limit_buffer(t)?;
     Ok(decision.finish())
 }
 
 /// Activities, and what the run is told by timers, children and other runs.
-fn about_the_rest(t: &mut Decision<'_>, request: Request) -> Result<(), Refusal> {
+fn decide_other(t: &mut Decision<'_>, request: Request) -> Result<(), Refusal> {
     match request {
         Request::ResetSticky => workflow_task::reset_sticky(t),
-        Request::FlushBuffered => workflow_task::flush_buffered(t)?,
+        Request::FlushBufferedEvents => workflow_task::flush_buffered_events(t)?,
         Request::ScheduleFirstWorkflowTask => workflow_task::schedule_first(t)?,
         Request::StartActivity {
             scheduled_event_id,

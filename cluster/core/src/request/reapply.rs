@@ -1,5 +1,5 @@
-//! What a losing branch of history held and outlives it is delivered again here: signals, cancel requests,
-//! and terminations that the server did not decide on by itself.
+//! Reapplication of events of a losing branch: signals, cancel requests, and terminations that the server did not
+//! decide on by itself.
 
 use proto_ids::RunId;
 use proto_messages::temporal::api::history::v1::{
@@ -54,7 +54,7 @@ pub(super) fn reapply(
                 terminate::terminate_linked(decision, reason, details, identity, event.links)?;
                 true
             }
-            attributes => deliver_again(
+            attributes => reapply_event(
                 decision,
                 HistoryEvent {
                     attributes,
@@ -71,11 +71,11 @@ pub(super) fn reapply(
         decision.reply = Reply::Duplicate;
         return Ok(());
     }
-    decision.schedule()
+    decision.schedule_workflow_task()
 }
 
 /// Records an event of another branch as if it arrived now. Returns whether it is one that can be.
-pub(crate) fn deliver_again(
+pub(crate) fn reapply_event(
     decision: &mut Decision<'_>,
     event: HistoryEvent,
 ) -> Result<bool, Refusal> {

@@ -35,7 +35,11 @@ pub(super) fn signal(
     decision.ms.check_room(decision.ctx.limits)?;
     let skip = signal.skip_workflow_task;
     decision.record_event(signaled(decision, signal))?;
-    if skip { Ok(()) } else { decision.schedule() }
+    if skip {
+        Ok(())
+    } else {
+        decision.schedule_workflow_task()
+    }
 }
 
 /// A signal's event.

@@ -65,7 +65,7 @@ fn first_events(
         decision.write_event(event)?;
     }
     if backoff.is_zero() && !held {
-        decision.schedule_now()?;
+        decision.add_workflow_task_scheduled_event()?;
     }
     if eager {
         let request_id = decision.ms.start.request_id.clone();

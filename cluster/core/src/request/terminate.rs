@@ -20,7 +20,7 @@ pub(super) fn allowed(
         return Err(Refusal::NotChild);
     }
     if !first_execution_run_id.is_empty() && *first_execution_run_id != ms.start.first_run_id {
-        return Err(Refusal::OtherChain);
+        return Err(Refusal::FirstRunMismatch);
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ pub(super) fn terminate_linked(
     links: Vec<Link>,
 ) -> Result<(), Refusal> {
     workflow_task::fail_in_flight(decision, WorkflowTaskFailedCause::ForceCloseCommand)?;
-    decision.flush();
+    decision.flush_buffered_events();
     let mut event = decision.event(Attributes::WorkflowExecutionTerminatedEventAttributes(
         WorkflowExecutionTerminatedEventAttributes {
             reason,

@@ -85,7 +85,7 @@ pub(super) fn start(
     }
     if task.attempt > 1 && task.scheduled_event_id != decision.ms.execution_info.next_event_id {
         // Events came after the failure, so this is not the same task tried again.
-        decision.schedule_now()?;
+        decision.add_workflow_task_scheduled_event()?;
     }
     if decision
         .ms
@@ -98,7 +98,7 @@ pub(super) fn start(
     } else {
         decision.start_workflow_task(request_id, identity)?;
     }
-    decision.durability = crate::Durability::Behind;
+    decision.durability = crate::Durability::WriteBehind;
     decision.reply = Reply::WorkflowTaskStarted {
         transient: decision.ms.transient_events(),
     };
@@ -130,7 +130,7 @@ fn start_transient(decision: &mut Decision<'_>, request_id: &str, identity: &str
         timeout: Timeout::StartToClose,
     };
     let at = now.plus(task.timeout);
-    decision.owe(Some(at), kind);
+    decision.add_task(Some(at), kind);
     decision.change();
 }
 
@@ -187,7 +187,7 @@ fn next_transient(decision: &mut Decision<'_>, cause: WorkflowTaskFailedCause) {
         decision
             .ms
             .next_workflow_task_attempt(next, now, version, limits);
-        decision.owe_workflow_task();
+        decision.add_workflow_task();
     }
     decision.ms.execution_info.workflow_task_heartbeat_since = Default::default();
     decision.change();
@@ -216,7 +216,7 @@ pub(super) fn time_out(
         attempt,
         timeout,
     };
-    if !decision.ms.owes(&kind) {
+    if !decision.ms.is_pending(&kind) {
         return Ok(());
     }
     let Some(task) = &decision.ms.execution_info.workflow_task else {
@@ -278,7 +278,7 @@ pub(super) fn schedule_first(decision: &mut Decision<'_>) -> Result<(), Refusal>
     if ms.execution_info.first_workflow_task_scheduled || waits_for_time {
         return Ok(());
     }
-    decision.schedule_now().map(|_| ())
+    decision.add_workflow_task_scheduled_event().map(|_| ())
 }
 
 /// The delay before the first workflow task is over.
@@ -288,12 +288,12 @@ pub(super) fn end_backoff(decision: &mut Decision<'_>) -> Result<(), Refusal> {
     {
         return Ok(());
     }
-    decision.schedule_now().map(|_| ())
+    decision.add_workflow_task_scheduled_event().map(|_| ())
 }
 
 /// Buffered events are written to history, at the price of the workflow task in flight. Its next attempt is a first
 /// one: the worker is not at fault.
-pub(super) fn flush_buffered(decision: &mut Decision<'_>) -> Result<(), Refusal> {
+pub(super) fn flush_buffered_events(decision: &mut Decision<'_>) -> Result<(), Refusal> {
     if decision.ms.buffered.is_empty() {
         return Ok(());
     }

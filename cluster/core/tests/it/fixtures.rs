@@ -149,7 +149,7 @@ fn apply(batches: Vec<EventBatch>) -> Result<(), String> {
     if Some(ms.execution_info.last_running_clock) != clock {
         return Err(format!("clock {}", ms.execution_info.last_running_clock));
     }
-    ms.rebuild_tasks(&limits);
+    ms.pending_tasks(&limits);
     Ok(())
 }
 

@@ -549,7 +549,7 @@ fn hostile(run: &Run, seed: u64) {
         {
             return;
         }
-        ms.rebuild_tasks(&run.limits);
+        ms.pending_tasks(&run.limits);
     }
 }
 

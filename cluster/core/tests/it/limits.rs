@@ -43,7 +43,7 @@ fn history_ends_at_its_limit() {
     run.poll().complete(vec![]);
     run.must(signal());
     assert_eq!(run.ms.execution_info.next_event_id.get(), 7);
-    let Err(Refusal::Outgrown(failure)) = run.ask(signal()) else {
+    let Err(Refusal::HistoryLimitExceeded(failure)) = run.ask(signal()) else {
         panic!("was taken")
     };
     assert_eq!(failure.message, "Workflow history count exceeds limit.");
@@ -51,7 +51,7 @@ fn history_ends_at_its_limit() {
     run.poll().complete(vec![finish()]);
 
     let mut run = run_with(|p| p.history_size_error = 10);
-    let Err(Refusal::Outgrown(failure)) = run.ask(signal()) else {
+    let Err(Refusal::HistoryLimitExceeded(failure)) = run.ask(signal()) else {
         panic!("was taken")
     };
     assert_eq!(failure.message, "Workflow history size exceeds limit.");

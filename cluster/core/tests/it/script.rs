@@ -407,8 +407,8 @@ impl Run {
                 &self.limits,
             );
         }
-        let rebuilt = self.ms.rebuild_tasks(&self.limits);
-        for task in self.tasks.iter().filter(|t| self.ms.owes(&t.kind)) {
+        let rebuilt = self.ms.pending_tasks(&self.limits);
+        for task in self.tasks.iter().filter(|t| self.ms.is_pending(&t.kind)) {
             assert!(
                 is_among(task, &rebuilt, &self.ms),
                 "{task:?} is not among {rebuilt:?}"
@@ -424,7 +424,7 @@ fn assert_covered(
     activities_fired: Timestamp,
     limits: &Limits,
 ) {
-    for task in ms.rebuild_tasks(limits) {
+    for task in ms.pending_tasks(limits) {
         let covered = match &task.kind {
             // The attempts of a reset run are dispatched by what the reset rebuilt.
             TaskKind::ActivityTimeout {

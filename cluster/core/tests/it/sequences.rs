@@ -870,7 +870,7 @@ fn only_what_nobody_was_promised_is_written_behind() {
         task_queue: TaskQueue::default(),
         build_id: String::new(),
     };
-    assert_eq!(ask(&mut ms, poll.clone()), Durability::Behind);
+    assert_eq!(ask(&mut ms, poll.clone()), Durability::WriteBehind);
     assert_eq!(ask(&mut ms, poll), Durability::None);
     let counted = |id: &str, maximum_attempts| {
         let mut counted = activity(id);
@@ -894,7 +894,7 @@ fn only_what_nobody_was_promised_is_written_behind() {
         request_id: "t".into(),
         identity: "w".into(),
     };
-    assert_eq!(ask(&mut ms, take(5)), Durability::Behind);
+    assert_eq!(ask(&mut ms, take(5)), Durability::WriteBehind);
     assert_eq!(ask(&mut ms, take(6)), Durability::Durable);
     assert_eq!(ask(&mut ms, take(7)), Durability::Durable);
     let heartbeat = Request::Heartbeat {

@@ -98,7 +98,7 @@ fn a_heartbeat_after_the_clock_went_back_is_the_later_one() {
 }
 
 #[test]
-fn a_run_that_lost_and_ends_owes_nothing_but_its_record_and_its_removal() {
+fn a_zombie_run_that_ends_has_only_its_record_and_its_removal_pending() {
     let run = Run::new();
     let mut ms = run.ms.clone();
     ms.execution_info.zombie = true;
@@ -121,5 +121,5 @@ fn a_run_that_lost_and_ends_owes_nothing_but_its_record_and_its_removal() {
         kinds(&applied.tasks),
         [TaskKind::Visibility, TaskKind::Retention]
     );
-    assert_eq!(kinds(&ms.rebuild_tasks(&run.limits)), [TaskKind::Retention]);
+    assert_eq!(kinds(&ms.pending_tasks(&run.limits)), [TaskKind::Retention]);
 }

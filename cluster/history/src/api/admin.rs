@@ -45,7 +45,7 @@ pub async fn rebuild_tasks(engine: &Engine, request: RebuildTasksRequest) -> Res
         };
         let context = txn.decision_context();
         let ms = txn.peek(&run_id).await?.ok_or(Fault::NoRun)?;
-        let tasks = ms.rebuild_tasks(context.borrowed().limits);
+        let tasks = ms.pending_tasks(context.borrowed().limits);
         txn.add_tasks(&run_id, tasks)?;
         Ok(())
     };

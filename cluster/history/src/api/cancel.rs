@@ -32,7 +32,7 @@ pub async fn cancel(
     let decided = engine.update(&shard, &key, |ms, ctx| {
         let is_other = !chain.is_empty() && ms.start.first_run_id.as_str() != chain;
         if is_other && ms.is_running() {
-            return Err(Refusal::OtherChain);
+            return Err(Refusal::FirstRunMismatch);
         }
         match ms.handle(ask, ctx) {
             Ok(transition) => Ok((transition, ())),

@@ -39,7 +39,7 @@ fn is_open(ms: &MutableState, kind: &TaskKind) -> bool {
                     .values()
                     .any(|t| t.started_event_id == *started_event_id)
         }
-        kind => ms.owes(kind),
+        kind => ms.is_pending(kind),
     }
 }
 
@@ -56,7 +56,7 @@ pub async fn verify_child(
             .children
             .get(&initiated)
             .filter(|c| c.started_event_id.get() > 0);
-        (ms.owes(kind), child.cloned())
+        (ms.is_pending(kind), child.cloned())
     };
     let child = match shard.read(&task.run, look).await {
         Ok((true, _)) => return Verdict::Park,

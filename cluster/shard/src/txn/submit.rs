@@ -31,7 +31,7 @@ impl Txn {
             return Ok(());
         }
         let in_memory = |s: &Staged| {
-            s.durability == Durability::Behind
+            s.durability == Durability::WriteBehind
                 && s.current == CurrentChange::Keep
                 // What has to go out at once cannot wait for a later write. (Other clusters can.)
                 && s.tasks.iter().all(|t| t.kind.category() != Category::Transfer)
@@ -179,7 +179,7 @@ impl Txn {
             staged.nodes = nodes;
             // What became obsolete meanwhile is never stored.
             let mut tasks = behind.tasks;
-            tasks.retain(|t| slot.mutable_state.owes(&t.kind));
+            tasks.retain(|t| slot.mutable_state.is_pending(&t.kind));
             tasks.append(&mut staged.tasks);
             staged.tasks = tasks;
         }

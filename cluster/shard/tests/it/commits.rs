@@ -541,7 +541,7 @@ async fn nothing_is_left_behind_after_a_freeze() {
         let context = txn.decision_context();
         let wf = txn.run(&run_id).await.unwrap().unwrap();
         let transition = wf.handle(start_task("poll"), &context.borrowed())?;
-        assert_eq!(transition.durability, Durability::Behind);
+        assert_eq!(transition.durability, Durability::WriteBehind);
         txn.put(&run_id, transition).unwrap();
         Ok::<_, Refusal>(())
     }));

@@ -485,7 +485,7 @@ impl World {
         let limits = cluster_core::Limits::default();
         for run in shard.runs(None, 1_000).await.unwrap() {
             let owed = shard.read(&run, |w| match w.is_running() {
-                true => w.rebuild_tasks(&limits),
+                true => w.pending_tasks(&limits),
                 false => Vec::new(),
             });
             let is_executed =

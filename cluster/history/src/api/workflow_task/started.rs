@@ -62,7 +62,7 @@ fn carried(
     transition: &Transition,
 ) -> HashMap<String, WorkflowQuery> {
     match transition.durability {
-        Durability::Behind => engine.queries.carry(&ms.key),
+        Durability::WriteBehind => engine.queries.carry(&ms.key),
         _ => HashMap::new(),
     }
 }
@@ -83,7 +83,7 @@ fn view(
     };
     // Only events that nobody waits for may be shown before their commit.
     let fresh = match transition.durability {
-        Durability::Behind => transition
+        Durability::WriteBehind => transition
             .events
             .iter()
             .flat_map(|b| b.events.iter().cloned())

@@ -26,7 +26,7 @@ pub async fn dispatch(
     scheduled: EventId,
 ) -> Verdict {
     let look = |ms: &MutableState| {
-        (ms.owes(&task.task.kind) && !ms.execution_info.zombie)
+        (ms.is_pending(&task.task.kind) && !ms.execution_info.zombie)
             .then(|| request(ms, scheduled))
             .flatten()
     };

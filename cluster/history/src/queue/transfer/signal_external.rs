@@ -31,7 +31,7 @@ pub async fn signal(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: E
         let pending = ms
             .external_signals
             .get(&id)
-            .filter(|_| ms.owes(&task.task.kind))?;
+            .filter(|_| ms.is_pending(&task.task.kind))?;
         Some((pending.clone(), ms.versions.current().branch.clone()))
     };
     let (pending, branch) = match shard.read(&task.run, look).await {

@@ -57,7 +57,7 @@ fn wanted(ms: &MutableState, kind: &TaskKind) -> Option<Wanted> {
         .execution_info
         .workflow_task
         .as_ref()
-        .filter(|_| ms.owes(kind) && !ms.execution_info.zombie)?;
+        .filter(|_| ms.is_pending(kind) && !ms.execution_info.zombie)?;
     let sticky = ms.execution_info.sticky.as_ref().filter(|_| task.sticky);
     let normal = ms.start.task_queue.clone();
     let queue = match sticky {

@@ -1,5 +1,5 @@
-//! What a run still owes, from its state alone. The applier asks the same questions to drop tasks whose
-//! reason has gone, so a task is either owed here or not worth storing.
+//! The pending tasks of a run, generated from its mutable state alone. The applier asks the same questions to drop
+//! tasks whose reason has gone, so a task is either pending here or not worth storing.
 
 use proto_ids::{EventId, FailoverVersion, Timestamp};
 use proto_messages::temporal::api::enums::v1::ParentClosePolicy;
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl MutableState {
-    /// Every pending obligation, from state alone: after reset, import, take-over or a lost outbox.
-    pub fn rebuild_tasks(&self, limits: &Limits) -> Vec<Task> {
+    /// Generates every pending task from mutable state: after reset, import, a change of shard owner or a lost outbox.
+    pub fn pending_tasks(&self, limits: &Limits) -> Vec<Task> {
         let version = self.last_version();
         let retention = Task {
             version,
@@ -21,7 +21,7 @@ impl MutableState {
             kind: TaskKind::Retention,
         };
         if self.execution_info.zombie {
-            // A run that lost to another one is kept, but owes nothing until it wins, or has to go.
+            // A zombie run is kept, but has no pending tasks until it wins, or its retention has passed.
             return match self.is_running() {
                 true => Vec::new(),
                 false => vec![retention],
@@ -47,7 +47,7 @@ impl MutableState {
             let kind = TaskKind::StartChild {
                 initiated_event_id: child.initiated_event_id,
             };
-            if self.owes(&kind) {
+            if self.is_pending(&kind) {
                 add(child.version, None, kind);
             }
         }
@@ -67,15 +67,18 @@ impl MutableState {
             );
         }
         if let Some(task) = &self.execution_info.workflow_task {
-            self.rebuild_workflow_task(task, &mut add);
+            self.pending_workflow_task(task, &mut add);
         }
-        self.rebuild_pending(&mut add);
+        self.pending_item_tasks(&mut add);
         tasks
     }
 
-    fn rebuild_pending(&self, add: &mut impl FnMut(FailoverVersion, Option<Timestamp>, TaskKind)) {
+    fn pending_item_tasks(
+        &self,
+        add: &mut impl FnMut(FailoverVersion, Option<Timestamp>, TaskKind),
+    ) {
         for activity in self.activities.values() {
-            activity.rebuild(add);
+            activity.pending_tasks(add);
         }
         for timer in self.timers.values() {
             let kind = TaskKind::UserTimer {
@@ -101,7 +104,7 @@ impl MutableState {
         }
     }
 
-    fn rebuild_workflow_task(
+    fn pending_workflow_task(
         &self,
         task: &WorkflowTask,
         add: &mut impl FnMut(FailoverVersion, Option<Timestamp>, TaskKind),
@@ -137,8 +140,8 @@ impl MutableState {
         }
     }
 
-    /// Whether the reason of a task still stands.
-    pub fn owes(&self, kind: &TaskKind) -> bool {
+    /// Whether a task is still pending: the reason for it still stands.
+    pub fn is_pending(&self, kind: &TaskKind) -> bool {
         let running = self.is_running();
         match *kind {
             TaskKind::WorkflowTask {
@@ -315,7 +318,7 @@ impl ActivityInfo {
         };
     }
 
-    fn rebuild(&self, add: &mut impl FnMut(FailoverVersion, Option<Timestamp>, TaskKind)) {
+    fn pending_tasks(&self, add: &mut impl FnMut(FailoverVersion, Option<Timestamp>, TaskKind)) {
         let (scheduled_event_id, attempt) = (self.scheduled_event_id, self.attempt);
         if !self.is_started() {
             if attempt > 1 {
