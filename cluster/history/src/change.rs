@@ -7,7 +7,7 @@ use proto_messages::temporal::api::failure::v1::Failure;
 use cluster_core::{DecisionContext, MutableState, Refusal, Request, Transition};
 use cluster_shard::{OwnedDecisionContext, Shard, Txn, UpdateError, Updated};
 
-use crate::fault::Fault;
+use crate::error::HistoryError;
 
 /// Who the service is in events it writes by itself.
 pub const IDENTITY: &str = "history-service";
@@ -34,13 +34,13 @@ pub async fn update<T: Send + 'static>(
 ) -> Result<Updated<T>, UpdateError> {
     let ended = shard.update(key, decide).await;
     if let Err(UpdateError::Refused(Refusal::HistoryLimitExceeded(failure))) = &ended {
-        terminate_outgrown(shard, key, failure).await?;
+        terminate_over_limit(shard, key, failure).await?;
     }
     ended
 }
 
-/// Asks one existing run.
-pub async fn ask(
+/// Applies a request to one existing run.
+pub async fn apply_request(
     shard: &Shard,
     key: &RunKey,
     request: Request,
@@ -48,26 +48,30 @@ pub async fn ask(
     update(shard, key, |ms, ctx| Ok((ms.handle(request, ctx)?, ()))).await
 }
 
-/// Decides one request on a run of a transaction's workflow id, and stages it.
-pub async fn within(txn: &mut Txn, run_id: &RunId, request: Request) -> Result<(), Fault> {
+/// Applies a request to a run of a transaction's workflow id, and stages the transition.
+pub async fn apply_in_txn(
+    txn: &mut Txn,
+    run_id: &RunId,
+    request: Request,
+) -> Result<(), HistoryError> {
     let context = txn.decision_context();
-    within_at(txn, &context, run_id, request).await
+    apply_in_txn_at(txn, &context, run_id, request).await
 }
 
-/// [`within`] in a context that the transaction gave out before: what is decided in a later one counts as written
+/// [`apply_in_txn`] in a context that the transaction gave out before: what is decided in a later one counts as written
 /// afterwards.
-pub async fn within_at(
+pub async fn apply_in_txn_at(
     txn: &mut Txn,
     context: &OwnedDecisionContext,
     run_id: &RunId,
     request: Request,
-) -> Result<(), Fault> {
+) -> Result<(), HistoryError> {
     let Some(ms) = txn.run(run_id).await? else {
-        return Err(Fault::NoRun);
+        return Err(HistoryError::NoRun);
     };
     let transition = ms
         .handle(request, &context.borrowed())
-        .map_err(Fault::Refused)?;
+        .map_err(HistoryError::Refused)?;
     txn.put(run_id, transition)?;
     Ok(())
 }
@@ -84,14 +88,14 @@ pub fn terminate(reason: String) -> Request {
     }
 }
 
-async fn terminate_outgrown(
+async fn terminate_over_limit(
     shard: &Shard,
     key: &RunKey,
     failure: &Failure,
 ) -> Result<(), UpdateError> {
     tracing::warn!(
         namespace = %key.namespace_id, workflow_id = %key.workflow_id, run_id = %key.run_id,
-        reason = failure.message, "terminating a run that outgrew a limit"
+        reason = failure.message, "terminating a run whose history exceeds a limit"
     );
     let request = terminate(failure.message.clone());
     let done = shard

@@ -16,9 +16,9 @@ use namespaces::{Clusters, Namespace, Registry};
 
 use crate::{
     change,
-    fault::{self, Fault},
+    error::{self, HistoryError},
     metrics::Meters,
-    queries::Queries,
+    query_registry::QueryRegistry,
 };
 
 /// What the service needs.
@@ -52,7 +52,7 @@ pub struct Engine {
     /// What it was built from.
     pub deps: HistoryDeps,
     /// Queries that wait for a workflow task.
-    pub queries: Queries,
+    pub queries: QueryRegistry,
     /// What is counted.
     pub meters: Meters,
 }
@@ -62,7 +62,7 @@ impl Engine {
     pub fn new(deps: HistoryDeps) -> Arc<Self> {
         Arc::new(Self {
             meters: Meters::new(&deps.metrics),
-            queries: Queries::default(),
+            queries: QueryRegistry::default(),
             deps,
         })
     }
@@ -79,7 +79,7 @@ impl Engine {
             .shards
             .for_workflow(&key.namespace_id, &key.workflow_id)
             .await;
-        shard.map_err(|e| fault::status(Fault::Shard(e), key))
+        shard.map_err(|e| error::status(HistoryError::Shard(e), key))
     }
 
     /// A namespace; one this host does not know yet is looked up.
@@ -87,8 +87,8 @@ impl Engine {
         let found = self.deps.registry.resolve_id(id).await;
         let found = found.map_err(|error| statuses::unavailable(error.to_string()))?;
         found.ok_or_else(|| {
-            let fault = Fault::NoNamespace(id.as_str().to_owned());
-            fault::status(fault, &RunKey::default())
+            let error = HistoryError::NoNamespace(id.as_str().to_owned());
+            error::status(error, &RunKey::default())
         })
     }
 
@@ -116,15 +116,19 @@ impl Engine {
     ) -> Result<Updated<T>, Status> {
         change::update(shard, key, decide)
             .await
-            .map_err(|e| fault::status(e.into(), key))
+            .map_err(|e| error::status(e.into(), key))
     }
 
-    /// Asks one existing run; the answer is the core's reply.
-    pub async fn ask(&self, key: &RunKey, request: Request) -> Result<Updated<()>, Status> {
+    /// Applies a request to one existing run; the answer is the core's reply.
+    pub async fn apply_request(
+        &self,
+        key: &RunKey,
+        request: Request,
+    ) -> Result<Updated<()>, Status> {
         let shard = self.shard_of(key).await?;
-        change::ask(&shard, key, request)
+        change::apply_request(&shard, key, request)
             .await
-            .map_err(|e| fault::status(e.into(), key))
+            .map_err(|e| error::status(e.into(), key))
     }
 }
 

@@ -14,7 +14,7 @@ use cluster_rpc::status;
 use cluster_shard::{HistoryBatch, ReadError, RunProgress, Shard};
 
 use crate::{
-    fault,
+    error,
     poll::{PAGE_BATCHES, decode},
 };
 
@@ -65,7 +65,7 @@ pub async fn page(
         let found = shard
             .history(key, Some(branch), page.next, stored_until, limits.0)
             .await
-            .map_err(|e| fault::status(e.into(), key))?;
+            .map_err(|e| error::status(e.into(), key))?;
         let before = page.next;
         take(&mut page, &found.batches, stored_until, &mut limits)?;
         if page.next == before {
@@ -96,7 +96,7 @@ async fn unsaved(
     until: EventId,
 ) -> Result<Vec<HistoryBatch>, Status> {
     let is_current = |ms: &MutableState| ms.versions.current().branch.branch_id == branch.branch_id;
-    let failed = |e: ReadError| fault::status(e.into(), key);
+    let failed = |e: ReadError| error::status(e.into(), key);
     if !shard.read(key, is_current).await.map_err(failed)? {
         return Ok(Vec::new());
     }
@@ -119,7 +119,7 @@ pub async fn all(
         let page = shard
             .history(key, Some(branch), next, until, PAGE_BATCHES)
             .await
-            .map_err(|e| fault::status(e.into(), key))?;
+            .map_err(|e| error::status(e.into(), key))?;
         let before = next;
         for batch in &page.batches {
             let mut events = decode(&batch.data)?;

@@ -8,11 +8,11 @@
 mod api;
 mod change;
 mod engine;
+mod error;
 mod events;
-mod fault;
 mod metrics;
 mod poll;
-mod queries;
+mod query_registry;
 mod queue;
 mod service;
 mod settings;

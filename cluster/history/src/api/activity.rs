@@ -27,14 +27,14 @@ pub async fn started(
     let shard = engine.shard_of(&key).await?;
     let scheduled = EventId::new(request.scheduled_event_id);
     let durable = request.durable;
-    let ask = Request::StartActivity {
+    let core_request = Request::StartActivity {
         scheduled_event_id: scheduled,
         attempt: request.attempt,
         request_id: request.request_id,
         identity: request.poll_request.map(|p| p.identity).unwrap_or_default(),
     };
     let updated = engine.update(&shard, &key, |ms, ctx| {
-        let mut transition = ms.handle(ask, ctx)?;
+        let mut transition = ms.handle(core_request, ctx)?;
         api::promote(&mut transition, durable);
         let activity = ms
             .activities
@@ -143,9 +143,9 @@ async fn respond(
     engine: &Engine,
     namespace_id: &str,
     task_token: &Bytes,
-    ask: impl FnOnce(ActivityRef) -> Request,
+    make_request: impl FnOnce(ActivityRef) -> Request,
 ) -> Result<Reply, Status> {
     let (key, task) = token::read_task(namespace_id, task_token)?;
-    let request = ask(token::activity_ref(&task)?);
-    Ok(engine.ask(&key, request).await?.reply)
+    let request = make_request(token::activity_ref(&task)?);
+    Ok(engine.apply_request(&key, request).await?.reply)
 }

@@ -11,7 +11,7 @@ use cluster_shard::{Shard, Txn};
 use crate::{
     api,
     engine::Engine,
-    fault::{self, Fault},
+    error::{self, HistoryError},
 };
 
 /// The shards this process owns.
@@ -38,13 +38,13 @@ fn describe(shard: &Shard) -> describe_shards_response::Shard {
 pub async fn rebuild_tasks(engine: &Engine, request: RebuildTasksRequest) -> Result<Empty, Status> {
     let key = api::run_key(&request.namespace_id, request.execution.as_ref())?;
     let shard = engine.shard_of(&key).await?;
-    let rebuild = async |txn: &mut Txn| -> Result<(), Fault> {
+    let rebuild = async |txn: &mut Txn| -> Result<(), HistoryError> {
         let run_id = match key.run_id.is_empty() {
-            true => txn.current().await?.ok_or(Fault::NoRun)?.run_id,
+            true => txn.current().await?.ok_or(HistoryError::NoRun)?.run_id,
             false => key.run_id.clone(),
         };
         let context = txn.decision_context();
-        let ms = txn.peek(&run_id).await?.ok_or(Fault::NoRun)?;
+        let ms = txn.peek(&run_id).await?.ok_or(HistoryError::NoRun)?;
         let tasks = ms.pending_tasks(context.borrowed().limits);
         txn.add_tasks(&run_id, tasks)?;
         Ok(())
@@ -52,6 +52,6 @@ pub async fn rebuild_tasks(engine: &Engine, request: RebuildTasksRequest) -> Res
     let done = shard
         .transact(&key.namespace_id, &key.workflow_id, rebuild)
         .await;
-    done.map_err(|e| fault::status(e.into(), &key))?;
+    done.map_err(|e| error::status(e.into(), &key))?;
     Ok(Empty {})
 }

@@ -18,7 +18,7 @@ pub async fn cancel(
     let key = api::in_chain(key, &public.first_execution_run_id);
     let shard = engine.shard_of(&key).await?;
     let initiated = EventId::new(request.external_initiated_event_id);
-    let ask = Request::Cancel {
+    let core_request = Request::Cancel {
         reason: public.reason,
         identity: public.identity,
         request_id: public.request_id,
@@ -34,7 +34,7 @@ pub async fn cancel(
         if is_other && ms.is_running() {
             return Err(Refusal::FirstRunMismatch);
         }
-        match ms.handle(ask, ctx) {
+        match ms.handle(core_request, ctx) {
             Ok(transition) => Ok((transition, ())),
             Err(Refusal::Closed(_) | Refusal::CancelAlreadyRequested) => Ok((api::unchanged(), ())),
             Err(refusal) => Err(refusal),

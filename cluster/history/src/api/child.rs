@@ -15,7 +15,7 @@ use cluster_shard::{ReadError, Shard, UpdateError};
 use crate::{
     api, change,
     engine::Engine,
-    fault::{self, Fault},
+    error::{self, HistoryError},
 };
 
 /// Resets in a row that are followed.
@@ -33,23 +33,23 @@ pub async fn record_completed(
     let initiated = EventId::new(request.parent_initiated_event_id);
     let shard = engine.shard_of(&key).await?;
     for _ in 0..RESETS_MAX {
-        let ask = Request::ChildClosed {
+        let core_request = Request::ChildClosed {
             initiated_event_id: initiated,
             child: child.clone(),
             event: event.clone(),
         };
-        match change::ask(&shard, &key, ask).await {
+        match change::apply_request(&shard, &key, core_request).await {
             Ok(_) => return Ok(Empty {}),
             Err(error @ (UpdateError::Refused(Refusal::Closed(_)) | UpdateError::NotFound)) => {
                 let Some(next) = taken_over_by(&shard, &key, initiated, &child).await? else {
-                    return Err(fault::status(error.into(), &key));
+                    return Err(error::status(error.into(), &key));
                 };
                 key.run_id = next;
             }
-            Err(error) => return Err(fault::status(error.into(), &key)),
+            Err(error) => return Err(error::status(error.into(), &key)),
         }
     }
-    Err(fault::status(Fault::NoRun, &key))
+    Err(error::status(HistoryError::NoRun, &key))
 }
 
 /// The run that took the child over from a run that was reset: the one the reset named, else the current run
@@ -74,11 +74,11 @@ async fn taken_over_by(
         Ok((_, None, _)) => return Ok(None),
         Ok(found) => Some(found),
         Err(ReadError::NotFound) => None,
-        Err(error) => return Err(fault::status(error.into(), key)),
+        Err(error) => return Err(error::status(error.into(), key)),
     };
     let named = found.as_ref().map(|(_, _, next)| next.clone());
     let current = shard.current(&key.namespace_id, &key.workflow_id).await;
-    let current = current.map_err(|error| fault::status(Fault::Shard(error), key))?;
+    let current = current.map_err(|error| error::status(HistoryError::Shard(error), key))?;
     let current = current.map(|record| record.run_id);
     for run_id in named.into_iter().chain(current) {
         if run_id.is_empty() || run_id == key.run_id {
@@ -91,7 +91,7 @@ async fn taken_over_by(
         let (original, has) = match shard.read(&next, look).await {
             Ok((original, Some(has), _)) => (original, has),
             Ok(_) | Err(ReadError::NotFound) => continue,
-            Err(error) => return Err(fault::status(error.into(), key)),
+            Err(error) => return Err(error::status(error.into(), key)),
         };
         let is_same = match &found {
             Some((first, Some(had), _)) => *first == original && had.run_id == has.run_id,
@@ -111,6 +111,8 @@ pub async fn schedule_first_workflow_task(
     request: ScheduleFirstWorkflowTaskRequest,
 ) -> Result<Empty, Status> {
     let key = api::run_key(&request.namespace_id, request.execution.as_ref())?;
-    engine.ask(&key, Request::ScheduleFirstWorkflowTask).await?;
+    engine
+        .apply_request(&key, Request::ScheduleFirstWorkflowTask)
+        .await?;
     Ok(Empty {})
 }

@@ -8,7 +8,7 @@ use tonic::Status;
 use cluster_core::{Durability, Task, TaskKind, Transition};
 use cluster_shard::Shard;
 
-use crate::{api, change, engine::Engine, fault};
+use crate::{api, change, engine::Engine, error};
 
 /// Serves the call.
 pub async fn delete(
@@ -47,9 +47,9 @@ pub async fn delete(
 /// Removes what is here of a run, whatever it is doing and wherever its namespace is active.
 async fn delete_copy(shard: &Shard, key: RunKey) -> Result<Empty, Status> {
     let found = shard.read(&key, |ms| ms.key.clone()).await;
-    let run = found.map_err(|e| fault::status(e.into(), &key))?;
+    let run = found.map_err(|e| error::status(e.into(), &key))?;
     let deleted = shard.delete_run(&run).await;
-    deleted.map_err(|e| fault::status(e.into(), &run))?;
+    deleted.map_err(|e| error::status(e.into(), &run))?;
     tracing::warn!(
         namespace = %run.namespace_id, workflow_id = %run.workflow_id, run_id = %run.run_id,
         "an operator removed this cluster's copy of a run"

@@ -21,7 +21,7 @@ use cluster_core::mutable_state::{ActivityInfo, ChildExecutionInfo, MutableState
 use crate::{
     api,
     engine::Engine,
-    events, fault,
+    error, events,
     poll::{execution, normal_queue, time},
 };
 
@@ -42,7 +42,7 @@ pub async fn describe(
     let (mut response, reset) = shard
         .read(&key, look)
         .await
-        .map_err(|e| fault::status(e.into(), &key))?;
+        .map_err(|e| error::status(e.into(), &key))?;
     if let Some((key, branch)) = reset
         && let Some(extended) = &mut response.workflow_extended_info
     {

@@ -27,8 +27,8 @@ use cluster_shard::Shard;
 use crate::{
     api,
     engine::{self, Engine},
+    error,
     events::{self, Range},
-    fault,
     poll::{PAGE_BATCHES, PAGE_BYTES},
     settings, token,
 };
@@ -52,29 +52,29 @@ pub async fn get_history(
     request: GetWorkflowExecutionHistoryRequest,
     timeout: Option<Duration>,
 ) -> Result<public::GetWorkflowExecutionHistoryResponse, Status> {
-    let ask = api::required(request.request)?;
-    let mut key = api::run_key(&request.namespace_id, ask.execution.as_ref())?;
+    let api_request = api::required(request.request)?;
+    let mut key = api::run_key(&request.namespace_id, api_request.execution.as_ref())?;
     let wait = engine.deps.settings.get(&settings::LONG_POLL);
     let wait = timeout.map_or(wait, |t| wait.min(t.saturating_sub(EARLY)));
     let until = engine::deadline(Some(wait), wait);
     let shard = engine.shard_of(&key).await?;
-    let page_token = match ask.next_page_token.is_empty() {
+    let page_token = match api_request.next_page_token.is_empty() {
         true => None,
-        false => Some(token::read_history(&key, &ask.next_page_token)?),
+        false => Some(token::read_history(&key, &api_request.next_page_token)?),
     };
     if let Some(page_token) = &page_token {
         key.run_id = page_token.run_id.as_str().into();
     }
     let reader = Reader {
         shard: &shard,
-        wait_until: ask.wait_new_event.then_some(until),
-        with_transient: request.with_transient_events && !ask.wait_new_event,
+        wait_until: api_request.wait_new_event.then_some(until),
+        with_transient: request.with_transient_events && !api_request.wait_new_event,
     };
-    if ask.history_event_filter_type() == HistoryEventFilterType::CloseEvent {
+    if api_request.history_event_filter_type() == HistoryEventFilterType::CloseEvent {
         return reader.close_event(&key).await;
     }
     reader
-        .all_events(&key, page_token, page_size(ask.maximum_page_size))
+        .all_events(&key, page_token, page_size(api_request.maximum_page_size))
         .await
 }
 
@@ -207,7 +207,7 @@ async fn extent(shard: &Shard, key: &RunKey) -> Result<Extent, Status> {
     shard
         .read(key, look)
         .await
-        .map_err(|e| fault::status(e.into(), key))
+        .map_err(|e| error::status(e.into(), key))
 }
 
 /// Events of an attempt that is not in history: the worker that runs it reads them at the end.
@@ -227,7 +227,7 @@ async fn transient(
     shard
         .read(key, look)
         .await
-        .map_err(|e| fault::status(e.into(), key))
+        .map_err(|e| error::status(e.into(), key))
 }
 
 fn first_token(extent: &Extent) -> HistoryToken {

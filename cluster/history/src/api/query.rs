@@ -1,7 +1,7 @@
-//! QueryWorkflow. A query must see everything that was acknowledged before it. With no workflow task
-//! pending a worker is asked directly, through matching; otherwise the query rides on the next workflow
-//! task, whose worker has seen all events. Standby clusters and closed runs are asked directly: nothing
-//! changes there.
+//! QueryWorkflow. A query must see everything that was acknowledged before it. With no workflow task pending a
+//! worker is asked directly, through matching; otherwise the query is buffered for the next workflow task,
+//! whose worker has seen all events. Standby clusters and closed runs are asked directly: nothing changes
+//! there.
 
 use std::time::Duration;
 
@@ -24,9 +24,9 @@ use cluster_shard::Shard;
 use crate::{
     api,
     engine::{self, Engine},
-    fault,
+    error,
     poll::{self, Extent, TaskView},
-    queries::{End, Place},
+    query_registry::{BufferedQuery, QueryCompletion},
     settings,
 };
 
@@ -36,8 +36,8 @@ const ATTEMPTS_MAX: i32 = 3;
 /// How long the answer of the completion that closed a run is waited for.
 const AFTER_CLOSE: Duration = Duration::from_millis(200);
 
-/// Where a query goes.
-enum Way {
+/// The route of a query.
+enum QueryRoute {
     /// The reject condition holds.
     Reject(WorkflowExecutionStatus),
     /// No workflow task ever ran: the first has to come first.
@@ -45,7 +45,7 @@ enum Way {
     /// Refused, with the text.
     NotReady(&'static str),
     /// On the pending workflow task.
-    Ride,
+    OnWorkflowTask,
     /// Straight to a worker: the sticky one if there is one.
     Direct,
 }
@@ -56,11 +56,11 @@ pub async fn query(
     request: QueryWorkflowRequest,
     timeout: Option<Duration>,
 ) -> Result<public::QueryWorkflowResponse, Status> {
-    let ask = api::required(request.request)?;
-    let mut key = api::run_key(&request.namespace_id, ask.execution.as_ref())?;
+    let api_request = api::required(request.request)?;
+    let mut key = api::run_key(&request.namespace_id, api_request.execution.as_ref())?;
     let until = engine::deadline(timeout, engine.deps.settings.get(&settings::QUERY_TIMEOUT));
     let shard = engine.shard_of(&key).await?;
-    let inner = serve(engine, &shard, &mut key, ask, until);
+    let inner = serve(engine, &shard, &mut key, api_request, until);
     match tokio::time::timeout_at(until, inner).await {
         Ok(answer) => answer,
         Err(_) => Err(timed_out()),
@@ -71,16 +71,16 @@ async fn serve(
     engine: &Engine,
     shard: &Shard,
     key: &mut RunKey,
-    ask: public::QueryWorkflowRequest,
+    api_request: public::QueryWorkflowRequest,
     until: Instant,
 ) -> Result<public::QueryWorkflowResponse, Status> {
     let is_active = engine.is_active(&*engine.namespace(&key.namespace_id).await?);
     // The run is fixed at the first look: a query never wanders to the next run of the chain.
     let found = shard.read(key, |ms| ms.key.clone()).await;
-    *key = found.map_err(|e| fault::status(e.into(), key))?;
+    *key = found.map_err(|e| error::status(e.into(), key))?;
     let left = until.saturating_duration_since(Instant::now());
-    let asked = Asked {
-        condition: ask.query_reject_condition(),
+    let query_context = QueryContext {
+        condition: api_request.query_reject_condition(),
         is_active,
         until: engine.now().plus(left),
     };
@@ -88,22 +88,25 @@ async fn serve(
         // Watched before looking, so that no change between the look and the wait is missed.
         let mut progress = shard.watch_run(key);
         progress.mark_unchanged();
-        match look(shard, key, asked).await? {
-            Way::Reject(status) => return Ok(rejected(status)),
-            Way::NotReady(text) => return Err(status::workflow_not_ready(text)),
-            Way::Direct => return direct(engine, shard, key, ask, until).await,
-            Way::Wait => {
+        match look(shard, key, query_context).await? {
+            QueryRoute::Reject(status) => return Ok(rejected(status)),
+            QueryRoute::NotReady(text) => return Err(status::workflow_not_ready(text)),
+            QueryRoute::Direct => return direct(engine, shard, key, api_request, until).await,
+            QueryRoute::Wait => {
                 if progress.changed().await.is_err() {
                     return Err(status::unavailable("the run moved to another host"));
                 }
             }
-            Way::Ride => {
-                let place = place(engine, key, &ask)?;
-                // Looked at again with the place taken: a task that ends from now on sees the query.
-                if !matches!(look(shard, key, asked).await?, Way::Ride) {
+            QueryRoute::OnWorkflowTask => {
+                let buffered = buffer(engine, key, &api_request)?;
+                // Looked at again now that the query is buffered: a task that ends from now on sees it.
+                if !matches!(
+                    look(shard, key, query_context).await?,
+                    QueryRoute::OnWorkflowTask
+                ) {
                     continue;
                 }
-                if let Some(answer) = ride(place, &mut progress).await? {
+                if let Some(answer) = wait_for_workflow_task(buffered, &mut progress).await? {
                     return Ok(answer);
                 }
             }
@@ -111,41 +114,45 @@ async fn serve(
     }
 }
 
-/// What decides about a query beside the run.
+/// What decides about the route of a query beside the run.
 #[derive(Clone, Copy)]
-struct Asked {
+struct QueryContext {
     condition: QueryRejectCondition,
     is_active: bool,
     /// When the caller stops waiting.
     until: Timestamp,
 }
 
-async fn look(shard: &Shard, key: &RunKey, asked: Asked) -> Result<Way, Status> {
-    let found = shard.read(key, |ms| way(ms, asked)).await;
-    found.map_err(|e| fault::status(e.into(), key))
+async fn look(
+    shard: &Shard,
+    key: &RunKey,
+    query_context: QueryContext,
+) -> Result<QueryRoute, Status> {
+    let found = shard.read(key, |ms| route(ms, query_context)).await;
+    found.map_err(|e| error::status(e.into(), key))
 }
 
-fn place<'a>(
+fn buffer<'a>(
     engine: &'a Engine,
     key: &RunKey,
-    ask: &public::QueryWorkflowRequest,
-) -> Result<Place<'a>, Status> {
+    api_request: &public::QueryWorkflowRequest,
+) -> Result<BufferedQuery<'a>, Status> {
     let limit = engine.deps.settings.get(&settings::BUFFERED_QUERIES);
-    let query = ask.query.clone().unwrap_or_default();
+    let query = api_request.query.clone().unwrap_or_default();
     let limit = usize::try_from(limit).unwrap_or(1);
-    engine.queries.wait(key, query, limit).ok_or_else(|| {
+    engine.queries.buffer(key, query, limit).ok_or_else(|| {
         status::busy_workflow(
             "consistent query buffer is full, cannot accept new consistent queries",
         )
     })
 }
 
-fn way(ms: &MutableState, asked: Asked) -> Way {
-    let Asked {
+fn route(ms: &MutableState, query_context: QueryContext) -> QueryRoute {
+    let QueryContext {
         condition,
         is_active,
         until,
-    } = asked;
+    } = query_context;
     let status = ms.execution_info.status;
     let is_open = ms.is_running();
     let reject = match condition {
@@ -156,36 +163,40 @@ fn way(ms: &MutableState, asked: Asked) -> Way {
         _ => false,
     };
     if reject {
-        return Way::Reject(status);
+        return QueryRoute::Reject(status);
     }
     let task = ms.execution_info.workflow_task.as_ref();
     let never_ran = ms.execution_info.last_completed_started_event_id == EventId::new(0);
     let is_started = task.is_some_and(|t| t.started_event_id.get() > 0);
     if never_ran && !is_started {
         if !is_open {
-            return Way::NotReady("Workflow execution closed before WorkflowTaskStarted event");
+            return QueryRoute::NotReady(
+                "Workflow execution closed before WorkflowTaskStarted event",
+            );
         }
         if !ms.execution_info.first_workflow_task_scheduled && task.is_none() || !is_active {
             // A start delay, a retry's or a cron schedule's back-off may last longer than the caller waits.
             return match task.is_none() && ms.start.execution_time > until {
-                true => Way::NotReady("Workflow task is not scheduled yet."),
-                false => Way::Wait,
+                true => QueryRoute::NotReady("Workflow task is not scheduled yet."),
+                false => QueryRoute::Wait,
             };
         }
     }
     if task.is_some_and(|t| t.attempt >= ATTEMPTS_MAX) {
-        return Way::NotReady("Unable to query workflow due to Workflow Task in failed state.");
+        return QueryRoute::NotReady(
+            "Unable to query workflow due to Workflow Task in failed state.",
+        );
     }
     if is_active && is_open && task.is_some() {
-        Way::Ride
+        QueryRoute::OnWorkflowTask
     } else {
-        Way::Direct
+        QueryRoute::Direct
     }
 }
 
 /// Waits for the workflow task to bring the answer; `None` when the query has to look for another way.
-async fn ride(
-    mut place: Place<'_>,
+async fn wait_for_workflow_task(
+    mut buffered: BufferedQuery<'_>,
     progress: &mut tokio::sync::watch::Receiver<cluster_shard::RunProgress>,
 ) -> Result<Option<public::QueryWorkflowResponse>, Status> {
     let closed = async {
@@ -195,10 +206,10 @@ async fn ride(
     };
     tokio::select! {
         biased;
-        end = &mut place.end => match end {
-            Ok(End::Answered(result)) => Ok(Some(answered(result))),
-            Ok(End::Failed { text, failure }) => Err(status::query_failed(text, failure.map(|f| *f))),
-            Ok(End::Unblocked) | Err(_) => Ok(None),
+        end = &mut buffered.end => match end {
+            Ok(QueryCompletion::Succeeded(result)) => Ok(Some(answered(result))),
+            Ok(QueryCompletion::Failed { text, failure }) => Err(status::query_failed(text, failure.map(|f| *f))),
+            Ok(QueryCompletion::Unblocked) | Err(_) => Ok(None),
         },
         // A closed run has no workflow task that could bring it.
         () = closed => Ok(None),
@@ -210,7 +221,7 @@ async fn direct(
     engine: &Engine,
     shard: &Shard,
     key: &RunKey,
-    ask: public::QueryWorkflowRequest,
+    api_request: public::QueryWorkflowRequest,
     until: Instant,
 ) -> Result<public::QueryWorkflowResponse, Status> {
     let look = |ms: &MutableState| {
@@ -231,21 +242,21 @@ async fn direct(
     let looked = shard
         .read(key, look)
         .await
-        .map_err(|e| fault::status(e.into(), key))?;
+        .map_err(|e| error::status(e.into(), key))?;
     let (sticky, full, normal) = looked;
     if let Some((sticky, view)) = sticky {
         let call = matching::QueryWorkflowRequest {
             namespace_id: key.namespace_id.as_str().to_owned(),
             task_queue: Some(poll::sticky_queue(&sticky.task_queue, &normal)),
-            request: Some(ask.clone()),
+            request: Some(api_request.clone()),
             task: Some(view.answer(shard, Vec::new()).await?),
         };
-        let patience = until.min(Instant::now() + sticky.schedule_to_start_timeout);
-        match tokio::time::timeout_at(patience, send(engine, call, patience)).await {
+        let sticky_deadline = until.min(Instant::now() + sticky.schedule_to_start_timeout);
+        match tokio::time::timeout_at(sticky_deadline, send(engine, call, sticky_deadline)).await {
             Ok(Ok(answer)) => return read_answer(answer),
             Ok(Err(status)) if is_worker_gone(&status) => {}
             Ok(Err(status)) => return Err(status),
-            Err(_) if patience < until => {}
+            Err(_) if sticky_deadline < until => {}
             Err(_) => return Err(timed_out()),
         }
         forget_sticky(shard, key).await;
@@ -253,7 +264,7 @@ async fn direct(
     let call = matching::QueryWorkflowRequest {
         namespace_id: key.namespace_id.as_str().to_owned(),
         task_queue: Some(poll::normal_queue(&normal)),
-        request: Some(ask),
+        request: Some(api_request),
         task: Some(full.answer(shard, Vec::new()).await?),
     };
     let answer = send(engine, call, until).await;

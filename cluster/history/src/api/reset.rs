@@ -25,8 +25,8 @@ use crate::{
     api,
     change::{self, IDENTITY, RESETTER},
     engine::Engine,
+    error::{self, HistoryError},
     events,
-    fault::{self, Fault},
 };
 
 /// Runs may be written to while their history is read; after so many attempts the caller tries again.
@@ -54,7 +54,7 @@ struct Extent {
 enum Stop {
     /// A run was written to since it was read.
     Stale,
-    Fault(Fault),
+    Failed(HistoryError),
 }
 
 /// Serves the call.
@@ -62,18 +62,21 @@ pub async fn reset(
     engine: &Engine,
     request: ResetWorkflowExecutionRequest,
 ) -> Result<public::ResetWorkflowExecutionResponse, Status> {
-    let ask = api::required(request.request)?;
-    let key = api::run_key(&request.namespace_id, ask.workflow_execution.as_ref())?;
+    let api_request = api::required(request.request)?;
+    let key = api::run_key(
+        &request.namespace_id,
+        api_request.workflow_execution.as_ref(),
+    )?;
     let shard = engine.shard_of(&key).await?;
     for _ in 0..ATTEMPTS {
         let found = read(
             &shard,
             &key,
-            EventId::new(ask.workflow_task_finish_event_id),
+            EventId::new(api_request.workflow_task_finish_event_id),
         )
         .await?;
-        let ask = &ask;
-        let decide = async |txn: &mut Txn| decide(txn, found, ask).await;
+        let api_request = &api_request;
+        let decide = async |txn: &mut Txn| decide(txn, found, api_request).await;
         let ended = shard
             .transact(&key.namespace_id, &key.workflow_id, decide)
             .await;
@@ -89,10 +92,10 @@ pub async fn reset(
             Err(TxnError::Decided(Stop::Stale)) => {}
             Err(error) => {
                 let error = error.map(|stop| match stop {
-                    Stop::Stale => Fault::Busy("Workflow is busy.".to_owned()),
-                    Stop::Fault(fault) => fault,
+                    Stop::Stale => HistoryError::Busy("Workflow is busy.".to_owned()),
+                    Stop::Failed(error) => error,
                 });
-                return Err(fault::status(error.into(), &key));
+                return Err(error::status(error.into(), &key));
             }
         }
     }
@@ -151,19 +154,19 @@ async fn extent(shard: &Shard, key: &RunKey) -> Result<Extent, Status> {
     shard
         .read(key, look)
         .await
-        .map_err(|e| fault::status(e.into(), key))
+        .map_err(|e| error::status(e.into(), key))
 }
 
 /// The run that was ended, if any, and the new one.
 async fn decide(
     txn: &mut Txn,
     found: Found,
-    ask: &public::ResetWorkflowExecutionRequest,
+    api_request: &public::ResetWorkflowExecutionRequest,
 ) -> Result<(Option<RunId>, RunId), Stop> {
     let current = txn.current().await?;
     if let Some(current) = &current
-        && !ask.request_id.is_empty()
-        && current.request_id == ask.request_id
+        && !api_request.request_id.is_empty()
+        && current.request_id == api_request.request_id
     {
         return Ok((None, current.run_id.clone()));
     }
@@ -179,11 +182,11 @@ async fn decide(
     }
     // The current run ends before the new one begins; other clusters order the two by that.
     let ending = txn.decision_context();
-    let new = make(txn, found.base.clone(), found, ask).await?;
+    let new = make(txn, found.base.clone(), found, api_request).await?;
     let new_run_id = new.mutable_state.key.run_id.clone();
     let mut ended = None;
     if let Some(current) = current
-        && end(txn, &ending, &current.run_id, ask).await?
+        && end(txn, &ending, &current.run_id, api_request).await?
     {
         ended = Some(current.run_id);
     }
@@ -200,25 +203,25 @@ async fn make(
     txn: &mut Txn,
     base: RunKey,
     found: Found,
-    ask: &public::ResetWorkflowExecutionRequest,
+    api_request: &public::ResetWorkflowExecutionRequest,
 ) -> Result<NewRun, Stop> {
     let context = txn.decision_context();
     let ctx = context.borrowed();
-    let reset = wish(ask, change::new_run_id(&ctx));
+    let reset = reset_params(api_request, change::new_run_id(&ctx));
     let Some(ms) = txn.run(&base.run_id).await? else {
         return Err(Stop::Stale);
     };
     let mut new = MutableState::reset(ms, found.kept, found.later, &reset, &ctx)
-        .map_err(|refusal| Stop::Fault(Fault::Refused(refusal)))?;
+        .map_err(|refusal| Stop::Failed(HistoryError::Refused(refusal)))?;
     let context = txn.decision_context();
-    for operation in &ask.post_reset_operations {
-        let signal = signal(operation, ask)?;
+    for operation in &api_request.post_reset_operations {
+        let signal = signal(operation, api_request)?;
         let request = Request::Signal {
             signal,
             only_from_parent: None,
         };
         let done = new.mutable_state.handle(request, &context.borrowed());
-        let done = done.map_err(|refusal| Stop::Fault(Fault::Refused(refusal)))?;
+        let done = done.map_err(|refusal| Stop::Failed(HistoryError::Refused(refusal)))?;
         new.events.extend(done.events);
         new.tasks.extend(done.tasks);
     }
@@ -234,7 +237,7 @@ async fn end(
     txn: &mut Txn,
     ending: &OwnedDecisionContext,
     run_id: &RunId,
-    ask: &public::ResetWorkflowExecutionRequest,
+    api_request: &public::ResetWorkflowExecutionRequest,
 ) -> Result<bool, Stop> {
     let is_open = txn
         .peek(run_id)
@@ -242,35 +245,35 @@ async fn end(
         .is_some_and(MutableState::is_running);
     if is_open {
         let request = Request::Terminate {
-            reason: ask.reason.clone(),
+            reason: api_request.reason.clone(),
             details: None,
             identity: RESETTER.to_owned(),
             only_from_parent: None,
             first_execution_run_id: RunId::default(),
             links: Vec::new(),
         };
-        change::within_at(txn, ending, run_id, request)
+        change::apply_in_txn_at(txn, ending, run_id, request)
             .await
-            .map_err(Stop::Fault)?;
+            .map_err(Stop::Failed)?;
     }
     Ok(is_open)
 }
 
-fn wish(ask: &public::ResetWorkflowExecutionRequest, new_run_id: RunId) -> Reset {
-    let exclude = ask
+fn reset_params(api_request: &public::ResetWorkflowExecutionRequest, new_run_id: RunId) -> Reset {
+    let exclude = api_request
         .reset_reapply_exclude_types
         .iter()
         .filter_map(|t| ResetReapplyExcludeType::try_from(*t).ok());
-    let reapply = ask.reset_reapply_type();
+    let reapply = api_request.reset_reapply_type();
     Reset {
         new_run_id,
-        finish_event_id: EventId::new(ask.workflow_task_finish_event_id),
-        reason: ask.reason.clone(),
-        request_id: ask.request_id.clone(),
-        identity: if ask.identity.is_empty() {
+        finish_event_id: EventId::new(api_request.workflow_task_finish_event_id),
+        reason: api_request.reason.clone(),
+        request_id: api_request.request_id.clone(),
+        identity: if api_request.identity.is_empty() {
             IDENTITY.to_owned()
         } else {
-            ask.identity.clone()
+            api_request.identity.clone()
         },
         exclude: exclude.collect(),
         reapply_nothing: reapply == ResetReapplyType::None,
@@ -279,25 +282,27 @@ fn wish(ask: &public::ResetWorkflowExecutionRequest, new_run_id: RunId) -> Reset
 
 fn signal(
     operation: &PostResetOperation,
-    ask: &public::ResetWorkflowExecutionRequest,
+    api_request: &public::ResetWorkflowExecutionRequest,
 ) -> Result<Signal, Stop> {
     match &operation.variant {
         Some(Variant::SignalWorkflow(signal)) => Ok(Signal {
             name: signal.signal_name.clone(),
             input: signal.input.clone(),
             header: signal.header.clone(),
-            identity: ask.identity.clone(),
+            identity: api_request.identity.clone(),
             ..Signal::default()
         }),
         _ => {
             let text = "this operation after a reset is not supported";
-            Err(Stop::Fault(Fault::Status(status::unimplemented(text))))
+            Err(Stop::Failed(HistoryError::Status(status::unimplemented(
+                text,
+            ))))
         }
     }
 }
 
 impl From<cluster_shard::ShardError> for Stop {
     fn from(error: cluster_shard::ShardError) -> Self {
-        Self::Fault(error.into())
+        Self::Failed(error.into())
     }
 }

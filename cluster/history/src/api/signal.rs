@@ -29,7 +29,7 @@ pub async fn signal(
         links: public.links,
     };
     engine
-        .ask(
+        .apply_request(
             &key,
             Request::Signal {
                 signal,

@@ -30,17 +30,17 @@ use cluster_shard::{CurrentChange, CurrentRecord, Shard, Txn};
 use crate::{
     api, change,
     engine::Engine,
-    fault::{self, Fault},
+    error::{self, HistoryError},
     poll::{Extent, TaskView},
     settings,
 };
-use policy::Way;
+use policy::StartAction;
 
-/// What a start wants, from whichever call it came.
-struct Wish {
+/// The parameters of a start, from whichever call it came.
+struct StartParams {
     key: RunKey,
     start: Start,
-    policies: policy::Policies,
+    policies: policy::IdPolicies,
     /// Set for signal-with-start.
     signal: Option<Signal>,
     /// The current branch of the parent's history, for a child.
@@ -67,32 +67,38 @@ pub async fn start(
     request: internal::StartWorkflowExecutionRequest,
     timeout: Option<Duration>,
 ) -> Result<public::StartWorkflowExecutionResponse, Status> {
-    let ask = api::required(request.request)?;
+    let api_request = api::required(request.request)?;
     // A child's start is part of work that has begun.
     let _in_flight = match request.parent {
         None => engine.admit_start(timeout)?,
         Some(_) => None,
     };
-    let key = key(&request.namespace_id, &ask.workflow_id)?;
-    let namespace = ask.namespace.clone();
+    let key = key(&request.namespace_id, &api_request.workflow_id)?;
+    let namespace = api_request.namespace.clone();
     let backoff = request
         .first_workflow_task_backoff
         .as_ref()
         .map(|d| duration_from_proto(Some(d)));
-    let wants_eager = ask.request_eager_execution && request.parent.is_none();
-    let mut wish = Wish::new(engine, key, ask, backoff, WorkflowIdConflictPolicy::Fail);
-    if let Some(told) = request.parent {
-        wish.parent_branch = branch(&told);
-        wish.start.parent = Some(parent(told));
+    let wants_eager = api_request.request_eager_execution && request.parent.is_none();
+    let mut params = StartParams::new(
+        engine,
+        key,
+        api_request,
+        backoff,
+        WorkflowIdConflictPolicy::Fail,
+    );
+    if let Some(parent_execution) = request.parent {
+        params.parent_branch = branch(&parent_execution);
+        params.start.parent = Some(parent(parent_execution));
     }
-    wish.start.eager &= wants_eager;
-    let wish_key = wish.key.clone();
-    let shard = engine.shard_of(&wish_key).await?;
-    let mut started = run(engine, &shard, wish).await?;
+    params.start.eager &= wants_eager;
+    let params_key = params.key.clone();
+    let shard = engine.shard_of(&params_key).await?;
+    let mut started = run(engine, &shard, params).await?;
     if started.is_repeated && wants_eager {
-        started.task = answer::first_task(&shard, &wish_key, &started.run_id).await?;
+        started.task = answer::first_task(&shard, &params_key, &started.run_id).await?;
     }
-    answer::started(&shard, &wish_key, &namespace, started).await
+    answer::started(&shard, &params_key, &namespace, started).await
 }
 
 /// Serves SignalWithStartWorkflowExecution.
@@ -101,24 +107,30 @@ pub async fn signal_with_start(
     request: internal::SignalWithStartWorkflowExecutionRequest,
     timeout: Option<Duration>,
 ) -> Result<public::SignalWithStartWorkflowExecutionResponse, Status> {
-    let mut ask = api::required(request.request)?;
+    let mut api_request = api::required(request.request)?;
     let _in_flight = engine.admit_start(timeout)?;
-    let key = key(&request.namespace_id, &ask.workflow_id)?;
+    let key = key(&request.namespace_id, &api_request.workflow_id)?;
     let signal = Signal {
-        name: std::mem::take(&mut ask.signal_name),
-        input: ask.signal_input.take(),
-        header: ask.header.clone(),
-        identity: ask.identity.clone(),
-        request_id: ask.request_id.clone(),
+        name: std::mem::take(&mut api_request.signal_name),
+        input: api_request.signal_input.take(),
+        header: api_request.header.clone(),
+        identity: api_request.identity.clone(),
+        request_id: api_request.request_id.clone(),
         external: None,
         skip_workflow_task: false,
-        links: ask.links.clone(),
+        links: api_request.links.clone(),
     };
     let use_existing = WorkflowIdConflictPolicy::UseExisting;
-    let mut wish = Wish::new(engine, key, answer::start_request(ask), None, use_existing);
-    wish.signal = Some(signal);
-    let shard = engine.shard_of(&wish.key).await?;
-    let started = run(engine, &shard, wish).await?;
+    let mut params = StartParams::new(
+        engine,
+        key,
+        answer::start_request(api_request),
+        None,
+        use_existing,
+    );
+    params.signal = Some(signal);
+    let shard = engine.shard_of(&params.key).await?;
+    let started = run(engine, &shard, params).await?;
     Ok(public::SignalWithStartWorkflowExecutionResponse {
         run_id: started.run_id.into(),
         first_execution_run_id: started.first_run_id.into(),
@@ -127,54 +139,60 @@ pub async fn signal_with_start(
     })
 }
 
-async fn run(engine: &Engine, shard: &Shard, wish: Wish) -> Result<Started, Status> {
-    let key = wish.key.clone();
-    let schedule = &wish.start.request.cron_schedule;
+async fn run(engine: &Engine, shard: &Shard, params: StartParams) -> Result<Started, Status> {
+    let key = params.key.clone();
+    let schedule = &params.start.request.cron_schedule;
     if !schedule.is_empty() {
         // Before the id policies, which may answer with a run that is there already.
         cluster_core::cron::validate(schedule, engine.now()).map_err(status::invalid_argument)?;
     }
     let reuse = engine.deps.settings.get(&settings::REUSE_INTERVAL);
-    let decide = async |txn: &mut Txn| decide(txn, wish, reuse).await;
+    let decide = async |txn: &mut Txn| decide(txn, params, reuse).await;
     let ended = shard
         .transact(&key.namespace_id, &key.workflow_id, decide)
         .await;
-    ended.map_err(|e| fault::status(e.into(), &key))
+    ended.map_err(|e| error::status(e.into(), &key))
 }
 
-async fn decide(txn: &mut Txn, wish: Wish, reuse: Duration) -> Result<Started, Fault> {
+async fn decide(
+    txn: &mut Txn,
+    params: StartParams,
+    reuse: Duration,
+) -> Result<Started, HistoryError> {
     let Some(current) = txn.current().await? else {
-        return make(txn, wish);
+        return make(txn, params);
     };
-    if let Some(request_id) = wish.attaches_request() {
+    if let Some(request_id) = params.attaches_request() {
         let run = txn.peek(&current.run_id).await?;
         if run.is_some_and(|ms| ms.has_attached(request_id)) {
             return Ok(Started::attached(&current, request_id));
         }
     }
     let now = txn.decision_context().now();
-    match policy::way(&wish.policies, &current, &wish.key, now, reuse) {
-        Way::Make => make(txn, wish),
-        Way::Repeat => Ok(Started::existing(&current, true)),
-        Way::Existing if wish.signal.is_some() => signal_existing(txn, wish, &current).await,
-        Way::Existing => attach(txn, wish, &current).await,
-        Way::Replace => {
-            end_existing(txn, &wish, &current).await?;
-            make(txn, wish)
+    match policy::start_action(&params.policies, &current, &params.key, now, reuse) {
+        StartAction::Create => make(txn, params),
+        StartAction::Deduplicate => Ok(Started::existing(&current, true)),
+        StartAction::UseExisting if params.signal.is_some() => {
+            signal_existing(txn, params, &current).await
         }
-        Way::Refuse(_) if orphan::end(txn, &wish, &current).await? => make(txn, wish),
-        Way::Refuse(status) => Err(Fault::Status(*status)),
+        StartAction::UseExisting => attach(txn, params, &current).await,
+        StartAction::TerminateExisting => {
+            end_existing(txn, &params, &current).await?;
+            make(txn, params)
+        }
+        StartAction::Reject(_) if orphan::end(txn, &params, &current).await? => make(txn, params),
+        StartAction::Reject(status) => Err(HistoryError::Status(*status)),
     }
 }
 
 /// Makes the new run.
-fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
-    let Wish {
+fn make(txn: &mut Txn, params: StartParams) -> Result<Started, HistoryError> {
+    let StartParams {
         key,
         mut start,
         signal,
         ..
-    } = wish;
+    } = params;
     let context = txn.decision_context();
     let ctx = context.borrowed();
     let run_id = change::new_run_id(&ctx);
@@ -183,15 +201,15 @@ fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
         ..key
     };
     start.signal = signal;
-    let (workflow, transition) = MutableState::start(start, &ctx).map_err(Fault::Refused)?;
-    let task = workflow
+    let (ms, transition) = MutableState::start(start, &ctx).map_err(HistoryError::Refused)?;
+    let task = ms
         .execution_info
         .workflow_task
         .as_ref()
         .filter(|t| t.started_event_id.get() > 0);
     let started = Started {
-        task: task.map(|t| TaskView::started(&workflow, t, Extent::Full, Vec::new())),
-        first_run_id: workflow.start.first_run_id.clone(),
+        task: task.map(|t| TaskView::started(&ms, t, Extent::Full, Vec::new())),
+        first_run_id: ms.start.first_run_id.clone(),
         run_id,
         is_new: true,
         is_repeated: false,
@@ -199,7 +217,7 @@ fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
         status: WorkflowExecutionStatus::Running,
     };
     txn.insert(
-        workflow,
+        ms,
         transition.events,
         transition.tasks,
         CurrentChange::Become,
@@ -209,21 +227,25 @@ fn make(txn: &mut Txn, wish: Wish) -> Result<Started, Fault> {
 
 async fn signal_existing(
     txn: &mut Txn,
-    wish: Wish,
+    params: StartParams,
     current: &CurrentRecord,
-) -> Result<Started, Fault> {
-    let signal = wish.signal.unwrap_or_default();
+) -> Result<Started, HistoryError> {
+    let signal = params.signal.unwrap_or_default();
     let request = Request::Signal {
         signal,
         only_from_parent: None,
     };
-    change::within(txn, &current.run_id, request).await?;
+    change::apply_in_txn(txn, &current.run_id, request).await?;
     Ok(Started::existing(current, false))
 }
 
 /// Uses the run that is open, and attaches to it what the caller wants attached.
-async fn attach(txn: &mut Txn, wish: Wish, current: &CurrentRecord) -> Result<Started, Fault> {
-    let request = &wish.start.request;
+async fn attach(
+    txn: &mut Txn,
+    params: StartParams,
+    current: &CurrentRecord,
+) -> Result<Started, HistoryError> {
+    let request = &params.start.request;
     let Some(options) = &request.on_conflict_options else {
         return Ok(Started::existing(current, false));
     };
@@ -239,20 +261,24 @@ async fn attach(txn: &mut Txn, wish: Wish, current: &CurrentRecord) -> Result<St
         true => Started::existing(current, false),
         false => Started::attached(current, &request_id),
     };
-    change::within(txn, &current.run_id, Request::Attach { request_id, links }).await?;
+    change::apply_in_txn(txn, &current.run_id, Request::Attach { request_id, links }).await?;
     Ok(started)
 }
 
-async fn end_existing(txn: &mut Txn, wish: &Wish, current: &CurrentRecord) -> Result<(), Fault> {
-    let reason = match wish.policies.is_old_terminate {
+async fn end_existing(
+    txn: &mut Txn,
+    params: &StartParams,
+    current: &CurrentRecord,
+) -> Result<(), HistoryError> {
+    let reason = match params.policies.is_old_terminate {
         true => "TerminateIfRunning WorkflowIdReusePolicy Policy",
         false => "TerminateExisting WorkflowIdConflictPolicy",
     };
-    change::within(txn, &current.run_id, change::terminate(reason.to_owned())).await?;
+    change::apply_in_txn(txn, &current.run_id, change::terminate(reason.to_owned())).await?;
     Ok(())
 }
 
-impl Wish {
+impl StartParams {
     /// The request id that is to be attached to an open run, if any.
     fn attaches_request(&self) -> Option<&str> {
         let request = &self.start.request;
@@ -269,7 +295,7 @@ impl Wish {
         backoff: Option<Duration>,
         default_conflict: WorkflowIdConflictPolicy,
     ) -> Self {
-        let policies = policy::Policies::of(&request, default_conflict);
+        let policies = policy::IdPolicies::of(&request, default_conflict);
         let start = Start {
             attempt: 1,
             first_workflow_task_backoff: backoff.unwrap_or_default(),

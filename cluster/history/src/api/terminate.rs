@@ -20,7 +20,7 @@ pub async fn terminate(
         .child_workflow_only
         .then_some(request.external_execution)
         .flatten();
-    let ask = Request::Terminate {
+    let core_request = Request::Terminate {
         reason: public.reason,
         details: public.details,
         identity: public.identity,
@@ -28,7 +28,7 @@ pub async fn terminate(
         first_execution_run_id: RunId::from(public.first_execution_run_id),
         links: public.links,
     };
-    let ended = engine.ask(&key, ask).await?;
+    let ended = engine.apply_request(&key, core_request).await?;
     engine.queries.unblock(&RunKey {
         run_id: ended.run_id,
         ..key

@@ -17,9 +17,9 @@ pub const SOON: Duration = Duration::from_millis(100);
 /// Pause when what is in the way takes longer to go.
 pub const LATER: Duration = Duration::from_secs(1);
 
-/// Asks the task's own run, and is done when the run took it or no longer cares.
-pub async fn tell(shard: &Shard, key: &RunKey, request: Request) -> Verdict {
-    match change::ask(shard, key, request).await {
+/// Applies a request to the task's own run; done when the run took it or it does not apply any more.
+pub async fn apply_to_run(shard: &Shard, key: &RunKey, request: Request) -> Verdict {
+    match change::apply_request(shard, key, request).await {
         Ok(_) => Verdict::Done,
         Err(error) => after_update(error),
     }

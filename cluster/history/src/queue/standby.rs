@@ -92,7 +92,7 @@ fn was_released(found: &public::DescribeWorkflowExecutionResponse) -> bool {
 
 /// A closed run has told its parent, and its children follow its policy, when their state says so.
 pub async fn verify_close(history: &HistoryClient, closed: &Closed) -> Verdict {
-    if let Some(parent) = closed.parent_to_tell() {
+    if let Some(parent) = closed.parent_to_notify() {
         let namespace = parent.key.namespace_id.as_str();
         let execution = crate::poll::execution(&parent.key);
         let initiated = parent.initiated_event_id.get();

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use cluster_core::{Request, TaskKind, request::Fire};
 use cluster_shard::{Executor, QueuedTask, Role, Shard, Verdict};
 
-use super::{ended::tell, standby::verify, transfer::delete};
+use super::{ended::apply_to_run, standby::verify, transfer::delete};
 
 /// Executes timer tasks.
 pub struct Timer;
@@ -21,7 +21,7 @@ impl Executor for Timer {
             return Verdict::Poison(format!("not a timer task: {:?}", task.task.kind));
         };
         match role {
-            Role::Active => tell(shard, &task.run, Request::Fire(fire)).await,
+            Role::Active => apply_to_run(shard, &task.run, Request::Fire(fire)).await,
             Role::Standby => verify(shard, task).await,
         }
     }

@@ -33,7 +33,7 @@ pub struct Transfer(pub Arc<ExecutorDeps>);
 impl Executor for Transfer {
     async fn execute(&self, shard: &Shard, task: &QueuedTask, role: Role) -> Verdict {
         match (&task.task.kind, role) {
-            (TaskKind::DeleteExecution, _) => delete::asked(&self.0, shard, task, role).await,
+            (TaskKind::DeleteExecution, _) => delete::requested(&self.0, shard, task, role).await,
             (TaskKind::Close, Role::Standby) => match close::look(shard, &task.run).await {
                 Ok(Some(closed)) => verify_close(&self.0.history, &closed).await,
                 Ok(None) => Verdict::Done,

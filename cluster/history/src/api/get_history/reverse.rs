@@ -10,17 +10,17 @@ use proto_messages::{
 };
 use tonic::Status;
 
-use crate::{api, engine::Engine, fault, poll, token};
+use crate::{api, engine::Engine, error, poll, token};
 
 /// Serves the call.
 pub async fn reverse(
     engine: &Engine,
     request: GetWorkflowExecutionHistoryReverseRequest,
 ) -> Result<GetWorkflowExecutionHistoryReverseResponse, Status> {
-    let ask = api::required(request.request)?;
-    let mut key = api::run_key(&request.namespace_id, ask.execution.as_ref())?;
+    let api_request = api::required(request.request)?;
+    let mut key = api::run_key(&request.namespace_id, api_request.execution.as_ref())?;
     let shard = engine.shard_of(&key).await?;
-    let mut token = if ask.next_page_token.is_empty() {
+    let mut token = if api_request.next_page_token.is_empty() {
         let extent = super::extent(&shard, &key).await?;
         let last = extent.next_event_id.get() - 1;
         HistoryToken {
@@ -28,16 +28,16 @@ pub async fn reverse(
             ..super::first_token(&extent)
         }
     } else {
-        token::read_history(&key, &ask.next_page_token)?
+        token::read_history(&key, &api_request.next_page_token)?
     };
     key.run_id = token.run_id.as_str().into();
     let branch = token::read_branch(&token.branch_token)?;
     let last = EventId::new(token.next_event_id);
-    let size = super::page_size(ask.maximum_page_size);
+    let size = super::page_size(api_request.maximum_page_size);
     let page = shard
         .history_reverse(&key, Some(&branch), EventId::new(1), last.next(), size)
         .await
-        .map_err(|e| fault::status(e.into(), &key))?;
+        .map_err(|e| error::status(e.into(), &key))?;
     let mut events: Vec<HistoryEvent> = Vec::new();
     for batch in &page.batches {
         let batch = poll::decode(&batch.data)?;

@@ -15,7 +15,7 @@ use cluster_shard::Shard;
 
 use super::Started;
 use crate::{
-    fault,
+    error,
     poll::{Extent, TaskView},
 };
 
@@ -65,36 +65,36 @@ pub async fn first_task(
     shard
         .read(&key, look)
         .await
-        .map_err(|e| fault::status(e.into(), &key))
+        .map_err(|e| error::status(e.into(), &key))
 }
 
 /// The start a signal-with-start asks for.
 pub fn start_request(
-    ask: public::SignalWithStartWorkflowExecutionRequest,
+    api_request: public::SignalWithStartWorkflowExecutionRequest,
 ) -> public::StartWorkflowExecutionRequest {
     public::StartWorkflowExecutionRequest {
-        namespace: ask.namespace,
-        workflow_id: ask.workflow_id,
-        workflow_type: ask.workflow_type,
-        task_queue: ask.task_queue,
-        input: ask.input,
-        workflow_execution_timeout: ask.workflow_execution_timeout,
-        workflow_run_timeout: ask.workflow_run_timeout,
-        workflow_task_timeout: ask.workflow_task_timeout,
-        identity: ask.identity,
-        request_id: ask.request_id,
-        workflow_id_reuse_policy: ask.workflow_id_reuse_policy,
-        workflow_id_conflict_policy: ask.workflow_id_conflict_policy,
-        retry_policy: ask.retry_policy,
-        cron_schedule: ask.cron_schedule,
-        memo: ask.memo,
-        search_attributes: ask.search_attributes,
-        header: ask.header,
-        workflow_start_delay: ask.workflow_start_delay,
-        user_metadata: ask.user_metadata,
-        links: ask.links,
-        versioning_override: ask.versioning_override,
-        priority: ask.priority,
+        namespace: api_request.namespace,
+        workflow_id: api_request.workflow_id,
+        workflow_type: api_request.workflow_type,
+        task_queue: api_request.task_queue,
+        input: api_request.input,
+        workflow_execution_timeout: api_request.workflow_execution_timeout,
+        workflow_run_timeout: api_request.workflow_run_timeout,
+        workflow_task_timeout: api_request.workflow_task_timeout,
+        identity: api_request.identity,
+        request_id: api_request.request_id,
+        workflow_id_reuse_policy: api_request.workflow_id_reuse_policy,
+        workflow_id_conflict_policy: api_request.workflow_id_conflict_policy,
+        retry_policy: api_request.retry_policy,
+        cron_schedule: api_request.cron_schedule,
+        memo: api_request.memo,
+        search_attributes: api_request.search_attributes,
+        header: api_request.header,
+        workflow_start_delay: api_request.workflow_start_delay,
+        user_metadata: api_request.user_metadata,
+        links: api_request.links,
+        versioning_override: api_request.versioning_override,
+        priority: api_request.priority,
         ..Default::default()
     }
 }

@@ -7,8 +7,8 @@ use cluster_core::{MutableState, Refusal, VersionItem, request::Parent};
 use cluster_shard::{CurrentRecord, Txn};
 use proto_ids::EventId;
 
-use super::Wish;
-use crate::{change, fault::Fault};
+use super::StartParams;
+use crate::{change, error::HistoryError};
 
 /// Why an orphan was terminated.
 const REASON: &str =
@@ -17,25 +17,26 @@ const REASON: &str =
 /// Ends the run that has the child's id, if it is an orphan of the child's own parent.
 pub(super) async fn end(
     txn: &mut Txn,
-    wish: &Wish,
+    params: &StartParams,
     current: &CurrentRecord,
-) -> Result<bool, Fault> {
-    let Some(parent) = &wish.start.parent else {
+) -> Result<bool, HistoryError> {
+    let Some(parent) = &params.start.parent else {
         return Ok(false);
     };
     let is_orphan = txn
         .peek(&current.run_id)
         .await?
-        .is_some_and(|ms| is_orphan(ms, parent, &wish.parent_branch));
+        .is_some_and(|ms| is_orphan(ms, parent, &params.parent_branch));
     if !is_orphan {
         return Ok(false);
     }
-    let ended = change::within(txn, &current.run_id, change::terminate(REASON.to_owned())).await;
+    let ended =
+        change::apply_in_txn(txn, &current.run_id, change::terminate(REASON.to_owned())).await;
     match ended {
-        Ok(()) | Err(Fault::Refused(Refusal::Closed(_))) => {}
-        Err(fault) => return Err(fault),
+        Ok(()) | Err(HistoryError::Refused(Refusal::Closed(_))) => {}
+        Err(error) => return Err(error),
     }
-    tracing::info!(workflow_id = %wish.key.workflow_id, run_id = %current.run_id,
+    tracing::info!(workflow_id = %params.key.workflow_id, run_id = %current.run_id,
         parent = %parent.key, "an orphaned child makes room for the one its parent initiated again");
     Ok(true)
 }

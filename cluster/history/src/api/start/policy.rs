@@ -15,9 +15,9 @@ use tonic::Status;
 use cluster_rpc::status;
 use cluster_shard::CurrentRecord;
 
-/// What the caller asked for, defaults filled in.
+/// The workflow id policies of a start, defaults filled in.
 #[derive(Clone, Debug)]
-pub struct Policies {
+pub struct IdPolicies {
     /// About a closed run.
     pub reuse: Reuse,
     /// About a running one.
@@ -28,22 +28,22 @@ pub struct Policies {
     pub request_id: String,
 }
 
-/// What to do.
+/// What a start does about the run that has the id.
 #[derive(Debug)]
-pub enum Way {
+pub enum StartAction {
     /// The id is free: make the run.
-    Make,
+    Create,
     /// The same call again: answer as the first time.
-    Repeat,
+    Deduplicate,
     /// Use the running run.
-    Existing,
+    UseExisting,
     /// Terminate the running run and make a new one.
-    Replace,
+    TerminateExisting,
     /// Say no.
-    Refuse(Box<Status>),
+    Reject(Box<Status>),
 }
 
-impl Policies {
+impl IdPolicies {
     /// The policies of a request.
     pub fn of(request: &StartWorkflowExecutionRequest, default_conflict: Conflict) -> Self {
         #[expect(deprecated, reason = "clients still send it")]
@@ -68,15 +68,15 @@ impl Policies {
 }
 
 /// Decides. `reuse` is the least age at which a running run may be replaced.
-pub fn way(
-    policies: &Policies,
+pub fn start_action(
+    policies: &IdPolicies,
     current: &CurrentRecord,
     key: &RunKey,
     now: Timestamp,
     reuse: Duration,
-) -> Way {
+) -> StartAction {
     if !policies.request_id.is_empty() && policies.request_id == current.request_id {
-        return Way::Repeat;
+        return StartAction::Deduplicate;
     }
     let id = format!(
         "WorkflowId: {}, RunId: {}.",
@@ -84,7 +84,7 @@ pub fn way(
     );
     match S::try_from(current.status).unwrap_or_default() {
         S::Running | S::Paused | S::Unspecified => match policies.conflict {
-            Conflict::UseExisting => Way::Existing,
+            Conflict::UseExisting => StartAction::UseExisting,
             Conflict::TerminateExisting => replace(key, now.since(current.start_time), reuse),
             _ => refuse(
                 current,
@@ -106,26 +106,26 @@ pub fn way(
                      Workflow Id reuse policy: reject duplicate workflow Id."
                 ),
             ),
-            _ => Way::Make,
+            _ => StartAction::Create,
         },
     }
 }
 
-fn replace(key: &RunKey, age: Duration, reuse: Duration) -> Way {
+fn replace(key: &RunKey, age: Duration, reuse: Duration) -> StartAction {
     if age >= reuse {
-        return Way::Replace;
+        return StartAction::TerminateExisting;
     }
     let wait = (reuse - age).as_millis();
     let text = format!(
         "Too many restarts for workflow {}. Time until next request: {wait}ms",
         key.workflow_id
     );
-    Way::Refuse(Box::new(status::busy_workflow(text)))
+    StartAction::Reject(Box::new(status::busy_workflow(text)))
 }
 
-fn refuse(current: &CurrentRecord, text: String) -> Way {
+fn refuse(current: &CurrentRecord, text: String) -> StartAction {
     let (run, first) = (current.run_id.as_str(), current.first_run_id.as_str());
-    Way::Refuse(Box::new(status::already_started(
+    StartAction::Reject(Box::new(status::already_started(
         text,
         &current.request_id,
         run,
@@ -160,15 +160,15 @@ mod tests {
             request_id: request_id.into(),
             ..Default::default()
         };
-        let policies = Policies::of(&request, Conflict::Fail);
+        let policies = IdPolicies::of(&request, Conflict::Fail);
         let now = Timestamp::from_millis(3_000);
         let key = RunKey::new("n", "w", "");
-        match way(&policies, &current, &key, now, Duration::from_secs(1)) {
-            Way::Make => "make",
-            Way::Repeat => "repeat",
-            Way::Existing => "existing",
-            Way::Replace => "replace",
-            Way::Refuse(_) => "refuse",
+        match start_action(&policies, &current, &key, now, Duration::from_secs(1)) {
+            StartAction::Create => "make",
+            StartAction::Deduplicate => "repeat",
+            StartAction::UseExisting => "existing",
+            StartAction::TerminateExisting => "replace",
+            StartAction::Reject(_) => "refuse",
         }
     }
 

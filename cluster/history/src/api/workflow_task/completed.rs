@@ -49,9 +49,9 @@ pub async fn completed(
     let namespace = engine.namespace(&key.namespace_id).await?;
     let shard = engine.shard_of(&key).await?;
     let answers = std::mem::take(&mut public.query_results);
-    let queries_pending = answers.is_empty() && engine.queries.are_waiting(&key);
+    let queries_pending = answers.is_empty() && engine.queries.has_buffered(&key);
     let keeps_cache = public.sticky_attributes.is_some();
-    let ask = Request::CompleteWorkflowTask {
+    let core_request = Request::CompleteWorkflowTask {
         scheduled_event_id: EventId::new(task.scheduled_event_id),
         started_event_id: EventId::new(task.started_event_id),
         attempt: task.attempt,
@@ -59,10 +59,10 @@ pub async fn completed(
         queries_pending,
     };
     let updated = engine.update(&shard, &key, |ms, ctx| {
-        let transition = ms.handle(ask, ctx)?;
+        let transition = ms.handle(core_request, ctx)?;
         let mut done = Done::of(ms, &transition, namespace.name.as_str(), keeps_cache);
         done.next_task = done.next_task.take().map(|view| {
-            let mut queries = engine.queries.carry(&ms.key);
+            let mut queries = engine.queries.buffered(&ms.key);
             queries.retain(|id, _| !answers.contains_key(id));
             view.carrying(queries)
         });

@@ -15,7 +15,7 @@ pub async fn failed(
 ) -> Result<Empty, Status> {
     let public = api::required(request.request)?;
     let (key, task) = token::read_task(&request.namespace_id, &public.task_token)?;
-    let ask = Request::FailWorkflowTask {
+    let core_request = Request::FailWorkflowTask {
         scheduled_event_id: EventId::new(task.scheduled_event_id),
         started_event_id: EventId::new(task.started_event_id),
         attempt: task.attempt,
@@ -24,6 +24,6 @@ pub async fn failed(
         identity: public.identity,
         binary_checksum: public.binary_checksum,
     };
-    engine.ask(&key, ask).await?;
+    engine.apply_request(&key, core_request).await?;
     Ok(Empty {})
 }

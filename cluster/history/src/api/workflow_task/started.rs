@@ -34,7 +34,7 @@ pub async fn started(
     let poll = request.poll_request.unwrap_or_default();
     let queue = poll.task_queue.clone().unwrap_or_default();
     let durable = request.durable;
-    let ask = Request::StartWorkflowTask {
+    let core_request = Request::StartWorkflowTask {
         scheduled_event_id: EventId::new(request.scheduled_event_id),
         attempt: request.attempt,
         request_id: request.request_id,
@@ -44,8 +44,8 @@ pub async fn started(
     };
     let updated = engine.update(&shard, &key, |ms, ctx| {
         let extent = extent(ms, &queue);
-        let mut transition = ms.handle(ask, ctx)?;
-        let queries = carried(engine, ms, &transition);
+        let mut transition = ms.handle(core_request, ctx)?;
+        let queries = buffered_queries(engine, ms, &transition);
         api::promote(&mut transition, durable);
         let (view, fresh) = view(ms, &transition, extent)?;
         Ok((transition, (view.carrying(queries), fresh)))
@@ -56,13 +56,13 @@ pub async fn started(
 
 /// The queries that ride on this task. A start that only repeats an earlier one takes none: a query that
 /// came in between may follow a signal the task does not show. Those that wait go with the next task.
-fn carried(
+fn buffered_queries(
     engine: &Engine,
     ms: &MutableState,
     transition: &Transition,
 ) -> HashMap<String, WorkflowQuery> {
     match transition.durability {
-        Durability::WriteBehind => engine.queries.carry(&ms.key),
+        Durability::WriteBehind => engine.queries.buffered(&ms.key),
         _ => HashMap::new(),
     }
 }

@@ -13,6 +13,6 @@ pub async fn reset_sticky(
     request: ResetStickyTaskQueueRequest,
 ) -> Result<Empty, Status> {
     let key = api::run_key(&request.namespace_id, request.execution.as_ref())?;
-    engine.ask(&key, Request::ResetSticky).await?;
+    engine.apply_request(&key, Request::ResetSticky).await?;
     Ok(Empty {})
 }

@@ -1,4 +1,4 @@
-//! A run closed: its parent is told, and its children follow their parent-close policy.
+//! A run closed: its parent is notified, and the parent-close policies of its children are applied.
 
 use proto_ids::{RunId, RunKey};
 use proto_messages::{
@@ -46,7 +46,7 @@ pub struct Closed {
 impl Closed {
     /// The parent, when this end is the chain's end: a run that continues, or that a reset replaced, goes
     /// on being the same child.
-    pub fn parent_to_tell(&self) -> Option<&Parent> {
+    pub fn parent_to_notify(&self) -> Option<&Parent> {
         let goes_on = self.status == WorkflowExecutionStatus::ContinuedAsNew
             || !self.new_run_id.is_empty()
             || self.was_reset;
@@ -114,8 +114,8 @@ pub async fn close(deps: &ExecutorDeps, shard: &Shard, run: &RunKey) -> Verdict 
         Err(verdict) => return verdict,
     };
     let mut verdict = Verdict::Done;
-    if let Some(parent) = closed.parent_to_tell() {
-        verdict = tell_parent(deps, &closed, parent).await;
+    if let Some(parent) = closed.parent_to_notify() {
+        verdict = notify_parent(deps, &closed, parent).await;
     }
     // A child that cannot be reached must not keep the others waiting.
     for child in &closed.children {
@@ -127,7 +127,7 @@ pub async fn close(deps: &ExecutorDeps, shard: &Shard, run: &RunKey) -> Verdict 
     verdict
 }
 
-async fn tell_parent(deps: &ExecutorDeps, closed: &Closed, parent: &Parent) -> Verdict {
+async fn notify_parent(deps: &ExecutorDeps, closed: &Closed, parent: &Parent) -> Verdict {
     let key = &closed.key;
     let call = internal::RecordChildExecutionCompletedRequest {
         namespace_id: parent.key.namespace_id.as_str().to_owned(),

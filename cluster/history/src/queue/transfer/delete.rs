@@ -21,7 +21,12 @@ enum Cause {
 }
 
 /// A client asked for it. The run's end is told to its parent and children first.
-pub async fn asked(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, role: Role) -> Verdict {
+pub async fn requested(
+    deps: &ExecutorDeps,
+    shard: &Shard,
+    task: &QueuedTask,
+    role: Role,
+) -> Verdict {
     if role == Role::Active {
         match close::close(deps, shard, &task.run).await {
             Verdict::Done => {}
@@ -48,9 +53,9 @@ async fn remove(shard: &Shard, run: &RunKey, cause: Cause) -> Verdict {
         Err(error) => return after_read(error),
     }
     if cause == Cause::Asked {
-        let tell = async |txn: &mut Txn| tell_others(txn, run).await;
+        let apply_to_run = async |txn: &mut Txn| tell_others(txn, run).await;
         match shard
-            .replicate(&run.namespace_id, &run.workflow_id, tell)
+            .replicate(&run.namespace_id, &run.workflow_id, apply_to_run)
             .await
         {
             Ok(()) | Err(TxnError::NamespaceNotFound(_)) => {}

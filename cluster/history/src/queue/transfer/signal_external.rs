@@ -21,7 +21,7 @@ use crate::{
     poll,
     queue::{
         ExecutorDeps,
-        ended::{after_call, after_read, tell},
+        ended::{after_call, after_read, apply_to_run},
     },
 };
 
@@ -107,7 +107,7 @@ fn failed_cause(error: &Status) -> Option<Cause> {
 }
 
 async fn end(shard: &Shard, task: &QueuedTask, id: EventId, result: Result<(), Cause>) -> Verdict {
-    tell(
+    apply_to_run(
         shard,
         &task.run,
         Request::ExternalSignaled {

@@ -34,7 +34,7 @@ use crate::{
     change, poll,
     queue::{
         ExecutorDeps,
-        ended::{LATER, after_call, after_read, after_update, tell},
+        ended::{LATER, after_call, after_read, after_update, apply_to_run},
     },
 };
 use proto_messages::temporal::api::errordetails::v1::NamespaceNotFoundFailure;
@@ -127,7 +127,7 @@ async fn call(
 ) -> Result<Option<(String, StartWorkflowExecutionRequest)>, Verdict> {
     let version = event.version;
     let user_metadata = event.user_metadata;
-    let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(wish)) =
+    let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(attributes)) =
         event.attributes
     else {
         let text = format!("event {} does not initiate a child", event.event_id);
@@ -157,7 +157,7 @@ async fn call(
         root_execution: Some(wanted.root.clone()),
         version_history_items: items,
     };
-    let mut request = request(wish, namespace);
+    let mut request = request(attributes, namespace);
     request.request_id = wanted.child.create_request_id.clone();
     request.user_metadata = user_metadata;
     request.priority = poll::priority(wanted.priority.as_ref(), request.priority.as_ref());
@@ -171,25 +171,25 @@ async fn call(
 }
 
 fn request(
-    wish: StartChildWorkflowExecutionInitiatedEventAttributes,
+    attributes: StartChildWorkflowExecutionInitiatedEventAttributes,
     namespace: String,
 ) -> public::StartWorkflowExecutionRequest {
     public::StartWorkflowExecutionRequest {
         namespace,
-        workflow_id: wish.workflow_id,
-        workflow_type: wish.workflow_type,
-        task_queue: wish.task_queue,
-        input: wish.input,
-        workflow_execution_timeout: wish.workflow_execution_timeout,
-        workflow_run_timeout: wish.workflow_run_timeout,
-        workflow_task_timeout: wish.workflow_task_timeout,
-        workflow_id_reuse_policy: wish.workflow_id_reuse_policy,
-        retry_policy: wish.retry_policy,
-        cron_schedule: wish.cron_schedule,
-        memo: wish.memo,
-        search_attributes: wish.search_attributes,
-        header: wish.header,
-        priority: wish.priority,
+        workflow_id: attributes.workflow_id,
+        workflow_type: attributes.workflow_type,
+        task_queue: attributes.task_queue,
+        input: attributes.input,
+        workflow_execution_timeout: attributes.workflow_execution_timeout,
+        workflow_run_timeout: attributes.workflow_run_timeout,
+        workflow_task_timeout: attributes.workflow_task_timeout,
+        workflow_id_reuse_policy: attributes.workflow_id_reuse_policy,
+        retry_policy: attributes.retry_policy,
+        cron_schedule: attributes.cron_schedule,
+        memo: attributes.memo,
+        search_attributes: attributes.search_attributes,
+        header: attributes.header,
+        priority: attributes.priority,
         ..Default::default()
     }
 }
@@ -205,7 +205,7 @@ fn failed_cause(error: &Status) -> Option<Cause> {
 }
 
 async fn refused(shard: &Shard, task: &QueuedTask, id: EventId, cause: Cause) -> Verdict {
-    tell(
+    apply_to_run(
         shard,
         &task.run,
         Request::ChildStarted {
@@ -228,11 +228,11 @@ async fn record(
 ) -> Verdict {
     let result = Ok(RunId::new(&run_id));
     let id = wanted.child.initiated_event_id;
-    let told = Request::ChildStarted {
+    let core_request = Request::ChildStarted {
         initiated_event_id: id,
         result,
     };
-    match change::ask(shard, &task.run, told).await {
+    match change::apply_request(shard, &task.run, core_request).await {
         Ok(_) => release(deps, task, &wanted.child, &run_id).await,
         Err(UpdateError::Refused(Refusal::Closed(_)) | UpdateError::NotFound) => {
             let mut child = wanted.child;

@@ -17,7 +17,7 @@ const NO_ACTIVITY: &str =
 
 /// Why a call was not served.
 #[derive(Debug)]
-pub enum Fault {
+pub enum HistoryError {
     /// The core's rules say no.
     Refused(Refusal),
     /// There is no such run.
@@ -46,43 +46,45 @@ pub enum Fault {
 }
 
 /// The status a caller gets.
-pub fn status(fault: Fault, key: &RunKey) -> Status {
-    if let Fault::Refused(Refusal::Corrupt(_)) | Fault::Shard(ShardError::Corrupt(_)) = &fault {
+pub fn status(error: HistoryError, key: &RunKey) -> Status {
+    if let HistoryError::Refused(Refusal::Corrupt(_))
+    | HistoryError::Shard(ShardError::Corrupt(_)) = &error
+    {
         tracing::error!(
             namespace = %key.namespace_id, workflow_id = %key.workflow_id, run_id = %key.run_id,
-            ?fault, "the run's state or history is broken"
+            ?error, "the run's state or history is broken"
         );
     }
-    match fault {
-        Fault::Refused(refusal) => refused(refusal),
-        Fault::NoRun => {
+    match error {
+        HistoryError::Refused(refusal) => refused(refusal),
+        HistoryError::NoRun => {
             statuses::not_found(format!("workflow not found for ID: {}", key.workflow_id))
         }
-        Fault::NoNamespace(id) => statuses::namespace_not_found(&id),
-        Fault::NotActive {
+        HistoryError::NoNamespace(id) => statuses::namespace_not_found(&id),
+        HistoryError::NotActive {
             namespace,
             current,
             active,
         } => statuses::namespace_not_active(&namespace, &current, &active),
-        Fault::Handover(namespace) => statuses::namespace_unavailable(&namespace),
-        Fault::Shard(ShardError::Lost(_)) => statuses::shard_ownership_lost("", ""),
-        Fault::Shard(ShardError::NotOwner { owner, .. }) => {
+        HistoryError::Handover(namespace) => statuses::namespace_unavailable(&namespace),
+        HistoryError::Shard(ShardError::Lost(_)) => statuses::shard_ownership_lost("", ""),
+        HistoryError::Shard(ShardError::NotOwner { owner, .. }) => {
             statuses::shard_ownership_lost(owner.as_deref().unwrap_or_default(), "")
         }
-        Fault::Shard(ShardError::Corrupt(text)) => Status::data_loss(text),
-        Fault::Shard(ShardError::Rejected(text)) => statuses::invalid_argument(text),
-        Fault::Shard(error) => statuses::unavailable(error.to_string()),
-        Fault::Busy(text) => statuses::busy_workflow(text),
-        Fault::Overloaded(text) => statuses::resource_exhausted(
+        HistoryError::Shard(ShardError::Corrupt(text)) => Status::data_loss(text),
+        HistoryError::Shard(ShardError::Rejected(text)) => statuses::invalid_argument(text),
+        HistoryError::Shard(error) => statuses::unavailable(error.to_string()),
+        HistoryError::Busy(text) => statuses::busy_workflow(text),
+        HistoryError::Overloaded(text) => statuses::resource_exhausted(
             ResourceExhaustedCause::SystemOverloaded,
             ResourceExhaustedScope::System,
             text,
         ),
-        Fault::Status(status) => status,
+        HistoryError::Status(status) => status,
     }
 }
 
-impl From<UpdateError> for Fault {
+impl From<UpdateError> for HistoryError {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Refused(refusal) => Self::Refused(refusal),
@@ -104,7 +106,7 @@ impl From<UpdateError> for Fault {
     }
 }
 
-impl From<ReadError> for Fault {
+impl From<ReadError> for HistoryError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::NotFound => Self::NoRun,
@@ -113,16 +115,16 @@ impl From<ReadError> for Fault {
     }
 }
 
-impl From<ShardError> for Fault {
+impl From<ShardError> for HistoryError {
     fn from(error: ShardError) -> Self {
         Self::Shard(error)
     }
 }
 
-impl From<TxnError<Fault>> for Fault {
-    fn from(error: TxnError<Fault>) -> Self {
+impl From<TxnError<HistoryError>> for HistoryError {
+    fn from(error: TxnError<HistoryError>) -> Self {
         match error {
-            TxnError::Decided(fault) => fault,
+            TxnError::Decided(error) => error,
             TxnError::NotActive {
                 namespace,
                 current,

@@ -1,7 +1,7 @@
-//! Queries that wait for a workflow task to carry them. They live in memory only: when the host is lost,
-//! the caller's call fails with it and is made again.
+//! The query registry: buffered queries, which wait for a workflow task to carry them. They live in memory
+//! only: when the host is lost, the caller's call fails with it and is made again.
 //!
-//! Invariant: each query gets exactly one end, whoever comes first.
+//! Invariant: each query is completed exactly once, by whoever comes first.
 
 use std::{
     collections::HashMap,
@@ -18,29 +18,29 @@ use proto_messages::temporal::api::{
 };
 use tokio::sync::oneshot;
 
-/// All waiting queries of this host.
+/// The buffered queries of all runs of this host.
 #[derive(Debug, Default)]
-pub struct Queries {
-    runs: Mutex<HashMap<RunKey, Waiting>>,
+pub struct QueryRegistry {
+    runs: Mutex<HashMap<RunKey, RunQueries>>,
     next_id: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct RunQueries {
     queries: HashMap<String, Query>,
 }
 
 #[derive(Debug)]
 struct Query {
     query: WorkflowQuery,
-    end: oneshot::Sender<End>,
+    end: oneshot::Sender<QueryCompletion>,
 }
 
-/// How a wait ends.
+/// How a buffered query is completed.
 #[derive(Debug)]
-pub enum End {
+pub enum QueryCompletion {
     /// The worker answered.
-    Answered(Option<Payloads>),
+    Succeeded(Option<Payloads>),
     /// The worker's handler failed.
     Failed {
         /// Its text.
@@ -52,19 +52,24 @@ pub enum End {
     Unblocked,
 }
 
-/// A place in the queue; dropping it gives the place up.
+/// A query in the buffer; dropping it takes it out.
 #[derive(Debug)]
-pub struct Place<'a> {
-    queries: &'a Queries,
+pub struct BufferedQuery<'a> {
+    queries: &'a QueryRegistry,
     key: RunKey,
     id: String,
-    /// Resolves with the end.
-    pub end: oneshot::Receiver<End>,
+    /// Resolves when the query is completed.
+    pub end: oneshot::Receiver<QueryCompletion>,
 }
 
-impl Queries {
-    /// Queues a query; `None` when the run has `limit` waiting already.
-    pub fn wait(&self, key: &RunKey, query: WorkflowQuery, limit: usize) -> Option<Place<'_>> {
+impl QueryRegistry {
+    /// Buffers a query; `None` when the run has `limit` buffered already.
+    pub fn buffer(
+        &self,
+        key: &RunKey,
+        query: WorkflowQuery,
+        limit: usize,
+    ) -> Option<BufferedQuery<'_>> {
         let (sender, end) = oneshot::channel();
         let id = format!("query-{}", self.next_id.fetch_add(1, Ordering::Relaxed));
         let mut runs = self.runs.lock();
@@ -76,7 +81,7 @@ impl Queries {
             .queries
             .insert(id.clone(), Query { query, end: sender });
         drop(runs);
-        Some(Place {
+        Some(BufferedQuery {
             queries: self,
             key: key.clone(),
             id,
@@ -84,14 +89,14 @@ impl Queries {
         })
     }
 
-    /// Whether any query of the run waits.
-    pub fn are_waiting(&self, key: &RunKey) -> bool {
+    /// Whether the run has buffered queries.
+    pub fn has_buffered(&self, key: &RunKey) -> bool {
         self.runs.lock().contains_key(key)
     }
 
-    /// All waiting queries, to go with the workflow task that was just started. Queries an earlier task
+    /// All buffered queries of the run, to go with the workflow task that was just started. Queries an earlier task
     /// carried in vain go again.
-    pub fn carry(&self, key: &RunKey) -> HashMap<String, WorkflowQuery> {
+    pub fn buffered(&self, key: &RunKey) -> HashMap<String, WorkflowQuery> {
         let runs = self.runs.lock();
         let waiting = runs.get(key).into_iter().flat_map(|w| &w.queries);
         waiting
@@ -103,8 +108,8 @@ impl Queries {
     pub fn answer(&self, key: &RunKey, results: HashMap<String, WorkflowQueryResult>) {
         for (id, result) in results {
             let end = match result.result_type() {
-                QueryResultType::Answered => End::Answered(result.answer),
-                _ => End::Failed {
+                QueryResultType::Answered => QueryCompletion::Succeeded(result.answer),
+                _ => QueryCompletion::Failed {
                     text: result.error_message,
                     failure: result.failure.map(Box::new),
                 },
@@ -113,16 +118,16 @@ impl Queries {
         }
     }
 
-    /// No workflow task is pending any more: everybody who still waits asks a worker directly.
+    /// No workflow task is pending any more: queries that are still buffered go to a worker directly.
     pub fn unblock(&self, key: &RunKey) {
         let ended = self.runs.lock().remove(key);
         for (_, query) in ended.into_iter().flat_map(|w| w.queries) {
             // A receiver that is gone has given up.
-            let _ = query.end.send(End::Unblocked);
+            let _ = query.end.send(QueryCompletion::Unblocked);
         }
     }
 
-    fn end_one(&self, key: &RunKey, id: &str, end: End) {
+    fn end_one(&self, key: &RunKey, id: &str, end: QueryCompletion) {
         if let Some(query) = self.remove(key, id) {
             // A receiver that is gone has given up.
             let _ = query.end.send(end);
@@ -140,7 +145,7 @@ impl Queries {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for BufferedQuery<'_> {
     fn drop(&mut self) {
         self.queries.remove(&self.key, &self.id);
     }
@@ -158,16 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn each_query_ends_once_and_a_given_up_place_is_free() {
-        let queries = Queries::default();
+    fn each_query_ends_once_and_a_dropped_one_makes_room() {
+        let queries = QueryRegistry::default();
         let key = RunKey::new("n", "w", "r");
-        let place = queries.wait(&key, query(), 1).unwrap();
-        assert!(queries.wait(&key, query(), 1).is_none(), "the limit holds");
-        drop(place);
-        assert!(!queries.are_waiting(&key));
+        let buffered = queries.buffer(&key, query(), 1).unwrap();
+        assert!(
+            queries.buffer(&key, query(), 1).is_none(),
+            "the limit holds"
+        );
+        drop(buffered);
+        assert!(!queries.has_buffered(&key));
 
-        let mut place = queries.wait(&key, query(), 1).unwrap();
-        let carried = queries.carry(&key);
+        let mut buffered = queries.buffer(&key, query(), 1).unwrap();
+        let carried = queries.buffered(&key);
         assert_eq!(carried.len(), 1);
         let result = WorkflowQueryResult {
             result_type: QueryResultType::Answered as i32,
@@ -178,7 +186,10 @@ mod tests {
             carried.into_keys().map(|id| (id, result.clone())).collect(),
         );
         queries.unblock(&key);
-        assert!(matches!(place.end.try_recv(), Ok(End::Answered(None))));
-        assert!(!queries.are_waiting(&key));
+        assert!(matches!(
+            buffered.end.try_recv(),
+            Ok(QueryCompletion::Succeeded(None))
+        ));
+        assert!(!queries.has_buffered(&key));
     }
 }
