@@ -1,4 +1,4 @@
-//! What an operator reads when a certificate cannot be used: which file, what is wrong, what to do.
+//! Errors of certificates, for operators: which file, what is wrong, what to do.
 
 use std::{
     error::Error,
@@ -11,9 +11,9 @@ use std::{
 pub struct CertError {
     /// The file.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// The defect.
     pub problem: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
     cause: Option<Box<dyn Error + Send + Sync>>,
 }

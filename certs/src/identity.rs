@@ -101,7 +101,7 @@ impl Material {
         })
     }
 
-    /// What a listener accepts with; `None` without an identity.
+    /// The TLS configuration of listeners; `None` without an identity.
     pub(crate) fn server(&self, source: &Source) -> Result<Option<ServerConfig>, CertError> {
         let (Some(identity), Some(files)) = (&self.identity, &source.identity) else {
             return Ok(None);

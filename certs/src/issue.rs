@@ -38,7 +38,7 @@ const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
-/// What a cluster's certificate shall say.
+/// The content of a cluster's certificate.
 #[derive(Clone, Debug)]
 pub struct Leaf {
     cluster: String,

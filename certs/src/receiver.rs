@@ -7,11 +7,11 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwapOption;
 use rustls::{ClientConfig, ServerConfig};
 
-/// What a listener accepts with. Clones see the same changes.
+/// The TLS configuration of listeners. Clones see the same changes.
 #[derive(Clone, Default)]
 pub struct ServerTls(Arc<ArcSwapOption<ServerConfig>>);
 
-/// What a client connects with. Clones see the same changes.
+/// The TLS configuration of clients. Clones see the same changes.
 #[derive(Clone, Default)]
 pub struct ClientTls(Arc<ArcSwapOption<ClientConfig>>);
 

@@ -8,11 +8,11 @@ pub struct Source {
     /// The authorities that peers must be certified by; every certificate in every file counts. A
     /// client needs one, a listener only to ask its clients for certificates.
     pub trust: Vec<PathBuf>,
-    /// Who we are. A listener needs it, a client only where it is asked for a certificate.
+    /// Our identity. A listener needs it, a client only where it is asked for a certificate.
     pub identity: Option<Identity>,
     /// Whether a listener asks its clients for certificates.
     pub client_auth: ClientAuth,
-    /// What is spoken.
+    /// The protocol.
     pub protocols: Protocols,
 }
 
@@ -35,7 +35,7 @@ pub enum ClientAuth {
     Required,
 }
 
-/// What is spoken over the connection.
+/// The protocol over the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocols {
     /// HTTP/2 only.

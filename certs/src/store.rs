@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
-/// What a look at the files led to.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// The files are as they were.
@@ -65,7 +65,7 @@ impl Store {
         Ok(store)
     }
 
-    /// What a listener accepts with; stays empty when the source names no identity.
+    /// The TLS configuration of listeners; stays empty when the source names no identity.
     pub fn server(&self) -> ServerTls {
         self.0.server.clone()
     }

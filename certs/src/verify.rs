@@ -1,4 +1,4 @@
-//! What a peer's certificate says about it. That the certificate is genuine was settled in the
+//! The identity in a peer's certificate. That the certificate is genuine was verified in the
 //! handshake; what its holder may do is settled elsewhere.
 
 use std::net::IpAddr;

@@ -163,7 +163,7 @@ impl Clusters {
         }))
     }
 
-    /// What the processes of this cluster know each other by.
+    /// The secret by which the processes of this cluster authenticate each other.
     pub fn shared_key(&self) -> &SharedKey {
         &self.0.key
     }

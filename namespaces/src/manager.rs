@@ -27,7 +27,7 @@ const TRIES: usize = 20;
 /// How long the system namespace keeps closed runs.
 const SYSTEM_RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
-/// What configuration says about changing namespaces.
+/// The configuration of namespace changes.
 #[derive(Clone, Debug)]
 pub struct ManagerOptions {
     /// The cluster that registers and deprecates global namespaces.
@@ -57,7 +57,7 @@ pub enum Changed {
     Ignored,
 }
 
-/// What is asked for.
+/// The request.
 enum Request<'a> {
     Create(Registration, NamespaceId),
     Update(&'a NamespaceName, Update),
@@ -65,7 +65,7 @@ enum Request<'a> {
     Merge(Option<&'a ClusterName>, &'a NamespaceTaskAttributes),
 }
 
-/// What is to be written.
+/// The write.
 enum Write {
     Create(Change),
     Update(Change),

@@ -54,7 +54,7 @@ pub enum MessageError {
         /// Why.
         source: prost::DecodeError,
     },
-    /// What the consumer told cannot be so.
+    /// The acknowledgement of the consumer is impossible.
     #[error("{0}")]
     Refused(String),
 }
@@ -68,11 +68,11 @@ pub struct Outbox {
     state: Arc<Mutex<State>>,
 }
 
-/// What this handle knows.
+/// The state of this handle.
 #[derive(Default)]
 struct State {
-    /// What was noted last: consumers repeat themselves while nothing happens, and a repetition must not cost a
-    /// write.
+    /// The acknowledgement that was stored last: consumers repeat themselves while nothing happens, and a
+    /// repetition must not cost a write.
     noted: HashMap<ClusterName, (String, i64)>,
     /// The highest id that the queue is known to have given.
     end: i64,
@@ -280,7 +280,7 @@ impl Outbox {
         self.trim(processed).await
     }
 
-    /// What a consumer has acknowledged. Before consumers had a store they were known by their name.
+    /// The acknowledged position of a consumer. Earlier releases identified consumers by their name.
     async fn acked(
         &self,
         consumer: &ClusterInfo,

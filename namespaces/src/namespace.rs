@@ -15,7 +15,7 @@ pub struct Namespace {
     pub name: NamespaceName,
     /// The public `NamespaceState`'s number.
     pub state: i32,
-    /// What it is for.
+    /// Its description.
     pub description: String,
     /// Whom to ask.
     pub owner_email: String,

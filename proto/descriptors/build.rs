@@ -33,7 +33,7 @@ const OPTION_ONLY: &[&str] = &[
     "temporal/api/protometa/",
 ];
 
-/// What is served of the public services. Code is generated for these methods and the messages they need; whatever
+/// The served methods of the public services. Code is generated for these methods and the messages they need; whatever
 /// else the published set has answers UNIMPLEMENTED and costs nothing.
 const SERVED: &[(&str, &[&str])] = &[
     (

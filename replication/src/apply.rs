@@ -46,7 +46,7 @@ use backfill::Pulled;
 /// of the local side in between costs one.
 const ROUNDS_MAX: usize = 64;
 
-/// What the applying side needs.
+/// The dependencies of the applying side.
 #[derive(Clone)]
 pub struct ApplyDeps {
     /// The shards of this process.
@@ -67,7 +67,7 @@ pub struct ApplyDeps {
 #[derive(Clone)]
 pub struct Applier(Arc<ApplyDeps>);
 
-/// What a task did so far.
+/// The effects of a task so far.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Events written.

@@ -65,7 +65,7 @@ struct Open {
     difference: RunDifference,
 }
 
-/// What a look at one shard found.
+/// The result of reading one shard.
 #[derive(Default)]
 struct Look {
     through: i64,
@@ -154,7 +154,7 @@ impl Check {
         self.wait_for_what_is_on_its_way().await
     }
 
-    /// What was found lacking either arrives, or goes away here, or is lacking.
+    /// Looks again at runs that were found lacking: each either arrives, or goes away here, or is lacking.
     async fn wait_for_what_is_on_its_way(&mut self) -> Result<(), Fault> {
         let until = Instant::now() + ON_ITS_WAY;
         while !self.open.is_empty() && Instant::now() < until {
@@ -342,7 +342,7 @@ impl Check {
         self.take(again).await
     }
 
-    /// What is lacking.
+    /// The runs that are lacking.
     pub fn findings(&self) -> Completeness {
         let mut lacking: BTreeSet<Key> = self.open.keys().cloned().collect();
         let mut differences: Vec<_> = self

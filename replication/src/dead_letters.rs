@@ -438,7 +438,7 @@ pub fn source_of(key: Option<&HistoryDlqKey>) -> Result<&str, Status> {
     }
 }
 
-/// What people are shown of a letter.
+/// The view of an entry for people.
 fn metadata(id: i64, letter: &DeadLetter) -> HistoryDlqTaskMetadata {
     let task = letter.task.as_ref();
     let run = task.map(wire::run_key).unwrap_or_default();
@@ -460,7 +460,7 @@ fn metadata(id: i64, letter: &DeadLetter) -> HistoryDlqTaskMetadata {
     }
 }
 
-/// What a caller of the tools is told when the store is in trouble.
+/// The status for callers of the tools when the store fails.
 pub fn unavailable(error: StoreError) -> Status {
     match error {
         StoreError::Corrupt(text) => Status::data_loss(text),

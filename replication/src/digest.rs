@@ -40,7 +40,7 @@ pub struct Digest {
     ordered: u128,
 }
 
-/// What a history's digest came to.
+/// The digest of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
     /// The first form, for older peers.

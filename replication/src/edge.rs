@@ -1,4 +1,4 @@
-//! What a frontend offers for replication beside the shard-bound calls: the dead letters, and the extension
+//! Services of a frontend for replication beside the shard-bound calls: the dead letters, and the extension
 //! service that Temporal's own protocol has no words for.
 
 mod extension;

@@ -7,7 +7,7 @@ use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
 /// The label of what comes from a cluster.
 const FROM: &[&str] = &["source_cluster"];
 
-/// What the receiving side counts.
+/// The metrics of the receiving side.
 #[derive(Clone)]
 pub(crate) struct Received {
     pub(crate) received: IntCounterVec,
@@ -23,14 +23,14 @@ pub(crate) struct Received {
     pub(crate) letters_written: IntCounterVec,
 }
 
-/// What the sending and applying side counts.
+/// The metrics of the sending and applying side.
 #[derive(Clone)]
 pub(crate) struct Sent {
     pub(crate) lag: GaugeVec,
     pub(crate) pending: IntGaugeVec,
 }
 
-/// What streams to other clusters count.
+/// The metrics of streams to other clusters.
 #[derive(Clone)]
 pub(crate) struct Sending {
     pub(crate) refused_acks: IntCounterVec,

@@ -56,12 +56,12 @@ const MERGE_RETRY: retry::Policy = retry::Policy {
 const FETCH_RETRY: retry::Policy =
     retry::Policy::exponential(Duration::from_millis(200), Duration::from_secs(5));
 
-/// What the loops need.
+/// The dependencies of the loops.
 #[derive(Clone)]
 pub struct NamespacePullerDeps {
     /// Clients of remote clusters, and the directory.
     pub remotes: Remotes,
-    /// Who is in this cluster.
+    /// The membership of this cluster.
     pub membership: Membership,
     /// Changes namespaces.
     pub manager: Manager,
@@ -317,7 +317,7 @@ pub struct Refresher {
     manager: Manager,
 }
 
-/// What became of a refresh.
+/// The result of a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refreshed {
     /// The namespace is known here now, as the source knows it or newer.

@@ -73,12 +73,12 @@ pub static APPLY_ATTEMPTS_MAX: Key<u32> = Key::new(
     "Attempts to apply one replication task before it becomes a dead letter.",
 );
 
-/// What pullers need.
+/// The dependencies of pullers.
 #[derive(Clone)]
 pub struct PullerDeps {
     /// Clients of remote clusters, and the directory.
     pub remotes: Remotes,
-    /// Who is in this cluster.
+    /// The membership of this cluster.
     pub membership: Membership,
     /// The applying side, on the hosts that own the shards.
     pub replication: ReplicationClient,

@@ -28,9 +28,9 @@ pub struct End {
 /// Both ends of a stream. The receiver of tasks is always the gRPC client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey {
-    /// Who receives tasks.
+    /// The cluster that receives tasks.
     pub client: End,
-    /// Who sends them.
+    /// The cluster that sends them.
     pub server: End,
 }
 

@@ -1,4 +1,4 @@
-//! What a history host serves for replication. [`ReplicationHost`] implements two gRPC services, to be
+//! The services of a history host for replication. [`ReplicationHost`] implements two gRPC services, to be
 //! mounted on the history port beside the history service: the cluster-internal apply service, and the part
 //! of the admin service that is bound to a shard, to which frontends pass on what peers and tools call.
 //!
@@ -39,7 +39,7 @@ mod standing;
 /// How often the standing of other clusters is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// What the services need.
+/// The dependencies of the services.
 #[derive(Clone)]
 pub struct HostDeps {
     /// The shards of this process.

@@ -48,7 +48,7 @@ const FLIP_RESERVE_MAX: Duration = Duration::from_millis(250);
 /// How much longer the stored deadline is than the promised pause, so that the flip's own write fits.
 const DEADLINE_SLACK: Duration = Duration::from_secs(1);
 
-/// What a switchover needs.
+/// The dependencies of a switchover.
 #[derive(Clone)]
 pub struct Switchovers {
     /// Changes the namespace here.

@@ -1,4 +1,4 @@
-//! What a receiver has got of a stream, as two marks. Everything below the exclusive high mark has been
+//! The watermarks of a receiver. Everything below the exclusive high mark has been
 //! sent; everything below the inclusive low mark is done. Tasks arrive in order of their ids and finish in
 //! any order; the low mark is the first unfinished one. Pure: the stream's task owns one and asks it.
 //!

@@ -84,7 +84,7 @@ impl Case {
     }
 }
 
-/// What a judge found.
+/// The finding of a judge.
 #[derive(Clone, Debug, Serialize)]
 pub struct Judgement {
     /// The rule that was judged.

@@ -22,9 +22,9 @@ pub struct Drill {
     pub name: String,
     /// One line for lists.
     pub title: String,
-    /// What it shows and how, for the report's reader.
+    /// Its purpose, for the report's reader.
     pub summary: String,
-    /// What it must keep.
+    /// Its limits.
     pub limits: Limits,
     /// The clusters.
     #[serde(default)]
@@ -35,7 +35,7 @@ pub struct Drill {
     /// How the short form differs.
     #[serde(default)]
     pub short: Short,
-    /// What happens, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
@@ -63,7 +63,7 @@ pub struct Limits {
     pub converge: Span,
 }
 
-/// What may become of acknowledged writes.
+/// The promise about acknowledged writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
@@ -121,7 +121,7 @@ pub enum Store {
     Postgres,
 }
 
-/// What clients and workers do during a drill.
+/// The workload of a drill.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Workload {
@@ -167,7 +167,7 @@ impl Default for Workload {
     }
 }
 
-/// What the short form multiplies.
+/// The factors of the short form.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Short {

@@ -35,7 +35,7 @@ const SWITCHOVER: [&str; 2] = ["namespace", "switchover"];
 /// How long an operator's command may take.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 
-/// What came of a step that worked as a step; whether that is what the drill expects is in it.
+/// The result of a step that worked as a step; whether it is what the drill expects is in it.
 pub(crate) enum Done {
     /// Nothing to judge.
     Plainly,

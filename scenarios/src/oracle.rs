@@ -81,7 +81,7 @@ pub struct Call {
     pub took_ms: u64,
     /// The cluster whose frontend was called.
     pub cluster: String,
-    /// What was asked.
+    /// The request.
     #[serde(flatten)]
     pub op: Op,
     /// The workflow.

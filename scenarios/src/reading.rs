@@ -197,7 +197,7 @@ async fn raw_events(
 
 /// The outcome of waiting for equality.
 pub(crate) struct Convergence {
-    /// What each cluster holds, as last read.
+    /// The state of each cluster, as last read.
     pub(crate) clusters: Vec<Histories>,
     /// How long it took; absent when it did not happen in time.
     pub(crate) took: Option<Duration>,

@@ -46,7 +46,7 @@ pub struct Report {
     pub drill: String,
     /// Its title.
     pub title: String,
-    /// What it shows.
+    /// Its purpose.
     pub summary: String,
     /// Whether it ran in its short form.
     pub short: bool,
@@ -56,7 +56,7 @@ pub struct Report {
     pub verdict: Verdict,
     /// Why it could not run.
     pub reason: Option<String>,
-    /// What was measured.
+    /// The measurements.
     pub measured: Measured,
     /// Every rule, and whether it held.
     pub judgements: Vec<Judgement>,
@@ -64,7 +64,7 @@ pub struct Report {
     pub throughput: Vec<Second>,
     /// Replication lag over time.
     pub lag: Vec<LagSample>,
-    /// What happened.
+    /// The timeline.
     pub timeline: Vec<Entry>,
     /// Losing branches that hold acknowledged writes, by cluster and run, with their number of events.
     pub losing_branches: Vec<String>,
@@ -76,7 +76,7 @@ pub struct Report {
     pub clusters: Vec<String>,
 }
 
-/// What happened in one second of a run.
+/// The counts of one second of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Second {
     /// Acknowledged calls by cluster.

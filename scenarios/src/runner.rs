@@ -167,7 +167,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// What the new active side lacks at this moment.
+    /// The part that the new active side lacks now.
     async fn before_failover(&mut self, to: &str) -> anyhow::Result<()> {
         let side = self
             .sides
@@ -190,7 +190,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// What a server says when it throws a branch away that it had written to.
+    /// The log line of a server that discards a branch that it had written to.
     fn judge_branches(&mut self, world: &World) {
         if !self.drill.limits.no_branches {
             return;

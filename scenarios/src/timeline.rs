@@ -52,7 +52,7 @@ fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What kind of thing happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -77,7 +77,7 @@ pub struct Entry {
     pub kind: Kind,
     /// The cluster it concerns, if one.
     pub cluster: Option<String>,
-    /// What happened.
+    /// The event.
     pub what: String,
 }
 

@@ -24,7 +24,7 @@ pub struct Table {
 pub struct Pure {
     /// The crates.
     pub crates: BTreeSet<String>,
-    /// What they must not pull in.
+    /// Crates they must not pull in.
     pub refuse: BTreeSet<String>,
 }
 
@@ -57,7 +57,7 @@ fn host() -> anyhow::Result<String> {
     Ok(host.context("cargo -vV names no host")?.trim().to_owned())
 }
 
-/// What is wrong.
+/// The defect.
 pub fn findings(table: &Table, metadata: &Metadata) -> Vec<String> {
     let members: BTreeSet<&PackageId> = metadata.workspace_members.iter().collect();
     let names: BTreeMap<&PackageId, &str> = metadata

@@ -1,4 +1,4 @@
-//! What another cluster lacks of a namespace, asked of the active cluster, which compares run by run.
+//! Comparison of a namespace with another cluster, made run by run by the active cluster.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(12);
 /// Workflows that are listed as text.
 const SHOWN: usize = 10;
 
-/// What was found.
+/// The result.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Found {
     /// Whether it could be told.

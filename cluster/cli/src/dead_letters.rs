@@ -46,7 +46,7 @@ pub enum DlqCommand {
         #[command(flatten)]
         global: GlobalArgs,
     },
-    /// What a queue holds, and why.
+    /// Lists the entries of a queue with their causes.
     Read(QueueArgs),
     /// Try again, and remove what was taken.
     Replay(QueueArgs),
@@ -181,7 +181,7 @@ async fn list(global: GlobalArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the queue holds, as far as was asked for.
+/// The entries of the queue, as far as requested.
 async fn entries(args: &QueueArgs) -> anyhow::Result<Vec<Entry>> {
     let server = args.global.connect.connect().await?;
     let mut entries = match args.kind {

@@ -64,7 +64,7 @@ pub struct RegisterArgs {
     /// Days that closed workflows are kept.
     #[arg(long, default_value_t = 3)]
     pub retention_days: i64,
-    /// What it is for.
+    /// Its description.
     #[arg(long, default_value = "")]
     pub description: String,
     /// Where and how.

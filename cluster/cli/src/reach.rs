@@ -11,11 +11,11 @@ pub struct Unreachable {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Cause {
-    /// Nobody listens there.
+    /// No process listens there.
     Refused,
     /// The host's name means nothing.
     Unresolved,
-    /// Nobody answered in time.
+    /// No answer came in time.
     TimedOut,
     /// TLS was spoken to somebody who does not.
     NotTls,
@@ -32,7 +32,7 @@ enum Cause {
 }
 
 impl Unreachable {
-    /// What an error of the transport means.
+    /// The meaning of a transport error.
     pub(crate) fn new(
         address: &str,
         tls: bool,

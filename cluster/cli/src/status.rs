@@ -55,7 +55,7 @@ struct Status {
     namespaces: Vec<Held>,
 }
 
-/// What a cluster has of a namespace.
+/// The state of a namespace in a cluster.
 #[derive(Debug, Serialize)]
 struct Held {
     namespace: String,
@@ -118,7 +118,7 @@ pub(crate) async fn run(command: ReplicationCommand) -> anyhow::Result<ExitCode>
     })
 }
 
-/// What other clusters have of the namespaces that are active here.
+/// The state in other clusters of the namespaces that are active here.
 async fn held(server: &Server, here: &str) -> anyhow::Result<Vec<Held>> {
     let mut request = ListNamespacesRequest {
         page_size: 100,
@@ -152,7 +152,7 @@ async fn held(server: &Server, here: &str) -> anyhow::Result<Vec<Held>> {
 }
 
 impl Remote {
-    /// What the numbers of streams hide.
+    /// Warnings that the numbers of streams do not show.
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.came_back_empty_shards > 0 {

@@ -27,7 +27,7 @@ use crate::{
     version::{BranchToken, VersionHistories},
 };
 
-/// What an event's effect may read beside the event, and where its consequences go.
+/// The scope of applying an event: what its effect may read beside the event, and where its consequences go.
 pub(crate) struct Scope<'a> {
     pub(crate) limits: &'a Limits,
     /// First event of the batch the event is stored in.
@@ -184,7 +184,7 @@ impl MutableState {
         self.versions.current_mut().extend_to(id, version);
     }
 
-    /// What one event means. A buffered event has its effect when it arrives, before it has an id.
+    /// Applies the effect of one event. A buffered event has its effect when it arrives, before it has an id.
     pub(crate) fn effect(
         &mut self,
         event: &HistoryEvent,

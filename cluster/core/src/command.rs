@@ -32,7 +32,7 @@ use crate::{
     request::begin_attempt,
 };
 
-/// So many ids are compared one by one faster than they are hashed.
+/// The number of ids up to which comparing one by one is faster than hashing.
 const FEW: usize = 32;
 
 /// Why a command is not taken.
@@ -68,7 +68,7 @@ impl CommandError {
 /// Bytes of a text about a command. Texts quote ids, and what is refused may be as long as a request.
 const TEXT_MAX: usize = 2_000;
 
-/// As much of a text as is shown.
+/// The part of a text that is shown.
 fn shown(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_MAX)]
 }
@@ -78,7 +78,7 @@ pub(crate) fn cause_name(cause: WorkflowTaskFailedCause) -> String {
     format!("{cause:?}")
 }
 
-/// What checking a command may look at: the state before, and what earlier commands of the same
+/// The context for checking a command: the state before, and what earlier commands of the same
 /// completion do to it.
 pub(crate) struct Check<'a> {
     ms: &'a MutableState,
@@ -358,7 +358,7 @@ fn unset_cause(command_type: CommandType) -> WorkflowTaskFailedCause {
     }
 }
 
-/// What the commands led to, beside events.
+/// The effects of commands, beside events.
 #[derive(Default)]
 pub(crate) struct CommandEffects {
     /// Something happened that the worker has to be told.
@@ -367,12 +367,12 @@ pub(crate) struct CommandEffects {
     pub(crate) eager: Vec<EventId>,
 }
 
-/// What writing a command's events may use.
+/// The context for writing a command's events.
 pub(crate) struct Write<'t, 'a> {
     decision: &'t mut Decision<'a>,
     /// The completed event all of them refer to.
     completed: i64,
-    /// Who completed the workflow task.
+    /// The identity of the worker that completed the workflow task.
     identity: &'t str,
     user_metadata: Option<UserMetadata>,
     markers: Vec<EventGroupMarker>,

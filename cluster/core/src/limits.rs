@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::{Limits, MutableState, Refusal};
 
-/// The identity of decisions nobody asked for.
+/// The identity of decisions that the server makes by itself.
 pub const SERVER: &str = "history-service";
 
 /// The identity under which a reset ends the run that it replaces.

@@ -26,7 +26,7 @@ use crate::{request::Parent, version::VersionHistories};
 pub struct MutableState {
     /// Which run.
     pub key: RunKey,
-    /// What never changes after the first event.
+    /// The part that never changes after the first event.
     pub start: StartInfo,
     /// Small state that most decisions change.
     pub execution_info: ExecutionInfo,
@@ -48,7 +48,7 @@ pub struct MutableState {
     pub buffered: Vec<HistoryEvent>,
 }
 
-/// What the first event fixed.
+/// The part of the state that the first event determined.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StartInfo {
     /// The type.
@@ -77,7 +77,7 @@ pub struct StartInfo {
     pub root: Option<WorkflowExecution>,
     /// Request id of the start, for dedup.
     pub request_id: String,
-    /// Who started it.
+    /// The identity of the client that started it.
     pub identity: String,
     /// First run of the chain.
     pub first_run_id: RunId,
@@ -104,12 +104,12 @@ pub struct StartInfo {
     /// Task id of the first event: where the start stands among the writes of the cluster that made it.
     /// 0 when that cluster does not tell.
     pub clock: i64,
-    /// What the next run of a retry or cron schedule begins with, though this run changes its own. `None` where
-    /// there can be no such next run, and in runs that an earlier release stored.
+    /// The attributes that the next run of a retry or cron schedule begins with, though this run changes its
+    /// own. `None` where there can be no such next run, and in runs that an earlier release stored.
     pub carried: Option<Carried>,
 }
 
-/// What a run was given and may change.
+/// Attributes that a run was started with and may change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Carried {
     /// Memo.
@@ -206,7 +206,7 @@ pub struct WorkflowTask {
     pub task_queue: String,
     /// Whether that queue is sticky.
     pub sticky: bool,
-    /// Who took it.
+    /// The identity of the worker that took it.
     pub identity: String,
     /// Told to the worker with the started event.
     pub suggest_continue_as_new: bool,
@@ -252,7 +252,7 @@ pub struct ActivityInfo {
     pub started_time: Timestamp,
     /// Request that started the current attempt.
     pub request_id: String,
-    /// Who runs it.
+    /// The identity of the worker that runs it.
     pub identity: String,
     /// Attempt, from 1.
     pub attempt: i32,
@@ -341,7 +341,7 @@ pub struct ChildExecutionInfo {
     pub workflow_type: WorkflowType,
     /// Request id its start uses, for dedup.
     pub create_request_id: String,
-    /// What happens to it when the parent closes.
+    /// Its parent-close policy.
     pub parent_close_policy: ParentClosePolicy,
 }
 

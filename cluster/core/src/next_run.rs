@@ -97,7 +97,7 @@ pub(crate) fn run_id_of(next: Option<&NextRun>) -> String {
         .unwrap_or_default()
 }
 
-/// What follows a run that completed: the next one of its cron schedule.
+/// The run that follows a completed one: the next one of its cron schedule.
 pub(crate) fn after_success(
     decision: &mut Decision<'_>,
     result: &Option<Payloads>,
@@ -108,7 +108,7 @@ pub(crate) fn after_success(
     Some(next)
 }
 
-/// What follows a run that failed or timed out: another attempt, else the next one of its cron schedule.
+/// The run that follows a failed or timed-out one: another attempt, else the next one of its cron schedule.
 pub(crate) fn after_failure(
     decision: &mut Decision<'_>,
     failure: &Failure,

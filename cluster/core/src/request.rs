@@ -39,7 +39,7 @@ pub(crate) use start::Timeouts;
 
 use crate::task::Timeout;
 
-/// Everything a run's first event needs.
+/// The parameters of a run's first event.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
     /// The run to make; its run id was chosen by the caller.
@@ -100,7 +100,7 @@ pub struct Signal {
     pub input: Option<Payloads>,
     /// Its header.
     pub header: Option<Header>,
-    /// Who sent it.
+    /// The identity of the sender.
     pub identity: String,
     /// Dedup id; empty for none.
     pub request_id: String,
@@ -108,7 +108,7 @@ pub struct Signal {
     pub external: Option<WorkflowExecution>,
     /// Do not schedule a workflow task for it.
     pub skip_workflow_task: bool,
-    /// What the sender wants its event linked to.
+    /// Links for the event, from the sender.
     pub links: Vec<Link>,
 }
 
@@ -126,7 +126,7 @@ pub enum Request {
     Cancel {
         /// The reason.
         reason: String,
-        /// Who asked.
+        /// The identity of the caller.
         identity: String,
         /// Dedup id.
         request_id: String,
@@ -134,14 +134,14 @@ pub enum Request {
         external: Option<(WorkflowExecution, EventId)>,
         /// Refuse unless the asker is this run's parent.
         child_only: bool,
-        /// What the asker wants its event linked to.
+        /// Links for the event, from the caller.
         links: Vec<Link>,
     },
     /// Attach a start that found the run open.
     Attach {
         /// The start's request id; empty when only links are attached.
         request_id: String,
-        /// What the starter wants the event linked to.
+        /// Links for the event, from the caller.
         links: Vec<Link>,
     },
     /// Terminate the run.
@@ -150,13 +150,13 @@ pub enum Request {
         reason: String,
         /// Details.
         details: Option<Payloads>,
-        /// Who asked.
+        /// The identity of the caller.
         identity: String,
         /// Refuse unless this run is the parent.
         only_from_parent: Option<WorkflowExecution>,
         /// Refuse when the chain's first run is another one; empty for any.
         first_execution_run_id: RunId,
-        /// What the asker wants its event linked to.
+        /// Links for the event, from the caller.
         links: Vec<Link>,
     },
     /// A worker takes the workflow task.
@@ -167,7 +167,7 @@ pub enum Request {
         attempt: i32,
         /// Dedup id of this attempt to start.
         request_id: String,
-        /// Who takes it.
+        /// The identity of the worker that takes it.
         identity: String,
         /// The queue it was polled from.
         task_queue: TaskQueue,
@@ -199,7 +199,7 @@ pub enum Request {
         cause: WorkflowTaskFailedCause,
         /// The failure.
         failure: Option<Failure>,
-        /// Who failed it.
+        /// The identity of the worker that failed it.
         identity: String,
         /// The worker's binary.
         binary_checksum: String,
@@ -219,7 +219,7 @@ pub enum Request {
         attempt: i32,
         /// Dedup id of this attempt to start.
         request_id: String,
-        /// Who takes it.
+        /// The identity of the worker that takes it.
         identity: String,
     },
     /// A worker's heartbeat.
@@ -228,7 +228,7 @@ pub enum Request {
         activity: ActivityRef,
         /// Progress.
         details: Option<Payloads>,
-        /// Who.
+        /// The identity of the worker.
         identity: String,
     },
     /// An activity's result.
@@ -237,7 +237,7 @@ pub enum Request {
         activity: ActivityRef,
         /// The result.
         result: Option<Payloads>,
-        /// Who.
+        /// The identity of the worker.
         identity: String,
     },
     /// An activity's failure.
@@ -248,7 +248,7 @@ pub enum Request {
         failure: Option<Failure>,
         /// Last progress, carried to the next attempt.
         last_heartbeat_details: Option<Payloads>,
-        /// Who.
+        /// The identity of the worker.
         identity: String,
     },
     /// An activity accepted its cancellation.
@@ -257,12 +257,12 @@ pub enum Request {
         activity: ActivityRef,
         /// Details.
         details: Option<Payloads>,
-        /// Who.
+        /// The identity of the worker.
         identity: String,
     },
     /// A timer task fired.
     Fire(Fire),
-    /// What became of starting a child.
+    /// The result of starting a child.
     ChildStarted {
         /// The initiated event.
         initiated_event_id: EventId,
@@ -278,14 +278,14 @@ pub enum Request {
         /// Its close event.
         event: Box<HistoryEvent>,
     },
-    /// What became of a signal to another run.
+    /// The result of a signal to another run.
     ExternalSignaled {
         /// The initiated event.
         initiated_event_id: EventId,
         /// Delivered, or why not.
         result: Result<(), SignalExternalWorkflowExecutionFailedCause>,
     },
-    /// What became of a cancel of another run.
+    /// The result of a cancel of another run.
     ExternalCanceled {
         /// The initiated event.
         initiated_event_id: EventId,
@@ -357,9 +357,9 @@ pub struct Reset {
     pub reason: String,
     /// Dedup id.
     pub request_id: String,
-    /// Who asked.
+    /// The identity of the caller.
     pub identity: String,
-    /// What is not re-applied.
+    /// Kinds of events that are not reapplied.
     pub exclude: Vec<ResetReapplyExcludeType>,
     /// Re-apply nothing at all.
     pub reapply_nothing: bool,

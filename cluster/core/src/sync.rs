@@ -125,7 +125,7 @@ impl MutableState {
     }
 }
 
-/// What orders two states of one activity: the later writer, then the attempt, then what happened in it.
+/// The order of two states of one activity: by writer, then by attempt, then by what happened in it.
 fn age(a: &ActivityInfo) -> impl Ord + use<> {
     (a.version, a.attempt, a.is_started(), a.last_heartbeat_time)
 }

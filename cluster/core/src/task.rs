@@ -10,7 +10,7 @@ pub struct Task {
     pub version: FailoverVersion,
     /// When to run it; `None` means at once.
     pub fire_at: Option<Timestamp>,
-    /// What to do.
+    /// Its kind.
     pub kind: TaskKind,
 }
 
@@ -27,7 +27,7 @@ pub enum Timeout {
     Heartbeat,
 }
 
-/// What a task does. Event ids refer to the run's current branch. Executors re-check state: a task whose
+/// The kind of a task. Event ids refer to the run's current branch. Executors re-check state: a task whose
 /// reason has gone is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskKind {

@@ -75,7 +75,7 @@ impl Delta {
     }
 }
 
-/// What applying events did.
+/// The result of applying events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
     /// State change.
@@ -84,7 +84,7 @@ pub struct Applied {
     pub tasks: Vec<Task>,
 }
 
-/// What may be seen of a transition before its commit.
+/// The part of a transition that may be seen before its commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// Replies and dispatch wait for the commit.
@@ -212,6 +212,6 @@ pub enum Refusal {
 pub struct Corrupt {
     /// The offending event.
     pub event_id: i64,
-    /// What is wrong with it.
+    /// The defect.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! What peer clusters and debugging tools call, on the frontend's port. The directory and the namespaces
+//! The admin service for peer clusters and debugging tools, on the frontend's port. The directory and the namespaces
 //! are answered here; what is bound to a shard goes to its owner, streams included; dead letters go to
 //! whoever keeps them. RPCs that are not here answer UNIMPLEMENTED.
 
@@ -21,12 +21,12 @@ const CLIENT_STORE: &str = "meridian-client-cluster-uuid";
 /// Names the shard of the side that serves the stream.
 const SERVER_SHARD: &str = "temporal-server-shard-id";
 
-/// Who serves the admin RPCs that are not the frontend's own.
+/// The services behind the admin RPCs that are not the frontend's own.
 #[derive(Clone)]
 pub struct Delegates {
     /// Shards' owners.
     pub replication: ReplicationClient,
-    /// Whoever keeps dead letters; its other RPCs are not called.
+    /// The service that keeps dead letters; its other RPCs are not called.
     pub dead_letters: Option<Arc<dyn AdminService>>,
 }
 

@@ -55,7 +55,7 @@ struct Arrival {
     deadline: Option<Instant>,
     /// A gate has let its class's share in already.
     is_gated: bool,
-    /// Who called, when a certificate proved it.
+    /// The caller, when a certificate proved its identity.
     peer: Option<AuthenticatedPeer>,
 }
 
@@ -91,7 +91,7 @@ impl Call {
     }
 }
 
-/// What is left until the deadline; `None` when there is none.
+/// The time left until the deadline; `None` when there is none.
 fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|d| d.saturating_duration_since(Instant::now()))
 }
@@ -272,7 +272,7 @@ fn unread_refusal() -> Status {
     )
 }
 
-/// What a call goes before. A read that waits for something to happen can wait for its turn, too.
+/// The priority of a call. A read that waits for something to happen can wait for its turn, too.
 fn priority_of(attempt: &dyn Attempt) -> Priority {
     match attempt.nature().parks {
         Parks::Read if attempt.is_long() => Priority::Low,

@@ -1,4 +1,4 @@
-//! What the frontend is made of, and the gRPC services it offers.
+//! The frontend: its dependencies and the gRPC services it offers.
 
 use std::{fmt, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{
     workflow_service::Workflows,
 };
 
-/// What the frontend tells about the installation.
+/// Information about the installation.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     /// The name of the store behind workflows.
@@ -37,7 +37,7 @@ pub struct About {
     pub visibility_store: String,
 }
 
-/// What the frontend needs.
+/// The dependencies of the frontend.
 pub struct FrontendDeps {
     /// Namespaces.
     pub registry: Registry,
@@ -57,13 +57,13 @@ pub struct FrontendDeps {
     pub remotes: RemoteFrontends,
     /// The processes of this cluster.
     pub membership: Membership,
-    /// Who serves the admin RPCs that are not the frontend's own.
+    /// The services behind the admin RPCs that are not the frontend's own.
     pub delegates: Delegates,
     /// Which calls are passed on to the active cluster.
     pub policy: Policy,
     /// Whether calls may be served.
     pub readiness: Readiness,
-    /// What is told about the installation.
+    /// Information about the installation.
     pub about: About,
     /// Refuses calls when this process has more to do than it can.
     pub overload: Overload,
@@ -82,7 +82,7 @@ pub struct Frontend {
     delegates: Delegates,
 }
 
-/// What every RPC may use.
+/// The context of all RPCs.
 pub(crate) struct Host {
     pub(crate) registry: Registry,
     pub(crate) manager: Manager,
@@ -151,12 +151,12 @@ impl Frontend {
         Arc::new(Operator(self.host.clone()))
     }
 
-    /// What peer clusters and debugging tools call.
+    /// The admin service for peer clusters and debugging tools.
     pub fn admin_service(&self) -> Arc<impl AdminService + use<>> {
         Arc::new(Admin::new(self.host.clone(), self.delegates.clone()))
     }
 
-    /// What to ask before a call of the public port is read.
+    /// The gate that admits a call of the public port before it is read.
     pub fn gate(&self) -> Arc<dyn Gate> {
         Arc::new(StartGate(self.host.overload.clone()))
     }

@@ -95,7 +95,7 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// Whose they are.
+    /// The namespace they apply to.
     pub(crate) fn namespace(&self) -> &'a str {
         self.namespace
     }

@@ -1,4 +1,5 @@
-//! What the frontend counts. Operations are the names of RPCs, namespaces and clusters those that exist: all bounded.
+//! The metrics of the frontend. Operations are the names of RPCs, namespaces and clusters those that exist: all
+//! bounded.
 
 use cluster_rpc::service_metrics::{ServiceMetrics, Serving, error_type};
 use cluster_runtime::Metrics;

@@ -1,4 +1,4 @@
-//! What another cluster may do here. Its certificate names it, and so tells which namespaces it shares.
+//! Permissions of another cluster. Its certificate names it, which determines the namespaces it shares.
 
 use cluster_rpc::guard::{AuthenticatedPeer, check_speaks_for};
 use namespaces::Namespace;

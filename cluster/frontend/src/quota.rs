@@ -79,14 +79,14 @@ pub(crate) static KEYS: &[&dyn AnyKey] = &[
     &CONCURRENT,
 ];
 
-/// What a call counts as.
+/// The quota that counts a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Counts {
-    /// As a call.
+    /// Counted as a call.
     Call,
-    /// As a list or count.
+    /// Counted as a list or count.
     Visibility,
-    /// As one that stays open long.
+    /// Counted as a long poll.
     Long,
 }
 
@@ -103,7 +103,7 @@ pub(crate) enum Priority {
     Start,
     /// Reads of states, and failures that workers report: those tasks are tried again anyway.
     Status,
-    /// What can wait, such as a long poll on a history.
+    /// Calls that can wait, such as a long poll on a history.
     Low,
 }
 
@@ -119,7 +119,7 @@ impl Priority {
         }
     }
 
-    /// What it is to a process that has too much to do.
+    /// The class of the call under overload.
     pub(crate) fn class(self) -> Class {
         match self {
             Self::Progress => Class::Progress,

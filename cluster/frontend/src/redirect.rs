@@ -11,7 +11,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 const REDIRECTION: &str = "xdc-redirection";
 /// "true": passed on by another cluster; served here whatever happens.
 const REDIRECTION_API: &str = "xdc-redirection-api";
-/// Who passed it on.
+/// The cluster that forwarded the call.
 const SOURCE_CELL: &str = "xdc-redirection-source-cell";
 
 static AUTO_FORWARDING: Key<bool> = Key::new(

@@ -1,4 +1,4 @@
-//! What the namespace manager, the directory and the store refuse, as clients are told.
+//! Statuses for refusals of the namespace manager, the directory and the store.
 
 use cluster_rpc::status;
 use namespaces::{MessageError, Refusal};

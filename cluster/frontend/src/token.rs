@@ -1,4 +1,4 @@
-//! What the frontend reads in tokens: the namespace they belong to. The rest is opaque to it.
+//! Reads the namespace from tokens. The rest of a token is opaque to the frontend.
 
 use cluster_rpc::status;
 use prost::Message;

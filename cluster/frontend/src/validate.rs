@@ -1,4 +1,4 @@
-//! What requests are held to before anything is done about them. Each check answers with the text that
+//! Validation of requests before they are served. Each check answers with the text that
 //! SDKs and tests compare. Checks are pure: limits are arguments.
 
 mod blob;

@@ -9,10 +9,10 @@ use cluster_shard::{OwnedDecisionContext, Shard, Txn, UpdateError, Updated};
 
 use crate::error::HistoryError;
 
-/// Who the service is in events it writes by itself.
+/// The identity of the service in events it writes by itself.
 pub const IDENTITY: &str = "history-service";
 
-/// Who the service is when it ends a run that a reset replaces: by this name others know that the run goes
+/// The identity of the service when it ends a run that a reset replaces: it tells others that the run goes
 /// on as another one.
 pub const RESETTER: &str = "history-resetter";
 

@@ -1,4 +1,4 @@
-//! What every RPC of the service stands on: the shards, the neighbours, and the one way to change a run.
+//! The engine behind all RPCs of the service: the shards, the other services, and the one way to change a run.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     query_registry::QueryRegistry,
 };
 
-/// What the service needs.
+/// The dependencies of the service.
 #[derive(Clone)]
 pub struct HistoryDeps {
     /// The shards of this process.
@@ -49,11 +49,11 @@ pub struct HistoryDeps {
 
 /// The service's inside, shared by all RPCs.
 pub struct Engine {
-    /// What it was built from.
+    /// Its dependencies.
     pub deps: HistoryDeps,
     /// Queries that wait for a workflow task.
     pub queries: QueryRegistry,
-    /// What is counted.
+    /// Metrics.
     pub meters: Meters,
 }
 

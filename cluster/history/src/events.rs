@@ -21,7 +21,7 @@ use crate::{
 /// How long a commit under way is waited for before the caller is sent away.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
 
-/// What to read.
+/// The range to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
     /// First event.

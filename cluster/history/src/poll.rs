@@ -1,4 +1,4 @@
-//! What a worker gets when it takes a task. Both are built from state in memory; only history is read,
+//! Answers to polls of workers. They are built from mutable state in memory; only history is read,
 //! and that mostly from the shard's tail cache.
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ pub const PAGE_BATCHES: usize = 256;
 /// Bytes after which a page ends.
 pub const PAGE_BYTES: usize = 2 << 20;
 
-/// What has to be known of a run, at the moment its workflow task was started, to answer the poll.
+/// The view of a run, at the time its workflow task was started, that answers the poll.
 /// Taken under the run's lock; history is read after it.
 #[derive(Debug)]
 pub struct TaskView {
@@ -54,7 +54,7 @@ pub struct TaskView {
 pub enum Extent {
     /// Everything: the worker may not know the run.
     Full,
-    /// What followed the last completed workflow task: the worker has the run in its cache.
+    /// The events after the last completed workflow task: the worker has the run in its cache.
     SinceLastCompleted,
 }
 

@@ -17,7 +17,7 @@ use cluster_rpc::{HistoryClient, MatchingClient};
 use cluster_shard::Executors;
 use namespaces::Registry;
 
-/// What executors need.
+/// The dependencies of executors.
 #[derive(Clone)]
 pub struct ExecutorDeps {
     /// The namespaces.

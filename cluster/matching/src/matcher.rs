@@ -8,7 +8,7 @@ use proto_ids::Timestamp;
 /// Names a parked poller or task within one matcher.
 pub type Slot = u64;
 
-/// What can be done now.
+/// A match that can be made now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<P, T> {
     /// This poller gets this task.

@@ -426,7 +426,7 @@ impl Queue {
         }
     }
 
-    /// Who polls, for describe.
+    /// The pollers, for describe.
     pub(crate) fn pollers(&self) -> Vec<PollerInfo> {
         let now = self.now();
         self.state.lock().seen.infos(now)

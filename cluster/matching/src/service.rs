@@ -47,13 +47,13 @@ const START_FAILED_PAUSE: Duration = Duration::from_millis(250);
 const WORKFLOW: i32 = TaskQueueType::Workflow as i32;
 const ACTIVITY: i32 = TaskQueueType::Activity as i32;
 
-/// What the service needs.
+/// The dependencies of the service.
 pub struct MatchingDeps {
     /// The durable backlog.
     pub store: Arc<dyn TaskQueueStore>,
     /// Where tasks are started.
     pub history: HistoryClient,
-    /// Who owns which queue.
+    /// The ownership of queues.
     pub membership: Membership,
     /// The clock.
     pub clock: SharedClock,
@@ -131,7 +131,7 @@ impl Drop for Parked<'_> {
     }
 }
 
-/// Who polls, and until when.
+/// A poller and its deadline.
 struct Poll<'a> {
     queue: &'a Arc<Queue>,
     poller_id: &'a str,
@@ -162,7 +162,7 @@ impl Poll<'_> {
         assigned
     }
 
-    /// What to do with a task whose start was refused: obsolete ones are done with, others go back.
+    /// Handles a task whose start was refused: obsolete ones are dropped, others go back.
     async fn refused(&self, assigned: Assigned, refusal: &Status) {
         let task_queue = &self.queue.key.name;
         match refusal.code() {
@@ -444,7 +444,7 @@ impl matching_service_server::MatchingService for MatchingService {
 }
 
 impl MatchingService {
-    /// What a worker gets for a query: the execution and its history, the query, and where to answer.
+    /// The answer to a poll that carries a query: the execution and its history, the query, and where to answer.
     fn query_response(
         &self,
         queue: &Queue,

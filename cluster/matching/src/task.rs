@@ -34,16 +34,16 @@ pub(crate) enum Origin {
 pub(crate) struct QueryTask {
     /// Where the answer goes.
     pub(crate) id: String,
-    /// What is asked.
+    /// The query.
     pub(crate) query: WorkflowQuery,
-    /// What the worker gets with it.
+    /// The poll answer that carries it.
     pub(crate) task: PollWorkflowTaskQueueResponse,
 }
 
 /// A task that waits for a poller.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    /// What to start; empty for queries.
+    /// The task to start; empty for queries.
     pub(crate) request: AddTaskRequest,
     /// Where it came from.
     pub(crate) origin: Origin,

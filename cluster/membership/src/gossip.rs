@@ -95,7 +95,7 @@ impl Timing {
     }
 }
 
-/// What the loop is asked to do.
+/// A command to the gossip loop.
 pub(crate) enum Ask {
     /// Greet these, if they are not known.
     Greet(Vec<Member>),
@@ -115,7 +115,7 @@ pub(crate) struct Gossip {
     membership: Membership,
 }
 
-/// What was let in lately, and what was not.
+/// Counters of accepted and refused datagrams in recent time.
 struct Door {
     count_dropped: CountDropped,
     /// When the present second began, and how many datagrams it brought.

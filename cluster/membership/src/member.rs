@@ -1,4 +1,4 @@
-//! Who takes part: one process of the cluster, the roles it plays and where it can be called.
+//! A member: one process of the cluster, its roles and its addresses.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
@@ -23,7 +23,7 @@ pub struct Member {
     pub id: String,
     /// Where it listens for gossip.
     pub gossip: SocketAddr,
-    /// What it offers, and at which address.
+    /// Its roles with their addresses.
     pub roles: Vec<(Role, SocketAddr)>,
     /// Rises with every start and whenever the member was declared dead in error.
     pub incarnation: u64,

@@ -43,7 +43,7 @@ struct Link {
     contacts: Arc<dyn Contacts>,
 }
 
-/// What it takes to join.
+/// The parameters of joining.
 pub struct Join {
     /// This process. Port 0 in its gossip address stands for the port that is bound, incarnation 0 for
     /// the time of start.

@@ -32,7 +32,7 @@ impl Deref for Node {
 impl Identity for Node {
     type Addr = SocketAddr;
 
-    /// Whoever was declared dead in error comes back as the next incarnation.
+    /// A member that was declared dead in error comes back as the next incarnation.
     fn renew(&self) -> Option<Self> {
         let incarnation = self.incarnation.saturating_add(1);
         Some(Self::new(Member {

@@ -1,4 +1,4 @@
-//! What makes a datagram one of this cluster's: a code over its bytes, made with a key that every process of the
+//! Authentication of datagrams: a code over the bytes, made with a key that every process of the
 //! cluster reads from the database and nobody else has. Each datagram counts once: its number, within the session
 //! of the process that sent it, was not seen before and is not far behind the latest.
 //!
@@ -14,9 +14,9 @@ const MAGIC: [u8; 4] = *b"MRG\x02";
 /// Magic, cluster, session, number.
 const PREFIX_BYTES: usize = MAGIC.len() + 3 * 8;
 const CODE_BYTES: usize = 32;
-/// What a datagram has beside what it says.
+/// The overhead of a sealed datagram.
 pub(crate) const SEAL_BYTES: usize = PREFIX_BYTES + CODE_BYTES;
-/// What the key is for, so that the same secret can serve something else.
+/// The purpose of the key, so that the same secret can serve another one.
 const PURPOSE: &[u8] = b"meridian gossip 2";
 /// Sessions whose numbers are remembered. A session is a process; only those of this cluster get here.
 const SESSIONS_MAX: usize = 4_096;
@@ -80,7 +80,7 @@ impl Seal {
         datagram
     }
 
-    /// What the datagram says.
+    /// The content of the datagram.
     pub(crate) fn open<'a>(&mut self, datagram: &'a [u8]) -> Result<&'a [u8], Refused> {
         let after_magic = datagram.strip_prefix(&MAGIC).ok_or(Refused::Foreign)?;
         let rest = after_magic

@@ -20,7 +20,7 @@ pub enum WireError {
     /// A field has a value that it cannot have.
     #[error("{0} has an impossible value")]
     Value(&'static str),
-    /// What is to be written does not fit.
+    /// The value to be written does not fit.
     #[error("no room")]
     Full,
 }

@@ -89,7 +89,7 @@ enum ConnectError {
 }
 
 impl Security {
-    /// What secures connections to the host; `None` when they are plain, an error when there may be none.
+    /// The TLS configuration for connections to the host; `None` when they are plain, an error when none may be made.
     fn tls_for(&self, host: &str) -> Result<Option<(&ClientTls, Option<&str>)>, Status> {
         match self {
             Self::Plain => Ok(None),

@@ -1,4 +1,4 @@
-//! Who may call what on a listener. The services of peers and operators are served where whoever calls has
+//! Access control of a listener. The services of peers and operators are served where the caller has
 //! proved who it is, or is on this machine; elsewhere they answer PERMISSION_DENIED with the way out.
 //!
 //! A handler finds who called as [`AuthenticatedPeer`] among the request's extensions, when the caller showed a
@@ -41,11 +41,11 @@ const PEERS_MAX: usize = 1_024;
 pub enum Callers {
     /// They are on this machine, or have proved who they are by a certificate.
     Known,
-    /// Anybody who can reach the port.
+    /// Any process that can reach the port.
     Anybody,
 }
 
-/// Who called, as the TLS handshake proved it. In the extensions of every request that came over a connection
+/// The caller, as the TLS handshake proved it. In the extensions of every request that came over a connection
 /// with a client certificate.
 #[derive(Clone, Debug)]
 pub struct AuthenticatedPeer(Arc<Peer>);

@@ -132,7 +132,7 @@ pub struct Listener {
     gate: Option<Arc<dyn Gate>>,
 }
 
-/// What is counted of a listener.
+/// The metrics of a listener.
 #[derive(Clone)]
 struct Watched {
     open: IntGauge,
@@ -209,7 +209,7 @@ macro_rules! tuned {
 #[doc(hidden)]
 pub use tonic::codec::CompressionEncoding::Gzip;
 
-/// Who sent the request, as the TLS handshake proved it; `None` without a client certificate.
+/// The sender of the request, as the TLS handshake proved it; `None` without a client certificate.
 pub fn peer_of<T>(request: &Request<T>) -> Option<Peer> {
     let certificates = request.peer_certs()?;
     Peer::of(certificates.first()?).ok()

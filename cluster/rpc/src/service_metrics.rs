@@ -1,4 +1,4 @@
-//! What every service counts about the calls it serves, under the names that Temporal's dashboards ask for.
+//! Metrics of served calls that every service has, under the names that Temporal's dashboards use.
 //! Operations are names of RPCs and namespaces those that exist, so both are bounded.
 
 use std::{

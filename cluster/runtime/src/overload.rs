@@ -2,7 +2,7 @@
 //! finishes nothing: all calls wait until their callers have given up. Here the least important calls are
 //! refused at once instead, as many as needed to keep the others quick.
 //!
-//! What is measured is the *standing delay*: the least time anything had to wait within a short window,
+//! The measure is the *standing delay*: the least time anything had to wait within a short window,
 //! either for a turn on the runtime's threads or, beyond the commit before it, for its own commit. A burst
 //! that drains leaves no standing delay; a queue that never empties does. While there is one, the shares of
 //! the [`Class`]es that are let in shrink, the least important first ([`shares`]); when it is gone they grow
@@ -65,7 +65,7 @@ const BEHIND_SECONDS: f64 = 0.25;
 const BEHIND_LEAST: f64 = 16.0;
 /// Kinds of queues of one name: for workflows and for activities.
 const KINDS: [i32; 2] = [1, 2];
-/// What timers of a millisecond cannot tell from no delay.
+/// The delay that timers of a millisecond cannot distinguish from none.
 const NO_DELAY: Duration = Duration::from_millis(5);
 /// Pause between two lines about refused calls.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ pub enum Refused {
     Overloaded,
     /// Too many calls are in flight.
     InFlight,
-    /// What is waiting already takes longer than the caller waits.
+    /// The work that waits already takes longer than the caller waits.
     Deadline,
     /// The queue that the work is for is behind, and the process is overloaded.
     Behind,
@@ -124,7 +124,7 @@ struct Inner {
     watched: Watched,
 }
 
-/// What is told of it.
+/// Its metrics.
 struct Watched {
     delay: Gauge,
     share: GaugeVec,

@@ -84,7 +84,7 @@ impl<T> Key<T> {
         self.name
     }
 
-    /// What it is for.
+    /// Its description.
     pub const fn doc(&self) -> &'static str {
         self.doc
     }
@@ -104,11 +104,11 @@ impl<T> Key<T> {
 pub trait AnyKey: Sync {
     /// The name.
     fn name(&self) -> &'static str;
-    /// What it is for.
+    /// Its description.
     fn doc(&self) -> &'static str;
     /// The value when nothing is published.
     fn default_text(&self) -> String;
-    /// What its values are, such as `a whole number`.
+    /// The type of its values, such as `a whole number`.
     fn kind(&self) -> &'static str;
     /// Whether the value is one of these.
     fn accepts(&self, value: &Value) -> bool;

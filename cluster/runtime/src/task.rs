@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 mod restart;
 
-/// What a task is. Shutdown goes through the kinds in the order below.
+/// The kind of a task. Shutdown goes through the kinds in the order below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TaskKind {
     /// Accepts work from outside. Cancel: stops accepting, ends what it accepted, then returns.
@@ -81,7 +81,7 @@ pub struct Failure {
     pub kind: TaskKind,
     /// Its group and name.
     pub name: String,
-    /// What it said.
+    /// Its message.
     pub reason: String,
 }
 

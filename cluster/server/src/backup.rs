@@ -11,7 +11,7 @@ use schema_sql::Options;
 
 use crate::{config, node::store_options};
 
-/// What is copied, and where to.
+/// The source and the destination of a backup.
 #[derive(Clone, Debug, Args)]
 pub struct BackupArgs {
     /// The configuration file of a node whose datastore is SQLite.

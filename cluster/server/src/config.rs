@@ -48,7 +48,7 @@ pub enum ConfigError {
     Value {
         /// The key, dotted.
         key: String,
-        /// What is wrong and what would be right.
+        /// The defect and the remedy.
         problem: String,
     },
 }

@@ -26,7 +26,7 @@ struct Entry {
     constraints: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug)]
 struct Read {
     values: Published,

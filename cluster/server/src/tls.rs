@@ -20,7 +20,7 @@ use namespaces::Clusters;
 
 use crate::config::{ANY, TlsClient, TlsConfig, TlsGroup, TlsServer};
 
-/// What each listener and each dialler uses; `None` is plaintext.
+/// The TLS of each listener and each client; `None` is plaintext.
 pub(crate) struct Certificates {
     /// Listeners of history, matching and worker.
     pub(crate) internode: Option<ServerTls>,

@@ -25,7 +25,7 @@ const CHANGED_MAX: usize = 500_000;
 /// Watches at once on one shard; further ones do not begin.
 const WATCHES_MAX: usize = 64;
 
-/// Who watches what. Commits pay for it only while somebody does.
+/// The watchers of changes. Commits pay for them only while there are any.
 #[derive(Default)]
 pub(crate) struct Changes {
     any: AtomicBool,
@@ -42,12 +42,12 @@ struct Watch {
     numbers: HashMap<RunKey, u64>,
 }
 
-/// What changed.
+/// The changed runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangedRuns {
     /// The watch begins only now: what changed before is not known.
     pub began: bool,
-    /// What was looked at; asked for next time.
+    /// The position up to which changes were looked at, for the next call.
     pub through: u64,
     /// Each run once.
     pub runs: Vec<RunKey>,
@@ -143,7 +143,7 @@ impl Shard {
             .since(namespace_id, watch, after, limit.max(1))
     }
 
-    /// Nobody asks for these changes any more.
+    /// No watcher asks for these changes any more.
     pub fn changed_runs_end(&self, watch: &str) {
         self.0.changes.end(watch);
     }

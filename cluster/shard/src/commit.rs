@@ -55,7 +55,7 @@ pub(crate) struct Write {
     pub(crate) since: Instant,
 }
 
-/// What a transaction does to one run.
+/// The write of a transaction to one run.
 #[derive(Clone)]
 pub(crate) struct RunWrite {
     pub(crate) key: RunKey,
@@ -70,7 +70,7 @@ pub(crate) struct RunWrite {
     /// Tasks that are stored already and move from the outbox to a timer row.
     pub(crate) rehomed: Vec<Homed>,
     pub(crate) at: Timestamp,
-    /// What watchers are told afterwards.
+    /// The progress that watchers are notified of afterwards.
     pub(crate) progress: Option<RunProgress>,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Progress {
     pub(crate) trim_timers: Option<(Timestamp, TaskId)>,
 }
 
-/// What a lane takes.
+/// A unit of work of a lane.
 pub(crate) enum Unit {
     Write(Box<Write>),
     Progress(Progress),

@@ -25,7 +25,7 @@ pub struct DlqEntry {
     pub shard: ShardId,
     /// The queue they were in, as Temporal numbers task categories: 1 transfer, 2 timer, 4 visibility.
     pub category: i32,
-    /// What they are, for people.
+    /// Their kind, for people.
     pub kind: String,
     /// Their run; empty when the row that names it cannot be decoded.
     pub run: RunKey,
@@ -111,7 +111,7 @@ impl DlqEntry {
         record::encode_dlq_entry(self)
     }
 
-    /// What [`Self::to_bytes`] made.
+    /// Decodes what [`Self::to_bytes`] made.
     pub fn from_bytes(data: &[u8]) -> Result<Self, record::RecordError> {
         record::decode_dlq_entry(data)
     }

@@ -52,7 +52,7 @@ pub enum TxnError<E> {
     /// Writes of the namespace are held back for a planned failover: wait.
     #[error("namespace {0} is in handover")]
     Handover(NamespaceName),
-    /// Nobody knows the namespace.
+    /// The namespace does not exist.
     #[error("namespace {0} is not known")]
     NamespaceNotFound(NamespaceId),
     /// Too much is waiting to be written: RESOURCE_EXHAUSTED.
@@ -85,7 +85,7 @@ pub enum UpdateError {
     /// Writes of the namespace are held back for a planned failover: wait.
     #[error("namespace {0} is in handover")]
     Handover(NamespaceName),
-    /// Nobody knows the namespace.
+    /// The namespace does not exist.
     #[error("namespace {0} is not known")]
     NamespaceNotFound(NamespaceId),
     /// Too much is waiting to be written: RESOURCE_EXHAUSTED.
@@ -107,7 +107,7 @@ pub enum ReadError {
     Shard(#[from] ShardError),
 }
 
-/// What an update's closure can end with besides a result.
+/// The ways in which an update can end besides a result.
 #[derive(Clone, Debug)]
 pub(crate) enum Ended {
     /// The rules refused.

@@ -1,4 +1,4 @@
-//! What all shards of one process share: the store, the lanes, the queues' workers and what surrounds a
+//! State that all shards of one process share: the store, the lanes, the queues' workers and the context of a
 //! decision.
 
 use std::sync::{
@@ -23,12 +23,12 @@ use crate::{
     sweep::Sweeper,
 };
 
-/// What the kernel works with.
+/// The dependencies of the kernel.
 #[derive(Clone)]
 pub struct ShardsDeps {
     /// The store.
     pub store: Store,
-    /// Who owns what.
+    /// The membership of this cluster, which decides ownership.
     pub membership: Membership,
     /// Namespaces.
     pub registry: Registry,

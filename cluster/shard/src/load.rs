@@ -46,7 +46,7 @@ pub(crate) struct Entry {
     bytes: AtomicUsize,
 }
 
-/// What is known of a workflow id.
+/// The cached state of a workflow id.
 #[derive(Default)]
 pub(crate) struct Cached {
     /// The epoch the rest belongs to.

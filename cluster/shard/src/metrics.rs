@@ -130,7 +130,7 @@ impl Meters {
     }
 }
 
-/// What Temporal calls the execution of such a task.
+/// Temporal's name for the execution of such a task.
 fn operation(kind: &TaskKind, role: Role) -> &'static str {
     macro_rules! named {
         ($queue:literal, $name:literal) => {

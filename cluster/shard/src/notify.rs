@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use cluster_core::MutableState;
 
-/// What is durable of a run, as far as long polls need to know. The default value means that nothing was
+/// The durable progress of a run, as far as long polls need it. The default value means that nothing was
 /// committed since the watch began: subscribe first, then read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunProgress {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What the kernel is configured with at start.
+/// The configuration of the kernel, fixed at start.
 #[derive(Clone, Debug)]
 pub struct ShardsOptions {
     /// Shards of the cluster; fixed when the cluster is created.

@@ -35,7 +35,7 @@ pub struct QueuedTask {
     pub task_id: TaskId,
     /// The run.
     pub run: RunKey,
-    /// What to do.
+    /// The task.
     pub task: Task,
     /// When it was made.
     pub at: Timestamp,

@@ -58,10 +58,10 @@ pub(crate) struct Inner {
     closing: AtomicBool,
 }
 
-/// What an update did.
+/// The result of an update.
 #[derive(Clone, Debug)]
 pub struct Updated<T> {
-    /// What the closure returned.
+    /// The value that the closure returned.
     pub value: T,
     /// The rules' data for the answer.
     pub reply: Reply,

@@ -36,7 +36,7 @@ pub struct OwnedDecisionContext {
     seed: IdSeed,
 }
 
-/// What becomes of the workflow id's current pointer.
+/// The change of the workflow id's current pointer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CurrentChange {
     /// It stays. (When it names a run that closes, its status follows by itself.)
@@ -46,7 +46,7 @@ pub enum CurrentChange {
     Become,
 }
 
-/// Who may write.
+/// The condition under which a transaction may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Only while the namespace is active here and not in handover.
@@ -70,7 +70,7 @@ pub struct Txn {
     finished: bool,
 }
 
-/// What is to be written of one run.
+/// The staged write of one run.
 struct Staged {
     run_id: RunId,
     delete: bool,
@@ -465,7 +465,7 @@ impl Drop for Txn {
     }
 }
 
-/// What is demanded last among several decisions of one transaction.
+/// The stronger of two durabilities, for several decisions of one transaction.
 fn stronger(a: Durability, b: Durability) -> Durability {
     let rank = |d: Durability| match d {
         Durability::None => 0,

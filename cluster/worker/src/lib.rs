@@ -11,7 +11,7 @@ use cluster_runtime::{
 };
 use namespaces::{Clusters, Manager, Registry};
 
-/// What the jobs need.
+/// The dependencies of the jobs.
 #[derive(Clone)]
 pub struct WorkerDeps {
     /// Namespaces as they are.

@@ -1,4 +1,4 @@
-//! What a rule answers: the namespace as it is to be written, and whether other clusters are told.
+//! The result of a rule: the namespace as it is to be written, and whether other clusters are notified.
 
 use proto_ids::Timestamp;
 use proto_messages::temporal::server::api::enums::v1::NamespaceOperation;
@@ -19,7 +19,7 @@ pub struct Stamp {
 pub struct Change {
     /// The namespace as it is to be written.
     pub namespace: Namespace,
-    /// What other clusters are told; `None` when they are not concerned.
+    /// The message to other clusters; `None` when they are not concerned.
     pub publish: Option<NamespaceOperation>,
 }
 

@@ -12,7 +12,7 @@ use crate::{
     rules::version::{initial_of, next_version},
 };
 
-/// What this cluster's configuration says about itself.
+/// This cluster's own configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnCluster {
     /// Its name.

@@ -1,4 +1,4 @@
-//! What a message from another cluster does to the copy here. Settings and the active cluster are two
+//! Merges a message from another cluster into the copy here. Settings and the active cluster are two
 //! halves, each with a version of its own, and the higher version wins: whatever order messages come in,
 //! all clusters end with the same namespace.
 
@@ -22,7 +22,7 @@ use crate::{
     {SYSTEM_NAMESPACE, SYSTEM_NAMESPACE_ID},
 };
 
-/// What a message asks for.
+/// The operation of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Merge {
     /// A namespace this cluster has not.

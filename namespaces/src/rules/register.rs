@@ -15,12 +15,12 @@ use crate::{
     },
 };
 
-/// What is to be registered.
+/// The namespace to be registered.
 #[derive(Clone, Debug, Default)]
 pub struct Registration {
     /// Its name.
     pub name: NamespaceName,
-    /// What it is for.
+    /// Its description.
     pub description: String,
     /// Whom to ask.
     pub owner_email: String,

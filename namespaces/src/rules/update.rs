@@ -26,10 +26,10 @@ use crate::{
 /// Most bad binaries of a namespace.
 const MAX_BAD_BINARIES: usize = 10;
 
-/// What is to be changed. What is empty or `None` stays.
+/// The changes to a namespace. A field that is empty or `None` stays.
 #[derive(Clone, Debug, Default)]
 pub struct Update {
-    /// What it is for.
+    /// Its description.
     pub description: String,
     /// Whom to ask.
     pub owner_email: String,
@@ -47,7 +47,7 @@ pub struct Update {
     pub promote: bool,
 }
 
-/// What is to be changed about where it lives.
+/// The changes to its clusters.
 #[derive(Clone, Debug, Default)]
 pub struct ReplicationChange {
     /// The active cluster; empty leaves it.

@@ -8,7 +8,7 @@ use crate::temporal::api::{
     enums::v1::IndexedValueType::{self, Bool, Datetime, Int, Keyword, KeywordList},
 };
 
-/// What the server itself tells of every run.
+/// The search attributes that the server itself sets on every run.
 pub const SYSTEM: [(&str, IndexedValueType); 16] = [
     ("WorkflowId", Keyword),
     ("RunId", Keyword),
@@ -28,7 +28,7 @@ pub const SYSTEM: [(&str, IndexedValueType); 16] = [
     ("RootRunId", Keyword),
 ];
 
-/// What every server knows and stores with the attributes that clients set. SDKs and tools set these.
+/// The search attributes that every server has and clients set: SDKs and tools do.
 pub const PREDEFINED: [(&str, IndexedValueType); 11] = [
     ("TemporalChangeVersion", KeywordList),
     ("BinaryChecksums", KeywordList),

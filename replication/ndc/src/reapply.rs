@@ -1,4 +1,4 @@
-//! What of a losing branch, or of a run that lost its place, is delivered again to the winner: the events of
+//! Reapplication to the winner of events of a losing branch, or of a run that lost its place: the events of
 //! it that [`is_reappliable`] names, unless they were delivered before or are not lost at all.
 
 use proto_ids::{EventId, RunId};
@@ -22,7 +22,7 @@ pub struct Reappliable {
     pub events: Vec<HistoryEvent>,
 }
 
-/// What is known here about the run that events come from.
+/// The local knowledge about the run that events come from.
 #[derive(Clone, Debug)]
 pub struct Source<'a> {
     /// Its place among the runs of the workflow id.
@@ -71,7 +71,7 @@ impl Reappliable {
         self.events.is_empty()
     }
 
-    /// What marks the events as delivered.
+    /// The keys that mark the events as reapplied.
     pub fn keys(&self) -> impl Iterator<Item = (RunId, i64, i64)> + '_ {
         self.events.iter().map(|event| key(&self.run_id, event))
     }

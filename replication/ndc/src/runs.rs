@@ -7,7 +7,7 @@
 
 use proto_ids::{FailoverVersion, RunId, Timestamp};
 
-/// What arbitration looks at in a run.
+/// The facts of a run that arbitration needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunFacts {
     /// The run.
@@ -33,7 +33,7 @@ pub struct RunFacts {
     pub started: Timestamp,
 }
 
-/// What becomes of a run that events arrived for, and of the current one.
+/// The decision on a run that events arrived for, and on the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arbitration {
     /// It is the current run, or nobody is.
@@ -45,7 +45,7 @@ pub enum Arbitration {
     Beside,
 }
 
-/// What happens to the run that loses its place.
+/// The suppression of the run that loses its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suppress {
     /// Nothing: it is closed.

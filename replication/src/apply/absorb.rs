@@ -33,7 +33,7 @@ pub(super) struct Work {
     pub batches: Vec<EventBatch>,
     /// Run that the last batch continues as.
     pub new_run: Option<NewRun>,
-    /// What no event tells of the run.
+    /// State of the run outside history.
     pub non_history: NonHistoryState,
 }
 

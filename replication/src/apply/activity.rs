@@ -13,12 +13,12 @@ use crate::wire;
 /// The started event of an attempt that runs without one being written yet, as Temporal numbers it.
 pub(crate) const TRANSIENT_EVENT: i64 = -124;
 
-/// What became of an activity's state.
+/// The result of syncing an activity's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     /// It is here now.
     Applied,
-    /// What is here is as new.
+    /// The local state is as new.
     Duplicate,
     /// There is nothing it could belong to.
     Skipped,

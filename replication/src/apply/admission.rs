@@ -2,7 +2,7 @@
 //! not known here, or known in a version below the task's, is fetched from the source first: the namespace
 //! queue and the streams are separate, and either may be ahead.
 //!
-//! What a peer sends is a claim. It may write to namespaces of which it has a copy itself, in versions that the
+//! A peer's message is a claim. It may write to namespaces of which it has a copy itself, in versions that the
 //! namespace has had: never to local ones, and never in a version that is still to come.
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) enum Admission {
     Skip(&'static str),
 }
 
-/// What a task claims of versions.
+/// The versions that a task claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     /// The versions it would write.
@@ -178,8 +178,8 @@ impl Applier {
         Admission::Skip(why)
     }
 
-    /// What the source may say of a namespace that lives here. What it may not becomes a dead letter: it can
-    /// be the rest of a time when it could.
+    /// Checks what the source may write to a namespace that lives here. A task that is refused becomes a dead
+    /// letter: it can be the rest of a time when it could.
     fn check(
         &self,
         source: &ClusterName,

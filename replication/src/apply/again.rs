@@ -2,7 +2,7 @@
 //! write. It gets the losing events from the cluster that wrote them, like everybody, and delivers them to
 //! itself; when it wrote them itself, whoever gets them from it hands them back.
 //!
-//! What was delivered is marked, by run, event id and version, in the run that lost it and in the one that got
+//! Reapplied events are marked, by run, event id and version, in the run that lost it and in the one that got
 //! it, in the transaction that delivers: a batch that comes twice does no harm, even after the run that got
 //! its events has ended and another one follows under its id. The marks travel with the run that got them. A
 //! task counts as done only after this.

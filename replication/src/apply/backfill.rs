@@ -22,7 +22,7 @@ use crate::{remotes::request, wire};
 /// Batches in one page.
 const PAGE: i32 = 100;
 
-/// What a pull ended with.
+/// The result of a pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pulled {
     /// The range is here.

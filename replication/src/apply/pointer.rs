@@ -35,7 +35,7 @@ pub(super) async fn settle(txn: &mut Txn, run_id: &RunId, here: &Here) -> Result
     }
 }
 
-/// What places a run among the others of its workflow id.
+/// The facts that order a run among the others of its workflow id.
 pub(super) fn facts(run: &MutableState) -> RunFacts {
     let first = run.versions.current().items.first();
     RunFacts {

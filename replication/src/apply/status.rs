@@ -1,4 +1,4 @@
-//! What the applying side answers when it could not apply: the puller retries all but INVALID_ARGUMENT,
+//! Statuses of the applying side when it could not apply: the puller retries all but INVALID_ARGUMENT,
 //! DATA_LOSS and UNIMPLEMENTED, which become dead letters at once.
 
 use cluster_rpc::status as statuses;

@@ -1,4 +1,4 @@
-//! What a comparison asks of the shards here and of the other cluster.
+//! Calls of a comparison to the shards here and to the other cluster.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a comparison found, for people.
+//! The result of a comparison, for people.
 
 use proto_messages::meridian::replication::v1::Completeness;
 
@@ -7,7 +7,7 @@ pub fn is_complete(found: &Completeness) -> bool {
     found.unknown.is_empty() && found.lacking_runs == 0 && found.dead_letters == 0
 }
 
-/// What is lacking, for people.
+/// A lacking run, for people.
 pub fn names(found: &Completeness) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<_> = found

@@ -46,12 +46,12 @@ const LETTER_RUNS_MAX: usize = 20;
 /// Messages a slow reader may be behind.
 const BEHIND: usize = 16;
 
-/// What the service needs.
+/// The dependencies of the service.
 #[derive(Clone)]
 pub struct ExtensionDeps {
     /// Planned failovers; its parts serve the rest, too.
     pub switchovers: Switchovers,
-    /// What this cluster keeps aside.
+    /// The rows that this cluster could not send.
     pub dead_letters: DeadLetters,
     /// Namespaces as they are.
     pub registry: Registry,
@@ -90,7 +90,7 @@ impl Extension {
     }
 }
 
-/// What is told of dead letters of a namespace from one cluster: how many, and the runs of the first.
+/// The summary of dead letters of a namespace from one cluster: how many, and the runs of the first.
 async fn dead_letters(
     letters: &DeadLetters,
     source: &str,

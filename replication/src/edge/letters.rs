@@ -26,7 +26,7 @@ use crate::{
     namespaces as messages,
 };
 
-/// What the service needs.
+/// The dependencies of the service.
 pub struct LetterBoxDeps {
     /// Durable queues.
     pub queues: Arc<dyn QueueStore>,

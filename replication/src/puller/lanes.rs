@@ -1,6 +1,6 @@
-//! What a receiver acknowledges. A sender either keeps one line of tasks, or (a Temporal Server with tiered
-//! processing) two, of high and low priority, each with watermarks of its own. The first message settles
-//! which; a sender that changes its mind closes the stream, so a mix is a fault. Pure.
+//! The lanes of a receiver, and what it acknowledges. A sender either keeps one lane of tasks, or (a Temporal
+//! Server with tiered processing) two, of high and low priority, each with watermarks of its own. The first
+//! message settles which; a sender that changes its mind closes the stream, so a mix is a fault. Pure.
 
 use proto_ids::{TaskId, Timestamp};
 use proto_messages::{
@@ -85,7 +85,7 @@ impl Lanes {
         self.lane(lane).finish(id);
     }
 
-    /// What may be acknowledged; nothing before every line has brought a message.
+    /// The position that may be acknowledged; none before every lane has brought a message.
     pub fn ack(&self) -> Option<SyncReplicationState> {
         let first = self.first.low();
         match self.mode? {

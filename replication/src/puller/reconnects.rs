@@ -1,4 +1,4 @@
-//! What is said about connections that end. A peer has one connection and a stream per shard on it, so one
+//! Log lines about connections that end. A peer has one connection and a stream per shard on it, so one
 //! event ends them all; and connections end as a matter of course, by age or when a host stops. One line per
 //! peer says so. Only what does not come back is worth a warning.
 

@@ -411,7 +411,7 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// What is wrong with the task itself does not get better by waiting.
+/// Whether to try again: an error of the task itself does not get better by waiting.
 fn is_worth_another_try(status: &Status) -> bool {
     !matches!(
         status.code(),

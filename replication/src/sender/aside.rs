@@ -43,7 +43,7 @@ struct Inner {
     known: Mutex<HashMap<ClusterName, Known>>,
 }
 
-/// What is known of one cluster's queue.
+/// The cached state of one cluster's queue.
 struct Known {
     read: Instant,
     rows: BTreeMap<(ShardId, TaskId), Row>,

@@ -1,4 +1,4 @@
-//! What a stream reads from: one shard's replication queue, and the state that turns a queue row into a
+//! The source of a stream: one shard's replication queue, and the state that turns a queue row into a
 //! message. A row is a pointer; what is sent is made at the moment of sending and may be newer.
 
 use async_trait::async_trait;
@@ -18,12 +18,12 @@ pub enum SourceError {
         /// The owner, as far as is known.
         owner: String,
     },
-    /// What the row needs cannot be turned into a message now, and waiting does not help. The row is set aside.
+    /// The row cannot be turned into a message now, and waiting does not help. It goes to the dead-letter queue.
     #[error("the task cannot be sent: {0}")]
     Stuck(String),
 }
 
-/// Who reads a shard's queue.
+/// A reader of a shard's replication queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReaderId {
     /// Its cluster and shard, as [`cluster_shard::reader_name`] names them.

@@ -1,7 +1,7 @@
-//! What this cluster has of runs, and whether it has all that another one has. Both sides of the comparison
-//! that a planned failover rests on: the active cluster lists its runs, the target compares. A run is had by
-//! whoever has its last event on its current branch, names it as current where the other does, and knows as
-//! much of its pending activities.
+//! Comparison of runs: which of them this cluster has, and whether it has all that another one has. Both sides
+//! of the comparison that a planned failover rests on: the active cluster lists its runs, the target compares.
+//! A run is had by whoever has its last event on its current branch, names it as current where the other does,
+//! and knows as much of its pending activities.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ const CLOCKS_APART_MAX: Duration = Duration::from_secs(3_600);
 /// Runs read at once.
 const AT_ONCE: usize = 8;
 
-/// What a comparison needs of a run here.
+/// The local facts of a run for a comparison.
 struct Local {
     items: Vec<VersionItem>,
     branch: cluster_core::BranchToken,

@@ -1,4 +1,4 @@
-//! Who is at the other end of a stream. A cluster is known by its number, and its store by the cluster id
+//! The peer of a stream. A cluster is identified by its number, and its store by the cluster id
 //! (UUID) that it was given when it was created: what was acknowledged for another store does not count. A
 //! client of this kind tells the id with the stream. One of Temporal Server does not; it is asked to describe
 //! itself.
@@ -21,7 +21,7 @@ use crate::{
 /// How long an id counts that a cluster was asked for. All its streams come at the same time.
 const ASKED_FOR: Duration = Duration::from_secs(10);
 
-/// What an id may be long; a UUID has 36 characters.
+/// The longest id; a UUID has 36 characters.
 const ID_LENGTH_MAX: usize = 64;
 
 /// The stores at the other ends, as far as they were learned.

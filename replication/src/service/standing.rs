@@ -94,7 +94,7 @@ pub(super) async fn of(
     Ok((status, namespaces))
 }
 
-/// What a reader has not acknowledged and needs.
+/// The tasks that a reader has not acknowledged and needs.
 struct Pending {
     /// The first task, and when it was written.
     first: Option<(TaskId, Timestamp)>,

@@ -1,4 +1,4 @@
-//! What a switchover would cost, measured before anything is changed. What is not known is not taken for zero.
+//! The forecast of a switchover, measured before anything is changed. A value that is unknown is not taken for zero.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const READS_PER_WRITE: u32 = 4;
 /// How often a comparison that takes long says how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(2);
 
-/// What was found.
+/// The result.
 pub(super) struct Forecast {
     /// What the comparison found; none when the operator accepts that nobody knows.
     pub(super) completeness: Option<Completeness>,

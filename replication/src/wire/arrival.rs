@@ -29,7 +29,7 @@ pub struct Arrival {
     pub task_id: TaskId,
     /// The run.
     pub key: RunKey,
-    /// What to do.
+    /// Its kind.
     pub kind: Kind,
 }
 
@@ -71,7 +71,7 @@ pub struct HistoryArrival {
     pub batches: Vec<EventBatch>,
     /// The run this one continues as, when the last batch closed it.
     pub new_run: Option<NewRun>,
-    /// What no event tells of the run.
+    /// State of the run outside history.
     pub non_history: NonHistoryState,
 }
 
@@ -82,7 +82,7 @@ pub struct NewRun {
     pub run_id: RunId,
     /// Its first batch.
     pub batch: EventBatch,
-    /// What no event tells of it.
+    /// State of it outside history.
     pub non_history: NonHistoryState,
 }
 
@@ -211,7 +211,7 @@ fn non_history(told: Option<&RunState>) -> NonHistoryState {
     told.map(non_history_from_wire).unwrap_or_default()
 }
 
-/// What a peer's state tells of the run itself.
+/// State of the run itself in a peer's message.
 fn non_history_of(
     info: &WorkflowExecutionInfo,
     state: Option<&WorkflowExecutionState>,

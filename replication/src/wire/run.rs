@@ -1,4 +1,4 @@
-//! What of a run no event tells, beside its events: request ids, what a reset put in its place, and which
+//! State of a run outside history, on the wire: request ids, the run that a reset put in its place, and which
 //! lost events it was given.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use proto_messages::meridian::replication::v1::{ReappliedEvents, RunState};
 /// more has counted wrong; what is left out is known by its request id still.
 const REAPPLIED_MAX: usize = 20_000;
 
-/// As it travels; none when there is nothing to tell.
+/// Encodes the state; none when it is empty.
 pub fn non_history_to_wire(run: &MutableState) -> Option<RunState> {
     let mut reapplied: BTreeMap<_, Vec<i64>> = BTreeMap::new();
     for (run_id, event_id, version) in &run.execution_info.reapplied {
@@ -40,7 +40,7 @@ pub fn non_history_to_wire(run: &MutableState) -> Option<RunState> {
     (told != RunState::default()).then_some(told)
 }
 
-/// As it came.
+/// Decodes the state.
 pub fn non_history_from_wire(told: &RunState) -> NonHistoryState {
     let keys = told.reapplied.iter().flat_map(|events| {
         let run_id = RunId::new(&events.run_id);

@@ -41,7 +41,7 @@ pub struct Client {
     identity: String,
 }
 
-/// Whose answer a read wants.
+/// The cluster that a read is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
     /// Whatever the receiving cluster answers, which may be forwarded.

@@ -170,7 +170,7 @@ pub struct Failures {
 /// A histogram in a few numbers, all in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// What was timed.
+    /// The operation that was timed.
     pub step: String,
     /// How many values.
     pub count: u64,

@@ -1,4 +1,4 @@
-//! What a workflow of ours does, as data in its input, and the state machine that plays it. A script
+//! The script of a workflow, as data in its input, and the state machine that plays it. A script
 //! is a list of steps, each finished by what the history holds, so a worker needs nothing but history
 //! (or the counters it kept of it) to decide, on any cluster and after any failover.
 
@@ -98,7 +98,7 @@ pub struct Fired {
     pub fired_nanos: i128,
 }
 
-/// What a run's history amounted to so far. Built by feeding it events in order.
+/// The progress of a run by its history. Built by feeding it events in order.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     script: Script,

@@ -71,7 +71,7 @@ pub enum WorkerEvent<'a> {
         closing: bool,
         /// How long the call took.
         took: Duration,
-        /// What the server said.
+        /// The server's message.
         outcome: Result<(), &'a Status>,
     },
     /// An activity task was answered, or refused to be.
@@ -84,7 +84,7 @@ pub enum WorkerEvent<'a> {
         activity_id: &'a str,
         /// How long the call took.
         took: Duration,
-        /// What the server said.
+        /// The server's message.
         outcome: Result<(), &'a Status>,
     },
     /// A fired timer reached the worker.
@@ -105,7 +105,7 @@ pub struct Worker {
     stop: CancellationToken,
 }
 
-/// What every loop of a worker shares.
+/// State that all loops of a worker share.
 struct Context {
     connections: Connections,
     options: WorkerOptions,

@@ -1,4 +1,4 @@
-//! What the tests with the official Rust SDK need around them: the server's binary, found beside the tests,
+//! Harness of the tests with the official Rust SDK: the server's binary, found beside the tests,
 //! and one server that lives as long as the test process. The SDK itself is a dependency of the tests and of
 //! the example only, so that nothing built by default pays for it.
 

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) const RULE: &str = "no acknowledged write is lost unaccounted";
 
-/// What histories hold, arranged for looking calls up.
+/// The histories, indexed for looking calls up.
 #[derive(Default)]
 pub(crate) struct Holdings {
     runs: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! What a run measured, and whether it kept the drill's limits.
+//! The measurements of a run, and whether it kept the drill's limits.
 
 use serde::Serialize;
 

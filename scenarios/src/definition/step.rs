@@ -9,11 +9,11 @@ use super::Span;
 pub struct Step {
     /// Shown while it runs and on the timeline; the action itself when absent.
     pub say: Option<String>,
-    /// What is done.
+    /// The action.
     pub action: Action,
 }
 
-/// What a step does. Each is finished before the next begins, while the load goes on.
+/// The action of a step. Each is finished before the next begins, while the load goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
@@ -37,7 +37,7 @@ pub enum Action {
         to: String,
         /// The longest pause of writes, as in `switchover`.
         max_pause: Span,
-        /// Whose processes are killed.
+        /// The cluster whose processes are killed.
         kill: String,
         /// As soon as the command tells of this.
         at: SwitchoverStep,
@@ -85,7 +85,7 @@ pub enum Action {
     },
     /// Ends processes with kill -9.
     Kill {
-        /// Whose.
+        /// The cluster.
         cluster: String,
         /// Only processes with this service; all when absent.
         service: Option<String>,
@@ -94,17 +94,17 @@ pub enum Action {
     },
     /// Starts again every process of a cluster that is not running.
     Start {
-        /// Whose.
+        /// The cluster.
         cluster: String,
     },
     /// Stops processes without ending them, as a stalled machine would.
     Freeze {
-        /// Whose.
+        /// The cluster.
         cluster: String,
     },
     /// Lets frozen processes go on.
     Thaw {
-        /// Whose.
+        /// The cluster.
         cluster: String,
     },
     /// Cuts all links between clusters: connections hang or break, nothing passes.
@@ -120,7 +120,7 @@ pub enum Action {
     Reconnect {},
     /// Replaces certificate files of a cluster on disk; nothing is restarted.
     RotateCertificates {
-        /// Whose.
+        /// The cluster.
         cluster: String,
         /// By what.
         with: Certificates,
@@ -139,14 +139,14 @@ pub enum Action {
     },
     /// Checks that a frontend refuses a client with a certificate nobody should trust.
     ExpectRefused {
-        /// Whose frontend is called.
+        /// The cluster whose frontend is called.
         cluster: String,
-        /// What the client shows.
+        /// The certificate that the client presents.
         certificate: Untrusted,
     },
     /// Starts many times more workflows than the cluster can do, and checks that it keeps working.
     Overload {
-        /// Whose frontend is called.
+        /// The cluster whose frontend is called.
         cluster: String,
         /// How long the most it can do is measured first.
         measure: Span,
@@ -201,7 +201,7 @@ pub enum Command {
     Command,
 }
 
-/// What a switchover tells of as it goes.
+/// The progress events of a switchover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SwitchoverStep {
@@ -255,7 +255,7 @@ pub enum Untrusted {
     Absent,
 }
 
-/// What is expected of replication.
+/// The expectation on replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flow {

@@ -50,7 +50,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 /// Log lines that the flood may bring: enough to tell of it, too few to fill a disk.
 const WARNINGS_MAX: usize = 500;
 
-/// What is done and what must hold.
+/// The parameters and the expectations.
 pub(super) struct Plan {
     pub(super) times: u32,
     /// Activities of each workflow.
@@ -62,7 +62,7 @@ pub(super) struct Plan {
     pub(super) memory_max_mb: u64,
 }
 
-/// What became of the starts of a flood.
+/// The results of the starts of a flood.
 #[derive(Debug, Default)]
 pub(super) struct Starts {
     accepted: usize,
@@ -74,7 +74,7 @@ pub(super) struct Starts {
     not_sent: usize,
 }
 
-/// What was seen of a flood.
+/// The observations of a flood.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     peak: f64,

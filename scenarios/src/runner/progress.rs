@@ -1,4 +1,4 @@
-//! What a person sees while a drill runs: one line per step, and at the bottom how many calls succeed.
+//! The progress display of a drill: one line per step, and at the bottom how many calls succeed.
 
 use std::{io::IsTerminal, path::Path, time::Duration};
 

@@ -1,5 +1,5 @@
-//! What operators do to single workflows: cancel, terminate, reset. Each gets a workflow of its own that waits for
-//! a signal; those that are still open afterwards get it.
+//! Interventions of operators on single workflows: cancel, terminate, reset. Each gets a workflow of its own
+//! that waits for a signal; those that are still open afterwards get it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -40,7 +40,7 @@ pub(crate) struct Certificates {
     clusters: BTreeMap<String, Trust>,
 }
 
-/// What a cluster has on disk.
+/// The files of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Trust {
     current: bool,
@@ -138,12 +138,12 @@ impl Certificates {
         }
     }
 
-    /// What the drill's own clients connect with.
+    /// The TLS configuration of the drill's own clients.
     pub(crate) fn client(&self) -> Tls {
         as_tls(self.files(CLIENTS))
     }
 
-    /// What a client shows that must be refused.
+    /// A certificate that must be refused.
     pub(crate) fn untrusted(&self, what: Untrusted) -> anyhow::Result<Tls> {
         let holder = format!("untrusted-{what:?}").to_lowercase();
         let hour = Duration::from_secs(3600);

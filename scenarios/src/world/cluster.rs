@@ -37,7 +37,7 @@ pub(crate) struct Cluster {
     connections: Connections,
 }
 
-/// What a cluster is made from.
+/// The parameters of a cluster.
 pub(super) struct Plan<'a> {
     pub(super) world: &'a definition::World,
     pub(super) dir: PathBuf,
@@ -46,7 +46,7 @@ pub(super) struct Plan<'a> {
     /// Its database on a server; a file of its own when absent.
     pub(super) database: Option<Value>,
     pub(super) tls: Option<Files>,
-    /// What the drill's own clients show it.
+    /// The certificate of the drill's own clients.
     pub(super) client_tls: Option<Tls>,
     pub(super) ports: &'a mut Ports,
 }

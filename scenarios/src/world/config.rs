@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::certificates::Files;
 
-/// What one process's file says.
+/// The configuration of one process.
 pub(super) struct Settings<'a> {
     pub(super) cluster: &'a str,
     /// Its place among the clusters, which gives its failover versions.

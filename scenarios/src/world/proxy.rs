@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What a link does with what it is given.
+/// The mode of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Passes it on.

@@ -124,7 +124,7 @@ impl World {
     }
 }
 
-/// What a cluster itself says about the namespace.
+/// The namespace as the cluster itself describes it.
 pub(crate) async fn describe(
     connections: &Connections,
 ) -> Result<DescribeNamespaceResponse, Status> {

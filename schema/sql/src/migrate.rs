@@ -12,7 +12,7 @@ pub(crate) struct Migration {
     pub(crate) sql: &'static str,
 }
 
-/// What to do with a schema.
+/// The operation on a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// Tell its version.

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::stats::Stats;
 
-/// What to open.
+/// The database to open.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The database.
@@ -61,7 +61,7 @@ pub struct Postgres {
 /// How connections to a PostgreSQL server are encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PostgresTls {
-    /// What is asked of the server.
+    /// The TLS mode.
     pub mode: TlsMode,
     /// CAs that its certificate must come from, PEM; by default those of the web.
     pub root_ca: Option<PathBuf>,
@@ -69,10 +69,10 @@ pub struct PostgresTls {
     pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// What is asked of a server before it is trusted.
+/// The TLS mode: what is verified of a server before it is trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsMode {
-    /// What the URL or the environment says; otherwise encryption where the server offers it.
+    /// As the URL or the environment says; otherwise encryption where the server offers it.
     #[default]
     Unset,
     /// Plaintext.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use proto_ids::{NamespaceId, RunKey, ShardId, WorkflowId};
 use schema_store::execution::{CurrentExpected, CurrentRecord, RunUpdate};
 
-/// What is left for the database to do.
+/// The part that the database has to do.
 pub(crate) struct Pointers<'a> {
     /// Update, and the run that the stored pointer must name; `None` for no pointer.
     pub(crate) guards: Vec<(usize, Option<&'a str>)>,

@@ -223,7 +223,7 @@ fn is_in_doubt(error: &sqlx::Error) -> bool {
     }
 }
 
-/// What a driver's error means to the caller.
+/// Maps an error of the driver to an error for the caller.
 fn fail(error: sqlx::Error) -> StoreError {
     let text = error.to_string();
     match (code(&error).as_deref(), &error) {

@@ -239,7 +239,7 @@ fn code(error: &sqlx::Error) -> Option<i32> {
 const SQLITE_IOERR: i32 = 10;
 const SQLITE_FULL: i32 = 13;
 
-/// What a driver's error means to the caller.
+/// Maps an error of the driver to an error for the caller.
 fn fail(error: sqlx::Error) -> StoreError {
     let text = error.to_string();
     match (code(&error), &error) {

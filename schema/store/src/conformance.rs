@@ -1,6 +1,6 @@
-//! What a backend is: whatever passes these cases. Each takes an empty store and panics where the store breaks
-//! the contract of a trait. They run on every backend; what only one backend can show (a connection that
-//! breaks, a transaction held open) is tested beside that backend.
+//! The conformance suite: a backend is whatever passes these cases. Each takes an empty store and panics where
+//! the store breaks the contract of a trait. They run on every backend; what only one backend can show (a
+//! connection that breaks, a transaction held open) is tested beside that backend.
 
 use std::future::Future;
 

@@ -20,10 +20,10 @@ pub enum StoreError {
     /// The connection broke during COMMIT: the write may have happened.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),
-    /// What was asked cannot be done (bad query, value too large): do not repeat.
+    /// The request cannot be done (bad query, value too large): do not repeat.
     #[error("refused: {0}")]
     Invalid(String),
-    /// What was read cannot be (bad encoding, missing node).
+    /// Stored data is corrupt (bad encoding, missing node).
     #[error("corrupt data: {0}")]
     Corrupt(String),
 }
@@ -31,7 +31,7 @@ pub enum StoreError {
 /// How a batch ended when it did not commit.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// Somebody else owns these shards now. Nothing of the batch was written: drop the shards, submit the rest.
+    /// Another owner has acquired these shards. Nothing of the batch was written: drop the shards, submit the rest.
     #[error("fenced out of shards {0:?}")]
     Fenced(Vec<ShardId>),
     /// These updates' guards failed (version, current run, or a run that exists). Nothing was written: answer

@@ -32,22 +32,22 @@ pub struct Fence {
     pub range: RangeId,
 }
 
-/// What one transaction does to one run.
+/// The write of one transaction to one run.
 #[derive(Clone, Debug)]
 pub struct RunUpdate {
     /// Its shard.
     pub shard: ShardId,
     /// The run.
     pub key: RunKey,
-    /// What must be stored before.
+    /// The guard: what must be stored before.
     pub expected: Expected,
-    /// What becomes of the run's row.
+    /// The write to the run's row.
     pub row: RowWrite,
     /// Items: upserts (`Some`) and deletes (`None`); each key at most once.
     pub items: Vec<ItemWrite>,
     /// All stored items go before `items` are written.
     pub items_replaced: bool,
-    /// What becomes of the current pointer of the workflow id.
+    /// The write to the current pointer of the workflow id.
     pub current: Option<CurrentWrite>,
     /// Branches that begin with this update.
     pub branches: Vec<BranchRecord>,
@@ -100,7 +100,7 @@ pub struct ItemWrite {
 /// Names an item within its run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemRowKey {
-    /// What it is; numbers are given by the writer and never reused.
+    /// Its kind; numbers are given by the writer and never reused.
     pub kind: i16,
     /// Its name within the kind.
     pub id: String,
@@ -109,7 +109,7 @@ pub struct ItemRowKey {
 /// Change of a workflow id's current pointer. Touched only at start, close, reset and continue-as-new.
 #[derive(Clone, Debug)]
 pub struct CurrentWrite {
-    /// What must be stored before.
+    /// The guard: what must be stored before.
     pub expected: CurrentExpected,
     /// The new pointer; `None` removes it.
     pub record: Option<CurrentRecord>,

@@ -55,7 +55,7 @@ pub trait HistoryStore: Send + Sync + 'static {
 /// A stretch of one branch's own nodes that a branch reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
-    /// Whose nodes.
+    /// The branch of the nodes.
     pub branch_id: &'a str,
     /// First node id, inclusive.
     pub begin: i64,
@@ -63,7 +63,7 @@ pub struct Segment<'a> {
     pub end: i64,
 }
 
-/// What a branch reads, oldest first: its ancestors' parts, then its own nodes.
+/// The nodes that a branch reads, oldest first: its ancestors' parts, then its own nodes.
 pub fn segments(branch: &BranchRecord) -> Vec<Segment<'_>> {
     let mut all: Vec<Segment<'_>> = branch
         .ancestors
@@ -82,9 +82,9 @@ pub fn segments(branch: &BranchRecord) -> Vec<Segment<'_>> {
     all
 }
 
-/// What deleting `branch` removes while `left` are the tree's other branches: for each named branch, its nodes
-/// at or above the number. Besides the branch's own nodes these are nodes of ancestors that were deleted
-/// earlier and were kept only for this branch.
+/// The nodes that deleting `branch` removes while `left` are the tree's other branches: for each named branch,
+/// its nodes at or above the number. Besides the branch's own nodes these are nodes of ancestors that were
+/// deleted earlier and were kept only for this branch.
 pub fn keep_below<'a>(
     branch: &BranchRecord,
     left: impl IntoIterator<Item = &'a BranchRecord> + Clone,

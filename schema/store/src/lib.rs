@@ -1,4 +1,4 @@
-//! What is remembered: store traits by transaction, the records they carry, fences and errors; a complete
+//! The store: traits by transaction, the records they carry, fences and errors; a complete
 //! memory store; and the conformance suite every backend passes. Records and blobs only: what a blob means
 //! is known by the crates that write it.
 //!

@@ -71,7 +71,7 @@ pub trait NamespaceStore: Send + Sync + 'static {
     async fn namespace_delete(&self, id: &NamespaceId) -> Result<(), StoreError>;
 }
 
-/// What the counter is in an empty store.
+/// The value of the counter in an empty store.
 pub const FIRST_NOTIFICATION_VERSION: i64 = 1;
 
 /// The errors of namespace writes; every backend says the same.

@@ -13,7 +13,7 @@ pub struct ShardRecord {
     pub shard: ShardId,
     /// Ownership generation.
     pub range: RangeId,
-    /// Who acquired it last (a member's address, for people).
+    /// The owner that acquired it last (a member's address, for people).
     pub owner: String,
     /// Queue positions as last written by [`crate::execution::ShardProgress`]; empty at first.
     pub state: Bytes,

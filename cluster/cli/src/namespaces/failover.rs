@@ -65,13 +65,13 @@ struct Report {
     failover_version: Option<i64>,
     /// Whether the target says that it is active.
     confirmed: bool,
-    /// What the target has not acknowledged: at least that is lacking.
+    /// The tail: what the target has not acknowledged and lacks at least.
     tail: Tail,
-    /// What the target lacks, by comparison.
+    /// The runs that the target lacks, by comparison.
     lacking: Found,
 }
 
-/// What the target does not have.
+/// The part that the target does not have.
 #[derive(Debug, Serialize)]
 struct Tail {
     /// Whether the active side could be asked.

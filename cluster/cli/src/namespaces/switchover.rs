@@ -53,7 +53,7 @@ struct Report {
     accepted_unknown: bool,
     /// Whether writes were held back and resumed.
     rolled_back: bool,
-    /// What the comparison found.
+    /// The result of the comparison.
     completeness: Option<Found>,
     steps: Vec<StepShown>,
 }

@@ -1,4 +1,4 @@
-//! What fields of several commands are held to.
+//! Checks of fields that several commands have.
 
 use proto_messages::{
     attributes,

@@ -66,7 +66,7 @@ fn is_result_of(event: &HistoryEvent, scheduled_event_id: i64) -> bool {
         }
 }
 
-/// What a workflow is told of an activity that was cancelled before anybody took it.
+/// The event of an activity that was cancelled before a worker took it.
 fn not_started() -> Payloads {
     let payload = Payload {
         metadata: [("encoding".to_owned(), "json/plain".into())].into(),

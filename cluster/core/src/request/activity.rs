@@ -56,7 +56,7 @@ fn find_started(ms: &MutableState, activity: &ActivityRef) -> Result<EventId, Re
     }
 }
 
-/// What ends an activity that sent more than a field may hold: trying again would send the same bytes.
+/// The failure of an activity that sent more than a field may hold: trying again would send the same bytes.
 fn too_large(decision: &Decision<'_>, bytes: usize, text: &str) -> Option<Failure> {
     (bytes > decision.ctx.limits.blob_size_error).then(|| server_failure(text.to_owned(), true))
 }
@@ -376,7 +376,7 @@ pub(super) fn retry(
     Ok(())
 }
 
-/// What is kept of a failure while the activity is tried again: state must stay small. The last attempt's
+/// The part of a failure that is kept while the activity is retried: state must stay small. The last attempt's
 /// failure goes to history whole.
 fn kept_between_attempts(failure: &Failure, most: usize) -> Failure {
     if prost::Message::encoded_len(failure) <= most {

@@ -1,4 +1,4 @@
-//! Cancellation is asked for.
+//! Requests to cancel.
 
 use proto_ids::EventId;
 use proto_messages::temporal::api::{

@@ -1,4 +1,4 @@
-//! What became of signals and cancel requests to other runs.
+//! Results of signals and cancel requests to other runs.
 
 use proto_ids::EventId;
 use proto_messages::temporal::api::{

@@ -206,7 +206,8 @@ pub(crate) struct Timeouts {
 }
 
 impl Timeouts {
-    /// Of what was asked for; zero and unset both mean no limit, or the default for the task timeout.
+    /// Computes the timeouts from the requested ones; zero and unset both mean no limit, or the default for the
+    /// task timeout.
     pub(crate) fn of(
         execution: Option<&prost_types::Duration>,
         run: Option<&prost_types::Duration>,

@@ -1,4 +1,4 @@
-//! Termination: no worker is asked.
+//! Termination, without a worker.
 
 use proto_ids::RunId;
 use proto_messages::temporal::api::{

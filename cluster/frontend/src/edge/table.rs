@@ -63,7 +63,7 @@ const QUERY: Nature = Nature {
     ..Nature::ACT
 };
 
-/// What can wait.
+/// Calls of low priority.
 const LOW: Nature = Nature {
     priority: Priority::Low,
     ..Nature::CALL

@@ -123,7 +123,7 @@ mod tests {
         failure(None);
     }
 
-    /// What is kept can be read wherever it travels; what is not could not have been.
+    /// A failure that is accepted can be decoded wherever it travels; one that is refused could not have been.
     #[test]
     fn a_failure_that_is_kept_can_be_carried_everywhere() {
         let in_history = |failure: Failure| {

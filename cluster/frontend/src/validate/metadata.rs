@@ -1,4 +1,4 @@
-//! What clients attach for people and tools.
+//! Metadata that clients attach for people and tools.
 
 use prost::Message;
 use proto_messages::temporal::api::{common::v1::Link, sdk::v1::UserMetadata};

@@ -12,7 +12,7 @@ use proto_messages::{
 
 use super::{Checked, refuse};
 
-/// What absent fields of a retry policy mean.
+/// The defaults of absent fields of a retry policy.
 const INITIAL_INTERVAL: Duration = Duration::from_secs(1);
 const COEFFICIENT: f64 = 2.0;
 const MAXIMUM_OF_INITIAL: u32 = 100;

@@ -1,4 +1,4 @@
-//! What starting a workflow and signal-with-start have in common.
+//! Validation that start and signal-with-start have in common.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ pub(crate) struct NewWorkflow<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) reuse_policy: &'a mut i32,
     pub(crate) conflict_policy: &'a mut i32,
-    /// What an absent conflict policy means.
+    /// The default of an absent conflict policy.
     pub(crate) default_conflict: WorkflowIdConflictPolicy,
     pub(crate) retry_policy: Option<&'a mut RetryPolicy>,
     pub(crate) cron_schedule: &'a str,

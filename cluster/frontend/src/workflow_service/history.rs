@@ -21,7 +21,7 @@ use crate::{
     limits, token, validate,
 };
 
-/// What a client can do, told in a header.
+/// A capability of a client, sent in a header.
 const FEATURES: &str = "supported-features";
 const FOLLOWS_NEXT_RUN: &str = "follows-next-run-id";
 

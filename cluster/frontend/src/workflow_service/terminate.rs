@@ -14,7 +14,7 @@ use crate::{
     validate,
 };
 
-/// What the event says when the caller gave no reason, and no identity.
+/// The reason in the event when the caller gave neither reason nor identity.
 const REASON: &str = "terminated by user via frontend";
 const IDENTITY: &str = "frontend-service";
 

@@ -1,4 +1,4 @@
-//! What workers say about activities. Tokens name run, scheduled event and attempt; calls by activity id
+//! Calls of workers about activities. Tokens name run, scheduled event and attempt; calls by activity id
 //! come with a token that holds the id instead.
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! What operators ask.
+//! Calls of operators.
 
 use proto_messages::meridian::history::v1::{
     DescribeShardsRequest, DescribeShardsResponse, Empty, RebuildTasksRequest,

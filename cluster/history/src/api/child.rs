@@ -1,4 +1,4 @@
-//! What runs on different shards tell one another about children.
+//! Calls between runs on different shards about children.
 
 use proto_ids::{EventId, RunId, RunKey};
 use proto_messages::{

@@ -36,7 +36,7 @@ use crate::{
 /// How long before the caller's deadline a waiting call answers.
 const EARLY: Duration = Duration::from_millis(500);
 
-/// What of a run's state decides how far can be read.
+/// The part of a run's state that decides how far its history can be read.
 struct Extent {
     key: RunKey,
     branch: BranchToken,

@@ -114,7 +114,7 @@ async fn serve(
     }
 }
 
-/// What decides about the route of a query beside the run.
+/// The context that decides the route of a query beside the run.
 #[derive(Clone, Copy)]
 struct QueryContext {
     condition: QueryRejectCondition,

@@ -42,7 +42,7 @@ struct Found {
     read: Vec<(RunId, EventId)>,
 }
 
-/// What of a run has to be known to read it.
+/// The extent of a run's history.
 struct Extent {
     key: RunKey,
     branch: BranchToken,

@@ -1,4 +1,4 @@
-//! What workers and matching say about workflow tasks.
+//! Calls of workers and matching about workflow tasks.
 
 mod completed;
 mod failed;

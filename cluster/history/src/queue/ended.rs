@@ -46,7 +46,8 @@ pub fn after_read(error: ReadError) -> Verdict {
     }
 }
 
-/// What cannot be read, or is refused for its content, will not be otherwise the next time.
+/// The outcome after an error of the shard. Data that cannot be read, or is refused for its content, is a
+/// permanent failure.
 fn after_shard(error: ShardError) -> Verdict {
     match error {
         ShardError::Corrupt(_) | ShardError::Rejected(_) => Verdict::Poison(error.to_string()),

@@ -1,4 +1,4 @@
-//! Who polled a queue lately, for describe.
+//! The pollers of a queue in recent time, for describe.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What describe tells about a queue's traffic, as a whole and by priority.
+//! Statistics of a queue's traffic for describe, as a whole and by priority.
 
 use std::collections::{BTreeMap, HashMap};
 

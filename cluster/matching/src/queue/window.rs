@@ -16,7 +16,7 @@ pub(super) struct Backlog {
     pub(super) durable: TaskId,
     /// Read and not settled.
     pub(super) open: BTreeSet<TaskId>,
-    /// What the store was told last.
+    /// The level that was stored last.
     pub(super) acked: TaskId,
 }
 

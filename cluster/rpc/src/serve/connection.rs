@@ -38,7 +38,7 @@ use crate::deadline;
 /// Enough for the first bytes of a client; whatever reads more goes around it.
 const FIRST_BYTES: usize = 64;
 
-/// What all connections of a listener share.
+/// State that all connections of a listener share.
 pub(super) struct Served {
     pub(super) routes: Routes,
     pub(super) tls: Option<ServerTls>,
@@ -49,7 +49,7 @@ pub(super) struct Served {
     pub(super) token: CancellationToken,
 }
 
-/// What the calls of one connection share; every request has it among its extensions.
+/// State that the calls of one connection share; every request has it among its extensions.
 #[derive(Debug)]
 pub struct Connection {
     begun: Instant,
@@ -63,8 +63,8 @@ pub struct Connection {
     unread_max: usize,
 }
 
-/// What an answer takes of its connection's limits. Put among the extensions of the response, it is given back
-/// when the client has taken the answer.
+/// The permit for an unread answer, under its connection's limits. Put among the extensions of the response, it
+/// is given back when the client has taken the answer.
 #[derive(Clone, Debug)]
 pub struct Unread {
     _guard: Arc<Guard>,

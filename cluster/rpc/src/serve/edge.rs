@@ -1,4 +1,4 @@
-//! What every response passes on its way out: refusals of the transport library are put in the words
+//! The last layer of every response: refusals of the transport library are put in the words
 //! that SDKs know, and a handler that panics answers INTERNAL instead of breaking the stream.
 
 use std::{

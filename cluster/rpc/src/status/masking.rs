@@ -1,4 +1,4 @@
-//! What of a status may leave the cluster.
+//! Masking of statuses that leave the cluster.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -16,7 +16,7 @@ pub enum Masking {
     /// Replaced by a hash that is also in the log.
     #[default]
     Masked,
-    /// As they are.
+    /// Texts stay as they are.
     Open,
 }
 
@@ -50,7 +50,7 @@ pub fn for_clients(status: Status, masking: Masking) -> Status {
     shown
 }
 
-/// As much of the text as may be sent. Whatever is not printable ASCII takes three bytes for one.
+/// The part of the text that may be sent. A byte that is not printable ASCII takes three.
 fn cut(text: &str) -> &str {
     let mut bytes = 0;
     for (at, c) in text.char_indices() {

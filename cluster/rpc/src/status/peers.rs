@@ -1,4 +1,4 @@
-//! What one server tells another, within a cluster and between clusters.
+//! Statuses between servers, within a cluster and between clusters.
 
 use proto_messages::{
     meridian::matching::v1::StickyWorkerUnavailableFailure,

@@ -1,4 +1,4 @@
-//! What a client can be refused with.
+//! Statuses of refusals for clients.
 
 use cluster_runtime::overload::Refused;
 use proto_messages::temporal::api::{

@@ -7,8 +7,8 @@ use super::Class;
 
 /// All calls of a class.
 pub(super) const WHOLE: u32 = 1 << 16;
-/// What is always let in: so that it shows when there is room again, and so that what is begun can go on, if
-/// slowly, on a machine that is busy with something else.
+/// The share that is always admitted: so that it shows when there is room again, and so that what is begun can
+/// go on, if slowly, on a machine that is busy with something else.
 const fn floor(class: Class) -> u32 {
     match class {
         Class::Progress => WHOLE,

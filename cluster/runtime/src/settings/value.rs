@@ -25,7 +25,7 @@ pub enum Value {
 
 /// A type that a key may have.
 pub trait Setting: Clone + Send + Sync + 'static {
-    /// What values are, such as `a whole number`.
+    /// The type of values, such as `a whole number`.
     const KIND: &'static str;
 
     /// Reads the value; `None` when it is of another type or out of range.

@@ -12,7 +12,7 @@ use crate::{retry, telemetry::Metrics};
 const PAUSES: retry::Policy =
     retry::Policy::exponential(Duration::from_millis(100), Duration::from_secs(10));
 
-/// Whoever ran this long is taken to be well again.
+/// A task that ran this long counts as healthy again.
 const WELL_AFTER: Duration = Duration::from_secs(60);
 
 impl Tasks {

@@ -4,7 +4,7 @@
 #[derive(Default)]
 pub(super) struct Expanded {
     pub(super) text: String,
-    /// What came from the environment: what to print instead, and the value.
+    /// Values from the environment: what to print instead, and the value.
     hidden: Vec<(String, String)>,
 }
 

@@ -18,13 +18,13 @@ pub struct ConfigFile {
     pub log: Log,
     /// Stores.
     pub persistence: Persistence,
-    /// What all services share.
+    /// Settings that all services share.
     pub global: Global,
     /// The four services, by name.
     pub services: BTreeMap<String, Service>,
-    /// Who this cluster is.
+    /// The identity of this cluster.
     pub cluster_metadata: ClusterMetadata,
-    /// What happens to calls for namespaces that are active elsewhere.
+    /// Redirection of calls for namespaces that are active elsewhere.
     pub dc_redirection_policy: DcRedirectionPolicy,
     /// Live settings.
     pub dynamic_config_client: Option<DynamicConfigClient>,
@@ -169,7 +169,7 @@ impl std::fmt::Display for Scalar {
     }
 }
 
-/// What all services share.
+/// Settings that all services share.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Global {
@@ -179,7 +179,7 @@ pub struct Global {
     pub tls: Option<Tls>,
     /// Metrics.
     pub metrics: Option<Metrics>,
-    /// Who may do what. Refused unless empty: nobody must believe that it holds.
+    /// Authorization. Refused unless empty, since it would have no effect.
     pub authorization: Option<BTreeMap<String, serde_json::Value>>,
     /// A profiler's port.
     pub pprof: Unused,
@@ -262,9 +262,9 @@ pub struct Tls {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TlsGroup {
-    /// What is served.
+    /// The server side.
     pub server: TlsServer,
-    /// What is dialled with.
+    /// The client side.
     pub client: TlsClient,
     /// Certificates by the name that a client asks for.
     pub host_overrides: BTreeMap<String, IgnoredAny>,
@@ -348,7 +348,7 @@ pub struct Rpc {
     pub client_connection_config: Unused,
 }
 
-/// Who this cluster is.
+/// The identity of this cluster.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClusterMetadata {
@@ -385,7 +385,7 @@ pub struct ClusterInformation {
     pub http_address: Option<String>,
 }
 
-/// What happens to calls for namespaces that are active elsewhere.
+/// Redirection of calls for namespaces that are active elsewhere.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DcRedirectionPolicy {

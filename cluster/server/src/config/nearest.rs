@@ -1,4 +1,4 @@
-//! What the writer of an unknown key may have meant.
+//! Suggestions for unknown keys.
 
 /// Adds the nearest known key to the parser's message about an unknown one.
 pub(super) fn explain(message: &str) -> String {

@@ -34,15 +34,15 @@ pub struct NodeConfig {
     pub tls: TlsConfig,
     /// Where `/metrics` is served; `None` for nowhere.
     pub metrics: Option<SocketAddr>,
-    /// What happens to calls for namespaces that are active elsewhere.
+    /// Redirection of calls for namespaces that are active elsewhere.
     pub redirection: RedirectionPolicy,
     /// Live settings; `None` for defaults only.
     pub dynamic: Option<DynamicConfig>,
-    /// What the file says without effect; for the log.
+    /// Notices of keys without effect; for the log.
     pub notices: Vec<String>,
 }
 
-/// Who this cluster is.
+/// The identity of this cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
     /// Its name.

@@ -1,4 +1,4 @@
-//! What is in a file and has no effect. Each is named once, at start and by `--check`.
+//! Notices of keys without effect. Each is named once, at start and by `--check`.
 
 use super::file::{ConfigFile, Unused};
 

@@ -1,4 +1,4 @@
-//! What the file says, and what a mistake in it is told.
+//! Tests of the configuration file and of its error messages.
 
 use cluster_membership::Role;
 

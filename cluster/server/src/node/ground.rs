@@ -1,4 +1,4 @@
-//! What every role stands on: the store, namespaces and clusters, certificates, membership.
+//! The context of a node that all its roles share: the store, namespaces and clusters, certificates, membership.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 

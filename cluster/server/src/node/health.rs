@@ -19,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) struct Health(watch::Sender<State>);
 
-/// What is known.
+/// The state as last observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     /// Whether the ports are served.

@@ -1,4 +1,4 @@
-//! What the node as a whole tells in its metrics: which program it is, what its store does, what waits in its dead
+//! Metrics of the node as a whole: its build, its store, its dead
 //! letter queues, and which namespaces are held back or active. Names are Temporal's where there is one.
 
 use std::{

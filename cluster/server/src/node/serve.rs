@@ -94,7 +94,7 @@ impl Listeners {
     }
 }
 
-/// Who can call a port: this machine's programs, those with a certificate, or anybody.
+/// The callers of a port: programs of this machine, those with a certificate, or any.
 fn callers_of(at: SocketAddr, tls: Option<&TlsGroup>) -> Callers {
     let have_certificates = tls.is_some_and(|group| group.server.require_client_auth);
     match at.ip().is_loopback() || have_certificates {

@@ -1,4 +1,4 @@
-//! What `up` prints once it serves.
+//! The text that `up` prints once it serves.
 
 use super::{DEFAULT_NAMESPACE, UpArgs, join::Joined};
 

@@ -20,7 +20,7 @@ pub(super) struct Prepared {
     pub(super) count: usize,
 }
 
-/// What follows for one run.
+/// The effects of a commit for one run.
 struct Effect {
     shard: Shard,
     run: RunKey,

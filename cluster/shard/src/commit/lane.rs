@@ -43,7 +43,7 @@ struct Inbox {
     bytes: usize,
 }
 
-/// What one round takes.
+/// The units of one round.
 #[derive(Default)]
 struct Taken {
     writes: Vec<Write>,
@@ -315,7 +315,7 @@ impl Driver {
         }
     }
 
-    /// Whoever waits is told at once: waiting does not make room.
+    /// Fails writes at once when the store is full: waiting does not make room.
     async fn refuse_full(&mut self, writes: Vec<Write>, progress: &mut Vec<Progress>, why: &str) {
         tracing::error!(
             lane = self.lane.name,

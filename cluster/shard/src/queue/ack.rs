@@ -65,7 +65,7 @@ pub(super) struct State {
     unsure: bool,
 }
 
-/// What a shard's queues allow to be written.
+/// The acknowledgement levels and trims that a shard's queues allow to be written.
 pub(crate) struct Advance {
     pub(crate) state: Bytes,
     pub(crate) trim_outbox: Option<TaskId>,
@@ -278,8 +278,8 @@ impl Queues {
         state.unsure || state.written != positions || state.rows_to_trim().is_some()
     }
 
-    /// What may be written now, if anything moved. Whoever asks has to store all state behind the shard's
-    /// writes first: a task may be done because of state that is not stored yet.
+    /// Returns what may be written now, if anything moved. The caller has to store all write-behind state of
+    /// the shard's writes first: a task may be done because of state that is not stored yet.
     pub(crate) fn advance(&self, remotes: &[Remote]) -> Option<Advance> {
         let mut state = self.state.lock();
         if !state.recovered {
@@ -311,7 +311,7 @@ impl Queues {
         self.state.lock().unsure = true;
     }
 
-    /// What may still go of what was computed a moment ago: since then a clock may have been set back, and a
+    /// Returns which of the trims computed a moment ago still hold: since then a clock may have been set back, and a
     /// timer row have come that is due before the ones that ended. Called by the lane when every task of the
     /// batch, and of all before it, is registered.
     pub(crate) fn still_trims(

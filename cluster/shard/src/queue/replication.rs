@@ -40,12 +40,12 @@ pub enum AckRefused {
     /// It lies beyond what is durable here.
     #[error("task {acked} is acknowledged, and the shard has written tasks below {end} only")]
     NotWritten {
-        /// What was acknowledged, exclusive.
+        /// The acknowledged position, exclusive.
         acked: TaskId,
         /// The end of the queue, exclusive.
         end: TaskId,
     },
-    /// Whoever acknowledges is not the reader whose position is kept.
+    /// The acknowledgement comes from another reader than the one whose position is kept.
     #[error("the reader's place was taken by the store {incarnation:?}")]
     Replaced {
         /// The store that reads now.
@@ -137,7 +137,7 @@ impl Stream {
             .map_or(committed, |id| TaskId::new(id.get() - 1))
     }
 
-    /// What all shards of a cluster that are joined with this one have acknowledged.
+    /// The position that all shards of a cluster that are joined with this one have acknowledged.
     fn acked_by(&self, shard: ShardId, shard_count: i32, remote: &Remote) -> TaskId {
         let acked = |theirs: ShardId| {
             let reader = self.readers.get(&reader_name(remote.name.as_str(), theirs));

@@ -159,7 +159,7 @@ struct Piece {
     pauses: retry::Pauses,
 }
 
-/// What is under way. Whatever is left when it is dropped goes back to the inbox.
+/// The writes under way. Those left when it is dropped go back to the queue.
 struct Work {
     host: Arc<Host>,
     taken: Vec<(RunKey, Pending)>,
@@ -251,7 +251,7 @@ impl Work {
         }
     }
 
-    /// What is made now takes the place of what was made of the same runs before and is not written yet: an
+    /// Replaces rows of the same runs that were made before and are not written yet: an
     /// older row must not follow the removal of a run.
     fn supersede(&mut self, rows: &mut [Row]) {
         if self.pieces.is_empty() {

@@ -74,7 +74,7 @@ pub(crate) struct Start {
     pub(crate) carried: Option<Carried>,
 }
 
-/// What a run was given and may change.
+/// Attributes that a run was started with and may change.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub(crate) struct Carried {
     #[prost(message, optional, tag = "1")]

@@ -1,4 +1,4 @@
-//! What a transaction changed in memory and did not stage: nothing of a decision that was given up half-way may
+//! Runs that a transaction changed in memory and did not stage: nothing of a decision that was given up half-way may
 //! be seen by the next one.
 
 use cluster_core::MutableState;

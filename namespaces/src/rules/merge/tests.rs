@@ -28,7 +28,7 @@ fn receive(known: Option<&Namespace>, task: &NamespaceTaskAttributes) -> Merge {
     .unwrap()
 }
 
-/// What two clusters must agree on.
+/// The part that two clusters must agree on.
 fn shared(namespace: &Namespace) -> Namespace {
     Namespace {
         notification_version: 0,

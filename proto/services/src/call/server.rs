@@ -29,7 +29,7 @@ pub(crate) type Answer = BoxFuture<'static, Result<http::Response<Body>, Infalli
 
 type Called<A> = BoxFuture<'static, Result<Response<A>, Status>>;
 
-/// What a server accepts and sends.
+/// The options of a server.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) accept: EnabledCompressionEncodings,
@@ -45,7 +45,7 @@ impl Limits {
     }
 }
 
-/// What a method that is not implemented answers.
+/// The answer of a method that is not implemented.
 pub(crate) fn unimplemented() -> Status {
     Status::unimplemented("Not yet implemented")
 }

@@ -18,7 +18,7 @@ pub struct BenchArgs {
     /// Namespace to work in; it must exist.
     #[arg(long, short, default_value = "default", env = "TEMPORAL_NAMESPACE")]
     pub namespace: String,
-    /// What to run; several are run one after the other.
+    /// The benchmarks to run, one after the other.
     #[arg(
         long,
         short,
@@ -118,7 +118,7 @@ pub enum Output {
     Json,
 }
 
-/// What a run consists of.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
     /// W1: start, one workflow task, complete.

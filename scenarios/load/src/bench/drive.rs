@@ -27,7 +27,7 @@ const OUTSTANDING_MAX: usize = 20_000;
 /// How long workflows in flight may take after the measured part.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What every starter shares.
+/// State that all starters share.
 struct Drive {
     client: Client,
     observer: Arc<Observer>,

@@ -6,7 +6,7 @@ use std::{collections::HashMap, fs};
 /// Kernel clock ticks per second in `/proc/PID/stat`; a constant of Linux's user interface.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What one process and its descendants used so far.
+/// The resources that one process and its descendants used so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
     /// The root of the tree.

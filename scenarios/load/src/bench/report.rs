@@ -1,4 +1,4 @@
-//! What a run measured, as tables for people and as one JSON document for programs. Values nobody
+//! The measurements of a run, as tables for people and as one JSON document for programs. Values nobody
 //! could know are dashes and nulls, never zeros.
 
 use std::io::{IsTerminal, Write};

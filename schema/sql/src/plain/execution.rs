@@ -8,7 +8,7 @@ use schema_store::{
 
 use super::{Backend, fail};
 
-/// What a row of the run's one query holds: the run itself first (kind null), then items in key order.
+/// A row of the run's one query: the run itself first (kind null), then items in key order.
 type Part = (Option<i64>, String, Option<i64>, Vec<u8>, Option<Vec<u8>>);
 
 impl Backend {
@@ -147,7 +147,7 @@ impl Backend {
     }
 }
 
-/// What is stored of a pointer, without its key.
+/// A stored pointer without its key.
 pub(super) type PointerRow = (String, String, i64, i64, i64, String);
 
 /// The pointer that a row holds.

@@ -20,7 +20,7 @@ const COMMIT: &str = "SELECT commit_batch(
     $60, $61, $62, $63, $64, $65, $66, $67, $68, $69, $70
 )";
 
-/// What the function raises for broken fences and guards; the message lists them.
+/// The error codes that the function raises for broken fences and guards; the message lists them.
 const FENCED: &str = "MD001";
 const CONFLICT: &str = "MD002";
 /// The SQLSTATE of a full disk.
@@ -59,7 +59,7 @@ impl Backend {
     }
 }
 
-/// What an answer means that says nothing was written.
+/// Maps an answer that says that nothing was written to an error.
 fn refusal(batch: &CommitBatch, error: sqlx::Error) -> CommitError {
     let text = error.to_string();
     let Some(code) = code(&error) else {

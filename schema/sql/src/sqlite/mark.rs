@@ -20,7 +20,7 @@ use super::PRIVATE;
 const BYTES: usize = 256;
 const TITLE: &str = "meridian mark 1";
 
-/// What a mark says.
+/// The content of a mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Noted {
     /// The database, as its `user_version` names it.
@@ -39,7 +39,7 @@ pub(super) struct Mark {
 }
 
 impl Noted {
-    /// What the mark of this database says; `None` when there is none, or none that was written whole.
+    /// The content of this database's mark; `None` when there is none, or none that was written whole.
     pub(super) fn read(database: &Path) -> Result<Option<Self>, StoreError> {
         let path = path_of(database);
         match std::fs::read_to_string(&path) {

@@ -1,4 +1,4 @@
-//! What is checked before a database file is served: that it is the one that was here, with all that was
+//! Checks before a database file is served: that it is the one that was here, with all that was
 //! acknowledged, and after an unclean stop that it is whole.
 
 use std::{

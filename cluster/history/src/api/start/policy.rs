@@ -28,7 +28,7 @@ pub struct IdPolicies {
     pub request_id: String,
 }
 
-/// What a start does about the run that has the id.
+/// The action of a start on the run that has the id.
 #[derive(Debug)]
 pub enum StartAction {
     /// The id is free: make the run.

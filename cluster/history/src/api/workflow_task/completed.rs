@@ -24,7 +24,7 @@ use crate::{
     token,
 };
 
-/// What the answer and the waiting queries need, taken under the run's lock.
+/// Data for the answer and the buffered queries, taken under the run's lock.
 struct Done {
     next_task: Option<TaskView>,
     activities: Vec<PollActivityTaskQueueResponse>,

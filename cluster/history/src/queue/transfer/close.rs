@@ -29,7 +29,7 @@ use crate::{
 
 const REASON: &str = "by parent close policy";
 
-/// What of a closed run others have to know.
+/// The part of a closed run that others have to know.
 pub struct Closed {
     key: RunKey,
     branch: BranchToken,

@@ -11,7 +11,7 @@ use crate::queue::{
     ended::{LATER, SOON, after_read},
 };
 
-/// Who wants it gone.
+/// The reason of a deletion.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
     /// A client: other clusters delete their copies too.

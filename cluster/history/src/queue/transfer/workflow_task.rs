@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// What matching has to know.
+/// The request to matching.
 struct Wanted {
     request: AddTaskRequest,
     /// The queue to fall back to when the sticky one is not served.

@@ -5,7 +5,7 @@ use super::{
     literal::{Literal, value},
 };
 
-/// What a column's values are.
+/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Keyword,
