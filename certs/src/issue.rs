@@ -315,7 +315,7 @@ fn set_validity(params: &mut CertificateParams, from: SystemTime, until: SystemT
     params.not_after = moment(until);
 }
 
-/// Waits for whoever else issues into this folder; the turn ends when the file is dropped.
+/// Waits for other processes that issue into this folder; the lock is released when the file is dropped.
 fn take_turn(dir: &Path) -> Result<fs::File, CertError> {
     let file = dir.join(".lock");
     let lock = fs::OpenOptions::new()

@@ -1,4 +1,4 @@
-//! The TLS configurations of the moment, for whoever accepts or opens connections. Ask at every new
+//! The current TLS configurations, for code that accepts or opens connections. Read them at every new
 //! connection: a configuration is replaced as a whole when files change, its trust included, while
 //! connections made with the old one go on.
 

@@ -31,7 +31,7 @@ pub enum ClientAuth {
     /// It does not.
     #[default]
     None,
-    /// It does, and refuses whoever has none that it trusts.
+    /// It does, and refuses a client without one that it trusts.
     Required,
 }
 

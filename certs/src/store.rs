@@ -39,7 +39,7 @@ struct Inner {
 #[derive(Default)]
 struct Seen {
     published: Option<Content>,
-    /// Refused content is told once, not at every look.
+    /// Refused content is reported once, not at every look.
     complaint: Option<String>,
 }
 

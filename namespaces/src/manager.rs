@@ -110,7 +110,7 @@ impl Manager {
             .await
     }
 
-    /// Changes a namespace; how is told by [`Update`]. Making another cluster active is one of the ways.
+    /// Changes a namespace as [`Update`] says. Making another cluster active is one of the ways.
     pub async fn update(
         &self,
         name: &NamespaceName,
@@ -125,7 +125,7 @@ impl Manager {
         self.write(&Request::Deprecate(name)).await?.namespace(name)
     }
 
-    /// Applies what the cluster `source` told about a namespace. Never told on: each cluster is told of a
+    /// Applies a message of the cluster `source` about a namespace. Never told on: each cluster is told of a
     /// change by the one that made it.
     pub async fn merge(
         &self,

@@ -1,4 +1,4 @@
-//! The message that tells other clusters about a namespace, and the durable queue they pull it from.
+//! The message about a namespace to other clusters, and the durable queue they pull it from.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -37,7 +37,7 @@ pub const QUEUE: &str = "namespace-replication";
 /// Messages of one answer.
 const BATCH: usize = 100;
 
-/// On the wire: no position told.
+/// On the wire: no position.
 const UNKNOWN: i64 = -1;
 
 /// A message could not be read or kept.
@@ -78,7 +78,7 @@ struct State {
     end: i64,
 }
 
-/// The namespace as other clusters are told about it. Handover stays a matter of this cluster.
+/// The namespace as it is sent to other clusters. Handover stays a matter of this cluster.
 pub(crate) fn attributes(
     namespace: &Namespace,
     operation: NamespaceOperation,
@@ -132,7 +132,7 @@ fn cluster_configs(namespace: &Namespace) -> Vec<ClusterReplicationConfig> {
 }
 
 impl Namespace {
-    /// Where it lives, as the public API tells it.
+    /// Its clusters, in the form of the public API.
     pub fn replication_config(&self) -> NamespaceReplicationConfig {
         let state = match (self.is_global, self.handover) {
             (_, true) => ReplicationState::Handover,
@@ -146,7 +146,7 @@ impl Namespace {
         }
     }
 
-    /// Its last failovers, as the public API tells them.
+    /// Its last failovers, in the form of the public API.
     pub fn failover_statuses(&self) -> Vec<FailoverStatus> {
         let history = self.failover_history.iter();
         history
@@ -247,7 +247,7 @@ impl Outbox {
         Ok(tasks.collect())
     }
 
-    /// A position that a consumer tells lies within what the queue has given.
+    /// Checks that an acknowledged position lies within what the queue has given.
     async fn check(&self, consumer: &ClusterName, told: i64) -> Result<(), MessageError> {
         if (UNKNOWN..=self.state.lock().end).contains(&told) {
             return Ok(());

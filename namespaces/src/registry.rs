@@ -1,6 +1,6 @@
 //! Every host's view of the namespaces: a cache that a periodic look at the store's counter keeps fresh,
 //! and that a local write refreshes at once. Reading takes no lock. What it says may be old by one
-//! refresh interval; whoever writes checks again where it matters.
+//! refresh interval; writers check again where it matters.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

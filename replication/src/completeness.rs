@@ -42,7 +42,7 @@ const LEFT_MAX: usize = 100;
 const CATCH_UP_ROUNDS: usize = 10;
 /// Runs that are lacking and kept to be looked at again; more are counted.
 const OPEN_MAX: usize = 10_000;
-/// Differences that are told one by one.
+/// Differences that are reported one by one.
 pub const TOLD_MAX: usize = 100;
 
 /// Why it cannot be told what a cluster lacks.

@@ -1,4 +1,4 @@
-//! Numbers that tell whether two clusters hold the same events and the same state of a run, without moving
+//! Digests that show whether two clusters hold the same events and the same state of a run, without moving
 //! either. What each cluster sets for itself (task ids, positions of its own) is left out. Encoders write the
 //! entries of a map in any order, so equal messages have many encodings: entries of maps are added up,
 //! everything else counts in the order in which it stands. Pure.
@@ -108,7 +108,7 @@ pub fn of_state(mut state: WorkflowMutableState) -> [u8; 16] {
     of_described(STATE.as_ref(), &state.encode_to_vec(), 0).to_be_bytes()
 }
 
-/// Whether two clusters hold the same of a run, by the best that both of them tell.
+/// Whether two clusters hold the same of a run, by the best digest that both of them have.
 pub fn same(one: &HistoryDigest, other: &HistoryDigest) -> bool {
     let alike = one.found == other.found
         && one.items == other.items

@@ -153,7 +153,7 @@ async fn pull_for_ever(deps: &NamespacePullerDeps, source: &ClusterName) {
             Ok(page) => {
                 pauses.reset();
                 failures = 0;
-                // More is to be had only where something came; whoever says so for ever is asked at leisure.
+                // More is to be had only where something came; a peer that says so for ever is asked rarely.
                 let goes_on = page.has_more && page.last > retrieved;
                 retrieved = page.last;
                 processed = page.last;

@@ -115,7 +115,7 @@ fn holder(histories: &VersionHistories, end: VersionItem) -> Result<usize, Unkno
 }
 
 /// The start itself when the branch holds it, else the last event the branch shares with the start's own
-/// branch; 0 when nobody knows the start.
+/// branch; 0 when the start is unknown.
 fn shared(items: &[VersionItem], start: VersionItem, histories: &VersionHistories) -> EventId {
     if branch::contains(items, start) {
         return start.event_id;

@@ -21,7 +21,7 @@ pub static SEPARATE_FLAG: Key<bool> = Key::new(
     "Whether replication with a connected cluster can be disabled by its own flag.",
 );
 
-/// Header by which a client tells the cluster id (UUID) of its store.
+/// Header with the cluster id (UUID) of the client's store.
 pub const CLIENT_STORE: &str = "meridian-client-cluster-uuid";
 
 /// Whether histories go to and from a cluster.

@@ -9,7 +9,7 @@
 //! by gaps that the client notices, or by force.
 //!
 //! Nothing is believed that cannot be true: an acknowledgement counts up to what was sent, and for the store
-//! that it was sent to. A row that cannot be sent is set aside and told of, not passed over.
+//! that it was sent to. A row that cannot be sent becomes a dead letter and is logged, not passed over.
 
 use std::{
     collections::HashMap,
@@ -155,7 +155,7 @@ impl Senders {
             };
             drop(registered);
             if let Err(status) = ended {
-                // Nobody may be left to hear it.
+                // The receiver may be gone.
                 let _ = out.send(Err(status)).await;
             }
         };

@@ -305,7 +305,7 @@ impl Run {
         held.map_err(|refusal| refused(refusal.to_string()))
     }
 
-    /// Makes the target active, if nobody ended the hold meanwhile.
+    /// Makes the target active, unless the hold was ended meanwhile.
     async fn flip(&self, held: &Namespace, _: Drained) -> Result<Arc<Namespace>, String> {
         let wanted = Update {
             replication: ReplicationChange {
@@ -357,7 +357,7 @@ impl Run {
             ..Default::default()
         };
         if let Err(refusal) = self.deps.manager.update(&self.namespace.name, wanted).await {
-            // Somebody else ended the hold, or the store is away and the reconciler will.
+            // Another process ended the hold, or the store is away and the reconciler will.
             tracing::warn!(namespace = %self.namespace.name, %refusal, "the hold could not be undone here");
         }
         self.let_go().await;

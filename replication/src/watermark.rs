@@ -13,7 +13,7 @@ use proto_ids::{TaskId, Timestamp};
 pub struct Mark {
     /// The position.
     pub id: TaskId,
-    /// The sender's clock; lag is told by comparing the sender's times with each other.
+    /// The sender's clock; lag is computed by comparing the sender's times with each other.
     pub time: Timestamp,
 }
 

@@ -40,7 +40,7 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 /// Largest answer of the admin API that is taken.
 const ADMIN_BYTES_MAX: usize = 64 << 20;
 
-/// Runs that clients were told of; lists may lag behind.
+/// Runs that were acknowledged to clients; lists may lag behind.
 pub(crate) fn runs_of(calls: &[Call]) -> BTreeSet<RunKey> {
     calls
         .iter()

@@ -18,7 +18,7 @@ const SHOWN: usize = 10;
 /// The result.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Found {
-    /// Whether it could be told.
+    /// Whether it is known.
     pub known: bool,
     /// Why not.
     pub reason: String,

@@ -58,7 +58,7 @@ pub enum Command {
 const REFUSED: u8 = 1;
 /// Exit code of a switchover that was rolled back.
 const ROLLED_BACK: u8 = 2;
-/// Exit code of a command that was refused because nobody can tell what would be lost.
+/// Exit code of a command that was refused because it is unknown what would be lost.
 const UNKNOWN: u8 = 3;
 /// Exit code when the change was made and the target has not confirmed it yet.
 const UNCONFIRMED: u8 = 5;

@@ -156,7 +156,7 @@ async fn register(args: RegisterArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The namespace as the server tells it now.
+/// The namespace as the server describes it now.
 async fn described(server: &Server, namespace: &str) -> anyhow::Result<DescribeNamespaceResponse> {
     let request = DescribeNamespaceRequest {
         namespace: namespace.to_owned(),

@@ -1,4 +1,4 @@
-//! Why a server cannot be reached, told so that the next step is plain: which host, what happened, what to do.
+//! Errors of connections, worded so that the next step is plain: which host, what happened, what to do.
 
 use std::{error::Error, fmt, io};
 
@@ -17,7 +17,7 @@ enum Cause {
     Unresolved,
     /// No answer came in time.
     TimedOut,
-    /// TLS was spoken to somebody who does not.
+    /// TLS was spoken to a plaintext port.
     NotTls,
     /// The server's certificate does not come from a CA that is trusted here.
     Untrusted,

@@ -35,7 +35,7 @@ use crate::{
 /// The number of ids up to which comparing one by one is faster than hashing.
 const FEW: usize = 32;
 
-/// Why a command is not taken.
+/// The reason why a command is not accepted.
 #[derive(Debug)]
 pub(crate) struct CommandError {
     pub(crate) cause: WorkflowTaskFailedCause,
@@ -361,7 +361,7 @@ fn unset_cause(command_type: CommandType) -> WorkflowTaskFailedCause {
 /// The effects of commands, beside events.
 #[derive(Default)]
 pub(crate) struct CommandEffects {
-    /// Something happened that the worker has to be told.
+    /// Something happened that needs a workflow task.
     pub(crate) needs_workflow_task: bool,
     /// Activities the worker asked to be handed directly.
     pub(crate) eager: Vec<EventId>,

@@ -102,7 +102,7 @@ pub struct StartInfo {
     /// Priority.
     pub priority: Option<Priority>,
     /// Task id of the first event: where the start stands among the writes of the cluster that made it.
-    /// 0 when that cluster does not tell.
+    /// 0 when that cluster does not send it.
     pub clock: i64,
     /// The attributes that the next run of a retry or cron schedule begins with, though this run changes its
     /// own. `None` where there can be no such next run, and in runs that an earlier release stored.
@@ -134,7 +134,7 @@ pub struct ExecutionInfo {
     /// Transitions so far (durable updates).
     pub state_transition_count: i64,
     /// Task id of the last event: where it stands among the writes of the cluster that made it. Runs whose
-    /// last events have one version are ordered by it. 0 when that cluster does not tell.
+    /// last events have one version are ordered by it. 0 when that cluster does not send it.
     pub last_running_clock: i64,
     /// Last change.
     pub last_update_time: Timestamp,
@@ -208,9 +208,9 @@ pub struct WorkflowTask {
     pub sticky: bool,
     /// The identity of the worker that took it.
     pub identity: String,
-    /// Told to the worker with the started event.
+    /// Sent to the worker with the started event.
     pub suggest_continue_as_new: bool,
-    /// History bytes told to the worker with the started event.
+    /// History bytes sent to the worker with the started event.
     pub history_size: i64,
 }
 

@@ -212,7 +212,7 @@ impl MutableState {
         }
     }
 
-    /// Whether this attempt of the workflow task is the pending one, started or not as told.
+    /// Whether this attempt of the workflow task is the pending one, started or not as `started` says.
     fn has_attempt(&self, scheduled_event_id: EventId, attempt: i32, started: bool) -> bool {
         self.execution_info.workflow_task.as_ref().is_some_and(|t| {
             t.scheduled_event_id == scheduled_event_id

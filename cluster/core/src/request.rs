@@ -66,7 +66,7 @@ pub struct Start {
     pub first_workflow_task_backoff: Duration,
     /// When the whole chain expires; zero for never.
     pub execution_expiration: Timestamp,
-    /// The root of the tree of workflows, when it is not the parent's to tell.
+    /// The root of the tree of workflows, when it is not the parent's root.
     pub root: Option<WorkflowExecution>,
     /// Points of earlier runs a reset by build id can go back to.
     pub reset_points: Option<ResetPoints>,
@@ -171,7 +171,7 @@ pub enum Request {
         identity: String,
         /// The queue it was polled from.
         task_queue: TaskQueue,
-        /// Build id of the worker, when it told one.
+        /// Build id of the worker, when it sent one.
         build_id: String,
     },
     /// A worker completes the workflow task with commands.

@@ -126,7 +126,7 @@ fn fail_task(
         .map(|_| ())
 }
 
-/// Activities whose started event is in history cannot be told apart from lost ones, so they fail. All others
+/// Activities whose started event is in history cannot be distinguished from lost ones, so they fail. All others
 /// are dispatched again.
 fn fail_started_activities(decision: &mut Decision<'_>, reason: &str) -> Result<(), Refusal> {
     let started: Vec<_> = decision

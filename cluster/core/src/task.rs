@@ -1,5 +1,5 @@
 //! Tasks: what must happen because state changed, as plain data. The active side executes them, a standby
-//! verifies them, a test compares them. A timer is a task with a fire time; nobody sleeps here.
+//! verifies them, a test compares them. A timer is a task with a fire time; there is no sleeping here.
 
 use proto_ids::{EventId, FailoverVersion, RunId, Timestamp};
 
@@ -61,7 +61,7 @@ pub enum TaskKind {
         /// The initiated event.
         initiated_event_id: EventId,
     },
-    /// The run closed: tell the parent, apply parent-close policies to children.
+    /// The run closed: notify the parent, apply parent-close policies to children.
     Close,
     /// Delete the run everywhere (asked for by a client).
     DeleteExecution,
@@ -127,7 +127,7 @@ pub enum TaskKind {
     },
     /// Send a closed run's whole state.
     SyncWorkflowState,
-    /// Tell the other side that the run was deleted.
+    /// Notify other clusters that the run was deleted.
     ReplicateDelete,
 }
 

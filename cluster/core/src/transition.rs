@@ -90,7 +90,7 @@ pub enum Durability {
     /// Replies and dispatch wait for the commit.
     #[default]
     Durable,
-    /// State that was not acknowledged to anybody ("started"): visible at once, written behind, that is within a bound
+    /// State that was not acknowledged to a client ("started"): visible at once, written behind, that is within a bound
     /// or with the next durable update.
     WriteBehind,
     /// Nothing changed.
@@ -171,7 +171,7 @@ pub enum Reply {
     },
 }
 
-/// Why a request was not taken. The history service turns each into one gRPC status, in one function.
+/// The reason why a request was refused. The history service turns each into one gRPC status, in one function.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
     /// The run is closed: NOT_FOUND "workflow execution already completed".
@@ -180,7 +180,7 @@ pub enum Refusal {
     WorkflowTaskNotFound,
     /// The activity is gone, or the attempt is old: NOT_FOUND.
     ActivityNotFound,
-    /// The task was started by somebody else (matching drops it): NOT_FOUND towards matching.
+    /// The task was started by another request (matching drops it): NOT_FOUND towards matching.
     AlreadyStarted,
     /// Cancellation was requested before by another request: ALREADY_EXISTS is not used for it any more; the
     /// service answers success.

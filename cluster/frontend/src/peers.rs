@@ -10,7 +10,7 @@ use crate::frontend::Host;
 const CLIENT_CLUSTER: &str = "temporal-client-cluster-id";
 
 impl Host {
-    /// Whether the holder of a certificate may call about the namespace: whoever is a remote cluster only about those
+    /// Whether the holder of a certificate may call about the namespace: a remote cluster only about those
     /// that live in it. Other holders are clients.
     pub(crate) fn check_peer(
         &self,

@@ -20,7 +20,7 @@ pub(crate) fn query(token: &[u8]) -> Result<QueryToken, Status> {
 }
 
 /// Whether this server may have written these ids, the namespace's first. Clients return tokens as they got
-/// them, but whoever makes one up gets no farther than with a request of his own.
+/// them, but a forged one gets no farther than a request of the same caller.
 fn are_ids(ids: &[&str]) -> bool {
     !ids[0].is_empty() && ids.iter().all(|id| is_id(id))
 }

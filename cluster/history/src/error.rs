@@ -1,4 +1,4 @@
-//! Why a call was not served, and the one place where that becomes a gRPC status. SDKs depend on codes,
+//! Errors of the service, and the one place where they become gRPC statuses. SDKs depend on codes,
 //! details and texts; all of this service's come from [`status`].
 
 use proto_ids::RunKey;
@@ -15,7 +15,7 @@ pub const COMPLETED: &str = "workflow execution already completed";
 const NO_ACTIVITY: &str =
     "invalid activityID or activity already timed out or invoking workflow is completed";
 
-/// Why a call was not served.
+/// The reason why a call was not served.
 #[derive(Debug)]
 pub enum HistoryError {
     /// The core's rules say no.

@@ -1,6 +1,6 @@
-//! Reading a run's events in pages. The kernel hands out committed batches only; what a commit under way
-//! holds is waited for here, so that no reader sees events that could still be lost, save the started
-//! events that nobody was promised.
+//! Reading a run's events in pages. The kernel hands out committed batches only; what a commit under way holds
+//! is waited for here, so that no reader sees events that could still be lost, save the started events, which
+//! are not acknowledged to clients.
 
 use std::time::Duration;
 
@@ -86,8 +86,7 @@ pub async fn page(
     Ok(page)
 }
 
-/// Events of the run's current branch that are written behind. Whoever asks for them may be the worker
-/// they were made for.
+/// Events of the run's current branch that are written behind. The caller may be the worker they were made for.
 async fn unsaved(
     shard: &Shard,
     key: &RunKey,
@@ -197,13 +196,13 @@ fn take(
     Ok(())
 }
 
-/// Waits for commits of one run, for whoever found less than is in memory.
+/// Waits for commits of one run, for a reader that found less than is in memory.
 #[derive(Default)]
 struct Commits(Option<watch::Receiver<RunProgress>>);
 
 impl Commits {
     /// Returns when it is worth reading again: at first at once, since the commit may have happened
-    /// before anybody watched, then after each commit.
+    /// before the watch began, then after each commit.
     async fn next(&mut self, shard: &Shard, key: &RunKey) -> Result<(), Status> {
         let Some(progress) = &mut self.0 else {
             self.0 = Some(shard.watch_run(key));

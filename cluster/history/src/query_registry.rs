@@ -1,7 +1,7 @@
 //! The query registry: buffered queries, which wait for a workflow task to carry them. They live in memory
 //! only: when the host is lost, the caller's call fails with it and is made again.
 //!
-//! Invariant: each query is completed exactly once, by whoever comes first.
+//! Invariant: each query is completed exactly once.
 
 use std::{
     collections::HashMap,

@@ -101,7 +101,7 @@ fn number(jobs: Vec<Job>, engine: &Weak<Engine>) -> Vec<Numbered> {
     numbered
 }
 
-/// Writes all in one transaction. When somebody else owns one of the queues nothing was written: then each
+/// Writes all in one transaction. When another process owns one of the queues nothing was written: then each
 /// queue is tried alone, and the lost ones are unloaded.
 async fn write(batch: Vec<Numbered>, store: &dyn TaskQueueStore, engine: &Weak<Engine>) {
     let mut groups: Vec<Vec<Numbered>> = Vec::new();

@@ -34,7 +34,7 @@ use crate::{
 const HOLD: Duration = Duration::from_millis(200);
 /// How often settled backlog is trimmed, queues that moved are unloaded, and idle ones dropped.
 const SWEEP: Duration = Duration::from_secs(1);
-/// A queue nobody used for this long is unloaded.
+/// A queue that is not used for this long is unloaded.
 const IDLE: Duration = Duration::from_secs(300);
 
 pub(crate) struct Engine {
@@ -330,7 +330,7 @@ impl Engine {
         (guard, receive)
     }
 
-    /// Delivers a worker's answer; false when nobody waits for it any more.
+    /// Delivers a worker's answer; false when no caller waits for it any more.
     pub(crate) fn deliver_answer(
         &self,
         id: &str,

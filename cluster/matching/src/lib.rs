@@ -1,6 +1,6 @@
 //! The matching service: brings tasks and polls together.
 //!
-//! A waiting poller gets a task without a database write. A task nobody waits for goes to a durable
+//! A waiting poller gets a task without a database write. A task without a waiting poller goes to a durable
 //! backlog in a shared, batched transaction. Whether a task still means anything is asked of history when a
 //! poller has it in hand; delivery is at least once. Sticky queues have no durable part.
 //!

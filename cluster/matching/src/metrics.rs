@@ -1,5 +1,5 @@
 //! Metric names of matching: Temporal's where it counts the same, `meridian_` before the others. Task queues are named
-//! by users: only so many are told apart, and sticky ones, of which every worker has its own, share a name.
+//! by users: only so many are distinguished, and sticky ones, of which every worker has its own, share a name.
 
 use std::time::Duration;
 

@@ -401,7 +401,7 @@ impl Queue {
         self.state.lock().backlog.acked = ack;
     }
 
-    /// Whether nobody has used it for `idle` and it holds nothing.
+    /// Whether it was not used for `idle` and holds nothing.
     pub(crate) fn is_idle(&self, idle: Duration) -> bool {
         let state = self.state.lock();
         state.matcher.pollers() == 0

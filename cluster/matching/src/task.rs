@@ -74,7 +74,7 @@ impl Waiting {
         }
     }
 
-    /// Whether nobody can use it any more: it expired, or its caller left.
+    /// Whether it is of no use any more: it expired, or its caller left.
     pub(crate) fn is_dead(&self, now: Timestamp) -> bool {
         (!self.expires.is_zero() && self.expires <= now)
             || matches!(&self.origin, Origin::Held(caller) if caller.is_closed())

@@ -48,7 +48,7 @@ pub struct Timing {
     pub probe_every: Duration,
     /// An answer is expected within this; then others are asked to probe, too.
     pub answer_within: Duration,
-    /// A member that does not answer anybody is suspected for this long before it counts as dead.
+    /// A member that does not answer any other is suspected for this long before it counts as dead.
     pub suspect_for: Duration,
     /// News are spread this often.
     pub gossip_every: Duration,
@@ -83,7 +83,7 @@ impl Timing {
             num_indirect_probes: few(3),
             max_transmissions: NonZeroU8::new(10).unwrap_or(NonZeroU8::MIN),
             suspect_to_down_after: self.suspect_for,
-            // Nobody needs the dead for long: whoever comes back does so as a new incarnation.
+            // Dead members are forgotten soon: one that comes back does so as a new incarnation.
             remove_down_after: Some(Duration::from_secs(300)),
             max_packet_size: few(DATAGRAM_BYTES_MAX - SEAL_BYTES),
             notify_down_members: true,

@@ -94,7 +94,7 @@ impl Membership {
         }))
     }
 
-    /// Opens the gossip port, finds the others and takes part until the group is told to stop or
+    /// Opens the gossip port, finds the others and takes part until the group is stopped or
     /// [`Membership::leave`] is called. Returns when others have answered, or when there seem to be none;
     /// from then on the rings hold at least this process.
     pub async fn join(join: Join, clock: &SharedClock, tasks: &Tasks) -> io::Result<Self> {

@@ -1,4 +1,4 @@
-//! A member as the gossip protocol knows it: told apart by its gossip address, and of two at the same
+//! A member as the gossip protocol knows it: distinguished by its gossip address, and of two at the same
 //! address the later incarnation is the living one.
 
 use std::{net::SocketAddr, ops::Deref, sync::Arc};

@@ -50,8 +50,8 @@ impl Ring {
             .map(|p| &p.member)
     }
 
-    /// The first `n` members in the key's order of preference: the owner, then whoever would own it if
-    /// the owner went.
+    /// The first `n` members in the key's order of preference: the owner, then the member that would own it if
+    /// the owner went, and so on.
     pub fn owners(&self, key: &str, n: usize) -> Vec<&Arc<Member>> {
         let mut scored: Vec<_> = self
             .places
@@ -77,7 +77,7 @@ impl Ring {
         self.places.len()
     }
 
-    /// Whether nobody plays the role.
+    /// Whether no member has the role.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }

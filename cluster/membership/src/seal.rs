@@ -1,5 +1,5 @@
 //! Authentication of datagrams: a code over the bytes, made with a key that every process of the
-//! cluster reads from the database and nobody else has. Each datagram counts once: its number, within the session
+//! cluster reads from the database and no other process has. Each datagram counts once: its number, within the session
 //! of the process that sent it, was not seen before and is not far behind the latest.
 //!
 //! Wall clocks take no part in it, since a host whose clock is wrong has to stay a member.

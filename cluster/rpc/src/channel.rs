@@ -149,7 +149,7 @@ impl Channels {
         Ok(self.0.open.write().entry(key).or_insert(made).clone())
     }
 
-    /// Closes the channels to this address once nobody uses them, for a peer that has gone or moved.
+    /// Closes the channels to this address once they are not in use, for a peer that has gone or moved.
     pub fn forget(&self, to: impl Into<Address>) {
         let to = to.into();
         self.0.open.write().retain(|(address, _), _| *address != to);

@@ -1,4 +1,4 @@
-//! From a key to whoever serves it: the service object in this process, or a channel to the member that
+//! Routing of a key to the service that owns it: the service object in this process, or a channel to the member that
 //! owns the key. Calls that fail because ownership moved, or because the owner is gone, are made again
 //! for a short while, each time with the ring of the moment.
 

@@ -1,5 +1,5 @@
 //! Listeners. Each has an accept loop of its own, and each connection a task of its own: a handshake that is
-//! slow or fails concerns nobody else, and uses the certificates of the moment. Stopping is polite: the port
+//! slow or fails does not affect others, and uses the current certificates. Stopping is polite: the port
 //! closes, every connection gets GOAWAY, calls that have begun end.
 
 use std::{
@@ -85,7 +85,7 @@ pub static SETTINGS: &[&dyn AnyKey] = &[
 pub struct ServeOptions {
     /// A handshake, or a client that says nothing after it, is given this long.
     pub handshake_timeout: Duration,
-    /// A connection on which nothing is heard for this long is pinged.
+    /// A connection on which nothing is received for this long is pinged.
     pub ping_every: Duration,
     /// A ping unanswered for this long ends the connection.
     pub ping_timeout: Duration,
@@ -254,7 +254,7 @@ impl Listener {
         self.at
     }
 
-    /// Serves until the group is told to stop.
+    /// Serves until the group is stopped.
     pub fn serve(self, tasks: &Tasks, name: &'static str, routes: Routes) {
         let token = tasks.token(TaskKind::Server);
         let watched = Watched::new(&self.metrics, name);
@@ -292,7 +292,7 @@ impl Listener {
         });
     }
 
-    /// The next connection; `None` when told to stop.
+    /// The next connection; `None` when it is stopped.
     async fn accept(&self, token: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
         let failures = Sampled::default();
         loop {

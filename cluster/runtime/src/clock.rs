@@ -1,4 +1,4 @@
-//! Time as a dependency. Whoever needs to know what time it is holds a [`SharedClock`]; nobody reads
+//! Time as a dependency. Code that needs the time holds a [`SharedClock`]; none reads
 //! the wall clock elsewhere. Sleeping is not part of it: that is tokio's, and tests pause it there.
 
 use std::{
@@ -29,7 +29,7 @@ pub type SharedClock = Arc<dyn Clock>;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// A clock that moves when told to, for tests.
+/// A clock that is set by hand, for tests.
 #[derive(Default)]
 pub struct ManualClock(AtomicI64);
 

@@ -284,7 +284,7 @@ impl Overload {
         }
     }
 
-    /// A queue of which it will be told whether it is behind.
+    /// Registers a queue that will report whether it is behind.
     pub fn queue(&self, owner: &str, queue: &str, kind: i32) -> Behind {
         let name = (owner.to_owned(), queue.to_owned(), kind);
         let is_behind = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! Log lines that would come thousands at a time, such as one per refused call: one a second is told, with the
+//! Log lines that would come thousands at a time, such as one per refused call: one a second is logged, with the
 //! number of those that were not.
 
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ struct State {
 }
 
 impl Sampled {
-    /// One that has told nothing yet.
+    /// One that has logged nothing yet.
     pub const fn new() -> Self {
         Self(Mutex::new(State {
             told: None,
@@ -27,7 +27,7 @@ impl Sampled {
         }))
     }
 
-    /// Tells the line, given the number of lines not told since the last one; or counts it as one of those.
+    /// Logs the line, given the number of lines dropped since the last one; or drops and counts it.
     pub fn say(&self, line: impl FnOnce(u64)) {
         let mut state = self.0.lock();
         if state.told.is_some_and(|at| at.elapsed() < PAUSE) {

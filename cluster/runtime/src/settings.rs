@@ -1,6 +1,6 @@
 //! Settings that may change while the process runs. A [`Key`] is a static with a name, a default and a
 //! line of documentation, declared by the crate that obeys it; a [`Settings`] handle answers with the
-//! value of the moment. Whoever reads files (the server crate) parses them and calls
+//! value of the moment. The server crate reads and parses files and calls
 //! [`Settings::publish`]; all values change at once.
 //!
 //! Names compare without regard to case. A value may be confined to a namespace or a task queue; the
@@ -99,8 +99,8 @@ impl<T> Key<T> {
     }
 }
 
-/// A key whatever its type, for the list of all that a process obeys: each crate has one, so that whoever
-/// reads a file can refuse what nobody would read.
+/// A key whatever its type, for the list of all that a process obeys: each crate has one, so that a key in a
+/// file that no crate reads can be refused.
 pub trait AnyKey: Sync {
     /// The name.
     fn name(&self) -> &'static str;
@@ -185,7 +185,7 @@ impl Settings {
         settings
     }
 
-    /// Replaces all values at once and wakes whoever watches.
+    /// Replaces all values at once and wakes watchers.
     pub fn publish(&self, values: Published) {
         let values = values
             .into_iter()

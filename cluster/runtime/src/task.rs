@@ -36,17 +36,17 @@ pub enum TaskKind {
     /// Failure: the process cannot do its duty; reported by [`Tasks::failed`].
     Server,
     /// One long exchange with a peer. Cancel: dropped at its next await, the peer comes again.
-    /// Failure: logged; whoever opened it opens it again.
+    /// Failure: logged; its owner opens it again.
     Stream,
     /// One request. Cancel: none, it runs to its end; shutdown waits for it.
     /// Failure: logged; the caller sees an error.
     Request,
     /// Periodic or best-effort work. Cancel: dropped at its next await. Failure: logged.
     Background,
-    /// Drives a queue. Cancel: told by its token; ends at a place where it can be taken up again.
+    /// Drives a queue. Cancel: by its token; ends at a place where it can be taken up again.
     /// Failure: logged; its owner starts it again.
     Queue,
-    /// Owns state that others wait on, such as a commit lane. Cancel: told last, by its token; ends when
+    /// Owns state that others wait on, such as a commit lane. Cancel: last, by its token; ends when
     /// it has emptied its inbox. Failure: what it owned is in doubt; reported by [`Tasks::failed`].
     Lane,
 }
@@ -122,7 +122,7 @@ impl TaskKind {
         matches!(self, Self::Stream | Self::Background)
     }
 
-    /// Whether a panic must reach whoever runs the process.
+    /// Whether a panic must end the process.
     pub const fn is_failure_fatal(self) -> bool {
         matches!(self, Self::Server | Self::Lane)
     }
@@ -207,7 +207,7 @@ impl Tasks {
         Task(handle)
     }
 
-    /// The token that tells tasks of this kind to end.
+    /// The token that cancels tasks of this kind.
     pub fn token(&self, kind: TaskKind) -> CancellationToken {
         self.0.stages[kind.stage()].clone()
     }

@@ -80,14 +80,14 @@ fn colours(is_terminal: bool, no_color: Option<&std::ffi::OsStr>) -> bool {
     is_terminal && no_color.is_none_or(|set| set.is_empty())
 }
 
-/// Label values that come from users, of which only so many are told apart: the others share one.
+/// Label values that come from users, of which only so many are distinguished: the others share one.
 pub struct Bounded {
     max: usize,
     seen: Mutex<HashSet<String>>,
 }
 
 impl Bounded {
-    /// The value of those that are not told apart.
+    /// The value of those that are not distinguished.
     pub const OTHERS: &str = "_other_";
 
     /// Tells `max` values apart, those that come first.
@@ -194,23 +194,23 @@ impl Metrics {
     pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4";
 
     family!(
-        /// Counters told apart by labels.
+        /// Counters distinguished by labels.
         counters, Counter, IntCounterVec, opts
     );
     family!(
-        /// Whole-numbered gauges told apart by labels.
+        /// Whole-numbered gauges distinguished by labels.
         gauges, Gauge, IntGaugeVec, opts
     );
     family!(
-        /// Gauges with fractions told apart by labels.
+        /// Gauges with fractions distinguished by labels.
         float_gauges, FloatGauge, GaugeVec, opts
     );
     family!(
-        /// Latency histograms in seconds ([`LATENCY_BUCKETS`]) told apart by labels.
+        /// Latency histograms in seconds ([`LATENCY_BUCKETS`]) distinguished by labels.
         latencies, Histogram, HistogramVec, latency_opts
     );
 
-    /// A histogram with upper bounds of its own, told apart by labels.
+    /// A histogram with upper bounds of its own, distinguished by labels.
     pub fn histograms(
         &self,
         name: &str,

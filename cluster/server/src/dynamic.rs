@@ -1,6 +1,6 @@
 //! Live settings from a file in Temporal's format: for each key a list of values with constraints. The file
 //! is looked at every few seconds; one that cannot be used leaves the values as they were. A value of the
-//! wrong type is an error, a key that nobody obeys is named.
+//! wrong type is an error, an unknown key is named.
 
 use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
@@ -30,7 +30,7 @@ struct Entry {
 #[derive(Debug)]
 struct Read {
     values: Published,
-    /// Keys that nobody obeys.
+    /// Unknown keys.
     unknown: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `/metrics` for Prometheus, `/health/live` and `/health/ready` for whoever starts and stops processes, over
+//! `/metrics` for Prometheus, `/health/live` and `/health/ready` for orchestrators and load balancers, over
 //! HTTP/1.1.
 
 use std::{convert::Infallible, net::SocketAddr};

@@ -139,7 +139,7 @@ async fn any_failed(nodes: &[Node]) -> anyhow::Error {
     futures::future::select_all(failures).await.0
 }
 
-/// Returns when the other end of standard input is closed, also by the death of whoever held it.
+/// Returns when the other end of standard input is closed, also by the death of the process that held it.
 async fn input_ends() {
     let (tell, ended) = tokio::sync::oneshot::channel();
     // A thread of its own, which the end of the process does not wait for: a read cannot be called off.

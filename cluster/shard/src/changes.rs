@@ -1,6 +1,6 @@
-//! Which runs of a namespace were written since somebody looked last. Whoever compares a namespace with another
+//! The runs of a namespace that were written since the last look. A comparison of a namespace with another
 //! cluster goes through all runs once and afterwards only through these, so that the last look, while writes
-//! are held back, is short however many runs there are. Kept in memory by whoever owns the shard: a new owner
+//! are held back, is short however many runs there are. Kept in memory by the owner of the shard: a new owner
 //! knows nothing of what changed before, and says so.
 
 use std::{
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::shard::Shard;
 
-/// A watch that nobody asked about for so long is forgotten.
+/// A watch that was not read for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// Changed runs that one watch keeps; with more it is forgotten and begins anew.

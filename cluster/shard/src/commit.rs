@@ -29,7 +29,7 @@ pub(crate) struct Ticket {
     told: Notify,
 }
 
-/// Why a write did not become durable. Nobody was answered, and nothing of it remains.
+/// The reason why a write did not become durable. No caller was answered with success, and nothing of it remains.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// The shard has another owner.

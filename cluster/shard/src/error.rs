@@ -5,7 +5,7 @@ use proto_ids::{ClusterName, NamespaceId, NamespaceName, ShardId};
 use schema_store::StoreError;
 
 /// Why a shard did not do what was asked. Unless a variant says otherwise nothing happened, and nothing
-/// was promised to anybody.
+/// was acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
     /// The ring gives the shard to another member: ask that one.

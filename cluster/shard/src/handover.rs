@@ -3,11 +3,11 @@
 //! registry's word alone; the barrier is what makes sure that nothing is still on its way.
 //!
 //! The hold outlives the process it was asked of: it is stored before any shard is frozen, this process still
-//! owns the shard after its last write (the store says so), and whoever acquires the shard later reads what
+//! owns the shard after its last write (the store says so), and a process that acquires the shard later reads what
 //! is stored about namespaces before accepting anything.
 //!
-//! A barrier is a moment on the process's own clock, asked for with each write. Nobody has to lift it, so
-//! nothing can lift it too early or forget to: a hold that runs out before it took effect is an error of
+//! A barrier is a moment on the process's own clock, asked for with each write. It ends by itself, so nothing
+//! can lift it too early or forget to: a hold that runs out before it took effect is an error of
 //! [`Shards::freeze`].
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::{controller::Shards, error::ShardError, shard::Shard};
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// Namespaces frozen by an explicit barrier, and until when. Writers hold it for reading while they submit, so
-/// that whoever got the write lock knows that every later write sees the change.
+/// that after the write lock was taken every later write sees the change.
 #[derive(Debug, Default)]
 pub(crate) struct Frozen(RwLock<HashMap<NamespaceId, Instant>>);
 
@@ -73,7 +73,7 @@ impl Shards {
         let shard = self.shard(shard).await?;
         // So that the hold goes on here when the barrier is lifted before the registry would have looked.
         host.deps.registry.catch_up().await?;
-        // Whoever holds the lock for reading is handing a write to a lane: afterwards none can follow.
+        // The lock is held for reading while a write is handed to a lane: afterwards none can follow.
         host.frozen.insert(namespace_id, until);
         shard.store_all_of(Some(namespace_id), until).await?;
         let below = *shard.replication_watermark().borrow();
@@ -149,7 +149,7 @@ impl Shard {
         }
     }
 
-    /// Fails when another process has acquired the shard: it may have accepted writes before it heard of a hold.
+    /// Fails when another process has acquired the shard: it may have accepted writes before it was notified of a hold.
     async fn still_owned(&self) -> Result<(), ShardError> {
         let store = &self.0.host.deps.store.shard;
         let stored = store.shard_get(self.id()).await?;

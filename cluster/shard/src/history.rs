@@ -1,5 +1,5 @@
 //! Reading history: from the tail in memory when it reaches far enough back, else from the store. Only
-//! committed batches, except that a run's own unsaved "started" events are shown to whoever reads its current
+//! committed batches, except that a run's own unsaved "started" events are shown to readers of its current
 //! branch, because the worker that started the task has to see them.
 
 use bytes::Bytes;

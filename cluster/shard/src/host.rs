@@ -38,7 +38,7 @@ pub struct ShardsDeps {
     pub clock: SharedClock,
     /// The group all tasks are spawned in.
     pub tasks: Tasks,
-    /// Is told how long commits wait.
+    /// Is notified of how long commits wait.
     pub overload: Overload,
     /// Live settings.
     pub settings: Settings,
@@ -60,7 +60,7 @@ pub(crate) struct Host {
     pub(crate) executors: OnceLock<Executors>,
     /// Namespaces frozen by an explicit barrier.
     pub(crate) frozen: Frozen,
-    /// Told when a shard is lost.
+    /// Notified when a shard is lost.
     pub(crate) lost: tokio::sync::Notify,
     pub(crate) cache_bytes: AtomicUsize,
     pub(crate) tail_bytes: AtomicUsize,

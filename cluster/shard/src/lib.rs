@@ -10,7 +10,7 @@
 //! 1. No answer and no dispatch before the commit that contains its cause succeeded.
 //! 2. Every commit names the range of every shard in it; the store checks them.
 //! 3. After a commit with unknown outcome the lane takes the ranges again before it looks what happened.
-//! 4. State ahead of the durable one leaves the process only where nobody was promised it ("started").
+//! 4. State ahead of the durable one leaves the process only where it is not acknowledged to a client ("started").
 //! 5. Whatever a new owner owes can be rebuilt from rows alone.
 //!
 //! No workflow rule and no RPC type lives here.

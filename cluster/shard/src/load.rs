@@ -51,7 +51,7 @@ pub(crate) struct Entry {
 pub(crate) struct Cached {
     /// The epoch the rest belongs to.
     pub(crate) epoch: u64,
-    /// The last write that was submitted; whoever saw this state waits for it before telling anybody.
+    /// The last write that was submitted; an answer that depends on this state waits for it.
     pub(crate) last: Option<Arc<Ticket>>,
     /// State in memory is suspect: it is dropped once the last write has ended.
     pub(crate) reload: bool,
@@ -245,7 +245,7 @@ impl Entries {
         }
     }
 
-    /// Removes the entry if nobody works on it and no write of it waits.
+    /// Removes the entry if it is not in use and no write of it waits.
     fn remove_idle(&mut self, host: &Host, entry: &Arc<Entry>) -> bool {
         // The map's reference and the caller's.
         let is_idle = Arc::strong_count(entry) == 2;

@@ -1,4 +1,4 @@
-//! Tells waiters what a commit did to a run. Nobody pays for runs that nobody watches.
+//! Notifies waiters of what a commit did to a run. Runs without watchers cost nothing.
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -53,7 +53,7 @@ impl Watchers {
         if let Some(known) = runs.get(key) {
             return known.subscribe();
         }
-        // Forget those that nobody watches any more before the map grows.
+        // Forget those without watchers before the map grows.
         if runs.len() == runs.capacity() {
             runs.retain(|_, sender| sender.receiver_count() > 0);
         }
@@ -72,7 +72,7 @@ impl Watchers {
         }
     }
 
-    /// Ends all watches: whoever waits asks again, at the new owner.
+    /// Ends all watches: waiting callers try again, at the new owner.
     pub(crate) fn clear(&self) {
         self.0.lock().clear();
     }

@@ -153,7 +153,7 @@ impl Shard {
             let tasks: Vec<Task> = match txn.peek(run_id).await {
                 Ok(Some(ms)) if ms.is_running() => ms.pending_tasks(limits),
                 Ok(_) => continue,
-                // It can be read only after somebody repaired it: it must not hold the whole shard until then.
+                // It can be read only after a repair: it must not hold the whole shard until then.
                 Err(ShardError::Corrupt(cause)) => {
                     let entry = DlqEntry::of_run(debt.entry.run_key(run_id), cause);
                     let set_aside = self.set_aside(entry).await;

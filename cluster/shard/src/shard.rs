@@ -190,7 +190,7 @@ impl Shard {
     }
 
     /// Reads one run; an empty run id means the current run. What is read is durable when this returns,
-    /// except for state nobody was promised ("started").
+    /// except for write-behind state ("started").
     pub async fn read<T>(
         &self,
         key: &RunKey,

@@ -64,7 +64,7 @@ impl Sweeper {
         taken
     }
 
-    /// Sweeps until told to stop, and then once more for everything.
+    /// Sweeps until it is stopped, and then once more for everything.
     pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
         let sweeper = &host.sweeper;
         while !stop.is_cancelled() {

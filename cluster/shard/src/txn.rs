@@ -380,7 +380,7 @@ impl Txn {
             Ok(_) => self.submit().await,
             Err(_) => Ok(()),
         };
-        // Not before: whoever is cancelled while it submits leaves changes that nobody will write.
+        // Not before: a transaction that is cancelled while it submits leaves changes that will never be written.
         self.finished = true;
         if self.spoiled || submitted.is_err() || (result.is_err() && !self.staged.is_empty()) {
             self.locked.suspect();

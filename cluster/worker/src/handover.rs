@@ -1,5 +1,5 @@
-//! Undoes hand-overs that nobody finished: when a namespace is held back past its deadline, writes resume
-//! where they were. Whoever runs a switchover may die at any step; this is what makes that safe.
+//! Undoes handovers that were not finished: when a namespace is held back past its deadline, writes resume
+//! where they were. The process that runs a switchover may die at any step; this is what makes that safe.
 
 use std::time::Duration;
 

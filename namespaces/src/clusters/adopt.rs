@@ -1,5 +1,5 @@
 //! Giving a database to the cluster that the configuration names, after it was started under a wrong name.
-//! Each step can be repeated: whoever dies in the midst of it runs it again.
+//! Each step can be repeated after a crash in the midst of it.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ pub async fn adopt(own: &OwnCluster, store: &Store) -> Result<Vec<String>, Refus
     Ok(done)
 }
 
-/// Clusters that stand where this one should: whoever started here, and whoever has its number.
+/// Clusters that stand where this one should: the one that started here, and the one that has its number.
 fn wrong_names(own: &OwnCluster, directory: &Directory) -> Vec<ClusterName> {
     let topology = &directory.topology;
     let owners = directory.owner_names();

@@ -24,7 +24,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change of `before` (`None` for a new namespace) into `after`. Other clusters hear of it when they
+    /// A change of `before` (`None` for a new namespace) into `after`. Other clusters are notified of it when they
     /// have a copy, or just lost theirs.
     pub(super) fn of(before: Option<&Namespace>, after: Namespace) -> Self {
         let operation = match before {

@@ -119,7 +119,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// Whether it can be true at all, whoever says it.
+    /// Whether it can be true at all, from any source.
     fn check(&self, topology: &Topology) -> Result<(), Refusal> {
         if self.info.name == SYSTEM_NAMESPACE || self.id.as_str() == SYSTEM_NAMESPACE_ID {
             return Err(Refusal::invalid(

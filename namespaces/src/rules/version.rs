@@ -2,7 +2,7 @@
 
 use proto_ids::FailoverVersion;
 
-/// Versions that other clusters tell are below this: whoever counts on from one never comes to the end.
+/// Versions from other clusters are below this: counting on from one never reaches the end.
 pub const VERSION_MAX: i64 = i64::MAX / 2;
 
 /// The next version owned by the cluster whose initial version is `initial`, not below `current`. A

@@ -117,7 +117,7 @@ async fn a_namespace_fails_over_there_and_back() {
     let copy = east.registry.by_id(&made.id).unwrap();
     assert!(!copy.is_active_in(&"east".into()));
 
-    // The side that takes over says so, and the other hears of it.
+    // The side that takes over says so, and the other is notified of it.
     let over = Update {
         replication: ReplicationChange {
             active_cluster: "east".into(),

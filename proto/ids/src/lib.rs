@@ -183,7 +183,7 @@ impl Timestamp {
     /// The unset moment.
     pub const ZERO: Self = Self(0);
 
-    /// The latest moment that can be told.
+    /// The latest timestamp.
     pub const MAX: Self = Self(i64::MAX);
 
     /// A moment from nanoseconds since the Unix epoch.

@@ -1,5 +1,5 @@
 //! gRPC traits, servers and clients for the public API, the services a peer cluster calls, and this project's
-//! internal history and matching services. An RPC nobody implements answers UNIMPLEMENTED.
+//! internal history and matching services. An RPC that is not implemented answers UNIMPLEMENTED.
 #![allow(clippy::all, missing_docs)]
 
 mod call;

@@ -16,11 +16,11 @@ pub struct RunFacts {
     pub open: bool,
     /// Version of its last event.
     pub last_version: FailoverVersion,
-    /// Task id of its last event; 0 when the cluster that wrote it does not tell.
+    /// Task id of its last event; 0 when the cluster that wrote it does not send it.
     pub last_clock: i64,
     /// Version of its first event.
     pub first_version: FailoverVersion,
-    /// Task id of its first event; 0 when the cluster that wrote it does not tell.
+    /// Task id of its first event; 0 when the cluster that wrote it does not send it.
     pub first_clock: i64,
     /// Run that it continues; empty for none.
     pub continues: RunId,
@@ -36,7 +36,7 @@ pub struct RunFacts {
 /// The decision on a run that events arrived for, and on the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arbitration {
-    /// It is the current run, or nobody is.
+    /// It is the current run, or there is none.
     Current,
     /// It takes the place of the current run.
     Takes(Suppress),
@@ -80,7 +80,7 @@ impl RunFacts {
     }
 
     /// Whether this run came before `current` in one line of history, rather than beside it: its end was
-    /// known to whoever began that one, so nothing of it is lost.
+    /// known to the cluster that began that one, so nothing of it is lost.
     pub fn precedes(&self, current: &Self) -> bool {
         let is_written_before = self.last_version == current.first_version
             && self.last_clock != 0

@@ -133,7 +133,7 @@ pub(super) async fn absorb(txn: &mut Txn, work: &Work, here: &Here) -> Result<Ab
     Ok(absorbed)
 }
 
-/// Takes over what no event tells of a run.
+/// Takes over state of a run outside history.
 async fn take_non_history(
     txn: &mut Txn,
     run_id: &RunId,

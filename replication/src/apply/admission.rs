@@ -22,7 +22,7 @@ use crate::{
     wire::{Arrival, HistoryArrival, Kind, current_items},
 };
 
-/// Event ids beyond this are nobody's; below it they can be counted with.
+/// Event ids beyond this are invalid; below it they can be counted with.
 const EVENT_ID_MAX: i64 = 1 << 53;
 
 /// The answer.
@@ -149,7 +149,7 @@ impl Applier {
         if !known.as_ref().is_some_and(is_enough) {
             let (Refreshed::Known | Refreshed::NotOurs) =
                 self.deps().refresher.refresh(source, id).await?;
-            // Another host may have merged it before this one has heard of it.
+            // Another host may have merged it before this one was notified of it.
             let registry = &self.deps().registry;
             let unavailable = |e: StoreError| Status::unavailable(e.to_string());
             registry.catch_up().await.map_err(unavailable)?;

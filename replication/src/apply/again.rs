@@ -1,6 +1,6 @@
 //! Delivers again what a losing branch or run had accepted. Only the active cluster can, since only it may
 //! write. It gets the losing events from the cluster that wrote them, like everybody, and delivers them to
-//! itself; when it wrote them itself, whoever gets them from it hands them back.
+//! itself; when it wrote them itself, the cluster that gets them hands them back.
 //!
 //! Reapplied events are marked, by run, event id and version, in the run that lost it and in the one that got
 //! it, in the transaction that delivers: a batch that comes twice does no harm, even after the run that got

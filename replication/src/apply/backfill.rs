@@ -118,7 +118,7 @@ fn work_of(
     }))
 }
 
-/// A gap as peers are told of it.
+/// A gap in the form for peers.
 pub(super) fn to_wire(key: &RunKey, missing: &Missing) -> RetryReplicationFailure {
     RetryReplicationFailure {
         namespace_id: key.namespace_id.to_string(),

@@ -178,7 +178,7 @@ fn limit(page_size: i32) -> usize {
         .min(PAGE_MAX)
 }
 
-/// An end that is not told means all there is.
+/// A missing end means all there is.
 fn end(inclusive_end: i64) -> i64 {
     if inclusive_end > 0 {
         inclusive_end

@@ -107,7 +107,7 @@ pub(super) async fn message(
     Ok(made)
 }
 
-/// Whether whoever is on the way can decode the message: it would break there every time it is sent.
+/// Whether the receivers can decode the message: otherwise it would break there every time it is sent.
 fn fits(task: &ReplicationTask) -> Result<(), String> {
     let bytes = task.encoded_len();
     if bytes > MESSAGE_BYTES_MAX {

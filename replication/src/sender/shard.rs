@@ -84,7 +84,7 @@ impl TaskSource for ShardSource {
         row: &QueuedTask,
         cluster: &str,
     ) -> Result<Option<ReplicationTask>, SourceError> {
-        // A namespace that this host has not heard of yet is no namespace that lives nowhere.
+        // A namespace of which this host is not notified yet is not one without clusters.
         let namespace = self.registry.resolve_id(&row.run.namespace_id).await;
         let namespace = namespace.map_err(|e| SourceError::Unavailable(e.to_string()))?;
         if !namespace.is_some_and(|namespace| namespace.lives_in(&cluster.into())) {

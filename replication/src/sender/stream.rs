@@ -40,7 +40,7 @@ const PAGE: usize = 100;
 const HYDRATE_AHEAD: usize = 16;
 /// How often marks without tasks are sent while the queue grows.
 const MARK_EVERY: Duration = Duration::from_millis(20);
-/// Rows in a row that need not be sent, after which the client is told how far the stream is.
+/// Rows in a row that need not be sent, after which the position of the stream is sent to the client.
 const SKIPPED_MAX: u32 = 1_000;
 
 const HYDRATE_RETRY: retry::Policy = retry::Policy {
@@ -69,7 +69,7 @@ pub(super) struct SendStream {
 struct Sent {
     /// Everything below was looked at.
     end: TaskId,
-    /// The mark the client was told last.
+    /// The mark that was sent to the client last.
     told: Option<TaskId>,
     /// When that was.
     at: Instant,
@@ -194,7 +194,7 @@ impl SendStream {
         taken.map_err(|refused| self.refused(refused.to_string()))
     }
 
-    /// An acknowledgement that cannot be true, of whoever is at the other end.
+    /// An impossible acknowledgement by the peer.
     fn refused(&self, why: String) -> Status {
         let labels = &[self.peer.name.as_str()];
         self.meters.refused_acks.with_label_values(labels).inc();

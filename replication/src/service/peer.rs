@@ -85,7 +85,7 @@ impl ReplicationHost {
         })
     }
 
-    /// The cluster id that a cluster tells of itself; empty when it does not answer, which says nothing.
+    /// The cluster id that a cluster describes itself with; empty when it does not answer, which says nothing.
     async fn ask(&self, cluster: &ClusterName) -> String {
         let mut asked = self.stores.asked.lock().await;
         if let Some((at, id)) = asked.get(cluster)

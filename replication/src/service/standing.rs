@@ -1,5 +1,5 @@
 //! How far other clusters have got with what a shard wrote. A cluster stands right before the first task it
-//! has not acknowledged; ids that belong to no replication task it needs count for nobody, so a cluster that
+//! has not acknowledged; ids that belong to no replication task it needs do not count, so a cluster that
 //! lacks nothing stands at the end. Only what was looked at counts: when the rest is too long to look through,
 //! the cluster stands where the look ended.
 
@@ -21,7 +21,7 @@ use crate::metrics::Sent;
 
 /// Tasks read at once.
 const PAGE: usize = 1_000;
-/// Pages looked through per reader when somebody asks.
+/// Pages looked through per reader and request.
 pub(super) const PAGES_ASKED: usize = 100;
 /// The same for what is counted at intervals.
 const PAGES_COUNTED: usize = 2;
@@ -55,7 +55,7 @@ pub(super) async fn of(
             remotes.push(RemoteStatus {
                 cluster: cluster.to_string(),
                 remote_shard_id: remote_shard.get(),
-                // Whoever never came has nothing, even where nothing waits for it.
+                // A reader that never connected has nothing, even where nothing waits for it.
                 acked_task_id: match reader.connected {
                     true => below.get() - 1,
                     false => 0,

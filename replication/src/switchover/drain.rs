@@ -15,7 +15,7 @@ use crate::completeness::{Check, Complete};
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// That the namespace may change hands now: every shard is frozen and the target has everything, or an operator
-/// takes responsibility for what nobody can know. The flip demands one.
+/// takes responsibility for what is unknown. The flip demands one.
 pub(super) enum Drained {
     /// By comparison.
     Compared(Complete),

@@ -28,7 +28,7 @@ const SAY_EVERY: Duration = Duration::from_secs(2);
 
 /// The result.
 pub(super) struct Forecast {
-    /// What the comparison found; none when the operator accepts that nobody knows.
+    /// What the comparison found; none when the operator accepts that it is unknown.
     pub(super) completeness: Option<Completeness>,
 }
 

@@ -166,7 +166,7 @@ fn channels(target: &Target) -> anyhow::Result<Vec<Channel>> {
         .collect()
 }
 
-/// A request with a deadline the server is told about.
+/// A request with a deadline that is sent to the server.
 pub fn timed<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(timeout);

@@ -148,14 +148,14 @@ impl Worker {
     }
 
     /// Stops polling and waits for the loops to end. Tasks in hand are dropped, as when a worker's
-    /// process dies; servers give them to somebody else after their timeouts.
+    /// process dies; servers give them to other workers after their timeouts.
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.loops.join_next().await.is_some() {}
     }
 }
 
-/// Runs a loop until told to stop.
+/// Runs a loop until it is stopped.
 async fn until(stop: CancellationToken, forever: impl Future<Output = ()>) {
     stop.run_until_cancelled(forever).await;
 }

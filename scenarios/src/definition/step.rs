@@ -137,7 +137,7 @@ pub enum Action {
         /// How long it may take them to agree.
         within: Span,
     },
-    /// Checks that a frontend refuses a client with a certificate nobody should trust.
+    /// Checks that a frontend refuses a client with a certificate that must not be trusted.
     ExpectRefused {
         /// The cluster whose frontend is called.
         cluster: String,
@@ -209,7 +209,7 @@ pub enum SwitchoverStep {
     Hold,
     /// The target has everything; the namespace still belongs to the old side, or has just changed hands.
     Drain,
-    /// The namespace belongs to the target, which may not have heard of it.
+    /// The namespace belongs to the target, which may not be notified of it yet.
     Flip,
     /// The command says that it is done.
     Done,
@@ -249,7 +249,7 @@ pub enum Certificates {
 pub enum Untrusted {
     /// Of a trusted authority, but its time is over.
     Expired,
-    /// Of an authority nobody trusts.
+    /// Of an authority that is not trusted.
     Foreign,
     /// None at all.
     Absent,

@@ -118,7 +118,7 @@ impl Hands<'_> {
     }
 }
 
-/// Ends workflows that nobody works on: they must not look like ones that are stuck.
+/// Ends workflows without a worker: they must not look like ones that are stuck.
 async fn end(client: &Client, runs: &[Run]) -> anyhow::Result<()> {
     for (id, run) in runs {
         let request = TerminateWorkflowExecutionRequest {

@@ -16,7 +16,7 @@ const LAG_HEIGHT: f64 = 90.0;
 const ROLE_HEIGHT: f64 = 22.0;
 const GAP: f64 = 34.0;
 
-/// One colour per cluster, told apart also by people who see few colours.
+/// One colour per cluster, distinguished also by people who see few colours.
 const COLOURS: [&str; 4] = ["#2563b0", "#c26a12", "#5b7f2b", "#7a4b9a"];
 const BAD: &str = "#b3261e";
 const QUIET: &str = "#5a6577";

@@ -19,7 +19,7 @@ const LOOKS: usize = 50;
 /// Pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// One intervention after the other, on schedule, until told to stop.
+/// One intervention after the other, on schedule, until it is stopped.
 pub(super) async fn run(traffic: Arc<Traffic>, n: usize, home: usize) {
     if traffic.interventions_per_second <= 0.0 {
         return;

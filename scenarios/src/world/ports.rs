@@ -21,7 +21,7 @@ impl Ports {
         }
     }
 
-    /// A port nobody listens on now.
+    /// A port without a listener.
     pub(super) fn take(&mut self) -> anyhow::Result<u16> {
         for _ in RANGE {
             let port = self.next;

@@ -139,7 +139,7 @@ pub(crate) async fn describe(
     Ok(answer.into_inner())
 }
 
-/// Changes something of the namespace, so that other clusters hear of it.
+/// Changes something of the namespace, so that other clusters are notified of it.
 async fn tell_again(connections: &Connections) -> anyhow::Result<()> {
     let request = UpdateNamespaceRequest {
         namespace: NAMESPACE.to_owned(),

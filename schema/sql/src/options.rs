@@ -79,7 +79,7 @@ pub enum TlsMode {
     Disabled,
     /// Encryption where the server offers it.
     Preferred,
-    /// Encryption with whoever answers.
+    /// Encryption, without verifying the server.
     Required,
     /// A certificate from the CAs, whatever name it has.
     VerifiedCa,

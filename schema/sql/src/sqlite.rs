@@ -57,7 +57,7 @@ type Driver = sqlx::Sqlite;
 type DriverRow = sqlx::sqlite::SqliteRow;
 type Connection = sqlx::SqliteConnection;
 
-/// Rights of every file: its owner reads and writes, nobody else.
+/// Rights of every file: its owner reads and writes, no other user.
 const PRIVATE: u32 = 0o600;
 
 /// Everything but visibility.

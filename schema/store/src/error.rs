@@ -41,7 +41,7 @@ pub enum CommitError {
     /// Nothing was written; the store is in trouble. Submit again after a pause.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// Nothing was written; the store has no room and will have none before somebody makes some. Answer the
+    /// Nothing was written; the store has no room and will have none before an operator makes some. Answer the
     /// waiting ones with the reason.
     #[error("the store has no room: {0}")]
     Full(String),

@@ -44,7 +44,7 @@ pub struct Failure {
     pub is_the_stores: bool,
 }
 
-/// Is told of every call. It must not block.
+/// Is notified of every call. It must not block.
 pub trait Observer: Send + Sync + 'static {
     /// A call ended. The operation is named as Temporal names it, where Temporal has one.
     fn called(&self, part: Part, operation: &'static str, took: Duration, failure: Option<Failure>);

@@ -1,4 +1,4 @@
-//! Matching's backlog: tasks nobody waited for.
+//! Matching's backlog: tasks that found no waiting poller.
 
 use async_trait::async_trait;
 use bytes::Bytes;

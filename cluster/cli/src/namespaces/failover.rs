@@ -28,7 +28,7 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 /// Pause between two looks at the target.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the old side may take to tell its tail.
+/// How long the old side may take to report its tail.
 const TAIL_WITHIN: Duration = Duration::from_secs(3);
 /// Runs of the tail that are listed.
 const TAIL_SHOWN: usize = 10;
@@ -186,7 +186,7 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Why it is not done with these limits, and the exit code that tells so.
+/// The reason why it is not done with these limits, and the exit code.
 fn refusal(args: &FailoverArgs, report: &Report) -> Option<(u8, String)> {
     let limit = args.accept_loss?;
     let at_least = report.tail.workflows;

@@ -48,7 +48,7 @@ impl Check<'_> {
         })
     }
 
-    /// Refuses search attributes that nobody knows or only the server sets, and ends the run when they are too
+    /// Refuses search attributes that are unknown or only the server sets, and ends the run when they are too
     /// large. `command` is where they stand.
     pub(super) fn search_attributes(
         &self,

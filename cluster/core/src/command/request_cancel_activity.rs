@@ -1,4 +1,4 @@
-//! RequestCancelActivityTask: an activity nobody started is cancelled at once.
+//! RequestCancelActivityTask: an activity that is not started is cancelled at once.
 
 use proto_ids::EventId;
 use proto_messages::temporal::api::{

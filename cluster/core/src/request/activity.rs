@@ -129,7 +129,7 @@ pub(crate) fn begin_attempt(
     Ok(())
 }
 
-/// Notes a change that no event stands for: other clusters are told the activity's state.
+/// Notes a change that no event stands for: the activity's state is replicated.
 fn changed(decision: &mut Decision<'_>, id: EventId) {
     decision.touch(ItemKey::Activity(id));
     if decision.ctx.limits.replicated {
@@ -293,7 +293,7 @@ pub(super) fn cancel(
 }
 
 /// Writes the started event that was held back while the attempt might still have been retried. An
-/// activity nobody started is taken to have been started by whoever ends it.
+/// activity without a start is taken to have been started by the worker that ends it.
 pub(super) fn write_started(
     decision: &mut Decision<'_>,
     id: EventId,

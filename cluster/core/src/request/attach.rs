@@ -1,5 +1,5 @@
 //! A start that found the run open attaches itself: its request id, so that its repetition is recognised, and
-//! its links. No worker has to be told.
+//! its links. It needs no workflow task.
 
 use proto_messages::temporal::api::{
     common::v1::Link, history::v1::WorkflowExecutionOptionsUpdatedEventAttributes,

@@ -149,7 +149,7 @@ fn decide(mut decision: Decision<'_>, request: Request) -> Result<Transition, Re
     Ok(decision.finish())
 }
 
-/// Activities, and what the run is told by timers, children and other runs.
+/// Decides requests about activities, timers, children and other runs.
 fn decide_other(t: &mut Decision<'_>, request: Request) -> Result<(), Refusal> {
     match request {
         Request::ResetSticky => workflow_task::reset_sticky(t),

@@ -14,7 +14,7 @@ use crate::{
     limits::{RESETTER, SERVER},
 };
 
-/// Whether an event survives the loss of its branch: it came from outside and was acknowledged to somebody.
+/// Whether an event survives the loss of its branch: it came from outside and was acknowledged to its caller.
 /// Everything else on a losing branch is work that the winner does in its own way; so is the end of a run
 /// that the server or a reset terminated.
 pub fn is_reappliable(event: &HistoryEvent) -> bool {

@@ -75,7 +75,7 @@ fn first_events(
     Ok(decision.finish())
 }
 
-/// How long the first workflow task waits: as told, else by the start delay or the cron schedule.
+/// How long the first workflow task waits: as requested, else by the start delay or the cron schedule.
 fn first_backoff(start: &Start, ctx: &DecisionContext<'_>) -> Result<Duration, Refusal> {
     let schedule = &start.request.cron_schedule;
     if !start.first_workflow_task_backoff.is_zero() || start.initiator.is_some() {

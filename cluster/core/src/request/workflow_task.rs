@@ -193,7 +193,7 @@ fn next_transient(decision: &mut Decision<'_>, cause: WorkflowTaskFailedCause) {
     decision.change();
 }
 
-/// The server takes a started workflow task away from its worker; one that nobody started is left.
+/// The server takes a started workflow task away from its worker; one that is not started is left.
 pub(super) fn fail_in_flight(
     decision: &mut Decision<'_>,
     cause: WorkflowTaskFailedCause,
@@ -204,7 +204,7 @@ pub(super) fn fail_in_flight(
     Ok(())
 }
 
-/// A started workflow task took too long, or nobody took it from the sticky queue.
+/// A started workflow task took too long, or no worker took it from the sticky queue.
 pub(super) fn time_out(
     decision: &mut Decision<'_>,
     scheduled_event_id: EventId,

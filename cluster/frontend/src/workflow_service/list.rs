@@ -131,7 +131,7 @@ fn parse(text: &str) -> Result<Query, Status> {
     Ok(query)
 }
 
-/// A row as clients get it. Columns that nobody can decode are left out rather than failing the page.
+/// A row as clients get it. Columns that cannot be decoded are left out rather than failing the page.
 fn info(row: VisibilityRecord) -> WorkflowExecutionInfo {
     let at = |t: proto_ids::Timestamp| (!t.is_zero()).then(|| time::to_proto(t));
     let run = |workflow_id: String, run_id: String| {

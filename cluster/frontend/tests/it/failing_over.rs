@@ -98,7 +98,7 @@ async fn a_shard_that_knows_of_the_failover_first_is_believed() {
 async fn a_call_outlives_the_time_in_which_the_clusters_disagree() {
     let (west, east) = pair(Policy::All).await;
     west.fail_over_to("east").await;
-    // East has not heard of it: both sides point at the other.
+    // East is not notified of it yet: both sides point at the other.
     let short = within(start_request("a"), 600);
     let began = Instant::now();
     let refused = west

@@ -254,7 +254,7 @@ impl Served {
                 }
                 () = self.token.cancelled(), if leaves_at.is_none() => {
                     why = "stopping";
-                    // Whoever stops the process waits for as long as it likes.
+                    // The code that stops the process has a deadline of its own.
                     leaves_at = Some(Instant::now() + far);
                     serving.as_mut().leave();
                 }

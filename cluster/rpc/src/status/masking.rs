@@ -10,7 +10,7 @@ use super::is_shard_ownership_lost;
 /// and a text stands there twice: as it is, and in the details.
 const TEXT_BYTES_MAX: usize = 2_400;
 
-/// Whether texts that may tell of the server's inside reach clients.
+/// Whether texts that may reveal the server's inside reach clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Masking {
     /// Replaced by a hash that is also in the log.

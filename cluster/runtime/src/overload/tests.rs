@@ -65,7 +65,7 @@ async fn a_call_whose_caller_will_have_left_is_refused_at_once() {
     };
     assert_eq!(admit(Class::Event, 2), Err(Refused::Deadline));
     assert_eq!(admit(Class::Event, 4), Ok(()));
-    // What a worker has done counts even when it does not hear of it.
+    // A worker's completion counts even when its answer is lost.
     assert_eq!(admit(Class::Progress, 2), Ok(()));
     assert_eq!(admit(Class::Progress, 0), Err(Refused::Deadline));
     overload.commit_ended();

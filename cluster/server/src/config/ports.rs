@@ -1,4 +1,4 @@
-//! Ports that a process opens, told apart before it opens any: two that are the same are named together.
+//! Ports that a process opens, distinguished before it opens any: two that are the same are named together.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 

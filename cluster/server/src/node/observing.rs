@@ -117,7 +117,7 @@ impl Observer for StoreMetrics {
     }
 }
 
-/// A counter that follows a number somebody else counts up.
+/// A counter that follows a number counted elsewhere.
 struct Followed {
     counter: IntCounter,
     seen: u64,

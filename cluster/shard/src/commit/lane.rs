@@ -167,7 +167,7 @@ impl Driver {
         }
     }
 
-    /// Commits until told to stop and nothing waits any more.
+    /// Commits until it is stopped and nothing waits any more.
     pub(crate) async fn drive(mut self, stop: CancellationToken) {
         let waiting = self
             .host

@@ -59,7 +59,7 @@ impl Driver {
         }
     }
 
-    /// Takes the shard's range anew, waiting for the store if need be. If anybody else had it meanwhile,
+    /// Takes the shard's range anew, waiting for the store if need be. If another process had it meanwhile,
     /// what is cached is worthless and the shard is lost.
     pub(super) async fn renew(&self, shard: &Shard) -> Result<(), ()> {
         let deps = &self.host.deps;

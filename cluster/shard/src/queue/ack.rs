@@ -31,7 +31,7 @@ pub(crate) struct Queues {
     pub(super) state: Mutex<State>,
     /// Which shard this is, and of how many.
     shard: (ShardId, i32),
-    /// Held by whoever reads timer rows, so that they are read in order and without gaps.
+    /// Held while timer rows are read, so that they are read in order and without gaps.
     pub(super) window: tokio::sync::Mutex<()>,
     watermark: watch::Sender<TaskId>,
 }

@@ -22,7 +22,7 @@ const PAGE: usize = 256;
 /// A remote shard that reads this shard's replication tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reader {
-    /// The cluster id (UUID) of the store that reads; empty while none was told.
+    /// The cluster id (UUID) of the store that reads; empty while none was sent.
     pub incarnation: String,
     /// Whether it ever opened a stream. One that has not has acknowledged nothing.
     pub connected: bool,

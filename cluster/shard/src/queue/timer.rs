@@ -135,7 +135,7 @@ impl TimerQueue {
         due
     }
 
-    /// Runs the heap until told to stop.
+    /// Runs the heap until it is stopped.
     pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
         loop {
             let earlier = host.timers.earlier.notified();

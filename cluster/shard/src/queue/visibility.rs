@@ -102,7 +102,7 @@ impl VisibilityInbox {
             .collect()
     }
 
-    /// Writes until told to stop; what is collected by then is left to the next owner.
+    /// Writes until it is stopped; what is collected by then is left to the next owner.
     pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
         let (inbox, options) = (&host.visibility, &host.options);
         let mut work = Work::new(host.clone());

@@ -23,7 +23,7 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
-    /// Outbox rows up to here are needed by nobody.
+    /// Outbox rows up to here are not needed any more.
     pub(crate) fn trim(&self) -> TaskId {
         self.transfer
             .min(self.timer)

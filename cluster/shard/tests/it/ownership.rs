@@ -161,7 +161,8 @@ async fn a_hold_outlives_the_process_that_promised_it() {
     // The second has read the namespaces before the hold, and would look again in ten hours.
     let b = process("b", &base, None).await;
     shared(&a, &b).await;
-    // A write tells an owner whether it still is one: the second may have taken all before it heard of the first.
+    // A write tells an owner whether it still is one: the second may have taken all before it was notified of
+    // the first.
     signal(&[&a, &b], "w", "settled").await;
     hold(&base).await;
     let (dies, stays) = if owned(&a).contains(&id) {
@@ -182,7 +183,7 @@ async fn a_hold_outlives_the_process_that_promised_it() {
     let refused = stays.try_signal("w", "1").await.unwrap_err();
     assert!(matches!(refused, UpdateError::Handover(_)), "{refused:?}");
 
-    // Somebody else acquired the shard, and this process has not heard of it.
+    // Somebody else acquired the shard, and this process is not notified of it yet.
     base.shard
         .shard_acquire(id, "other", Default::default())
         .await

@@ -184,7 +184,7 @@ fn a_peer_takes_over_neither_local_namespaces_nor_those_it_does_not_share() {
         task(&namespace, Update)
     };
     let global = samples::global("west");
-    // Whoever shares it may change it; another connected cluster may not, nor a namespace of this one only.
+    // A cluster that shares it may change it; another connected cluster may not, nor a namespace of this one only.
     assert!(matches!(
         told(Some(&global), "west", &newer(global.clone())),
         Ok(Merge::Update(_))

@@ -214,7 +214,7 @@ fn promotion_gives_the_first_version_and_clusters_come_after() {
     let change = apply(&global, spread);
     assert!(change.publish.is_some());
     assert_eq!(change.namespace.config_version, global.config_version + 1);
-    // The cluster that is removed hears of it once more.
+    // The cluster that is removed is notified of it once more.
     let shrink = Update {
         replication: ReplicationChange {
             clusters: vec!["west".into()],

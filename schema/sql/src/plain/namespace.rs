@@ -1,4 +1,4 @@
-//! Namespace rows. Whoever raises the counter holds its row until the end of the transaction, so that writes
+//! Namespace rows. A transaction that raises the counter holds its row until its end, so that writes
 //! follow each other; a writer whose counter moved rolls back what it wrote.
 
 use async_trait::async_trait;

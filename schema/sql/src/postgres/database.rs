@@ -20,7 +20,7 @@ use crate::{
 /// The oldest server version that has everything the statements use.
 const SERVER_VERSION_MIN: i64 = 130_000;
 
-/// Any number that no other program uses on this database; whoever migrates holds it.
+/// The lock of migrations: any number that no other program uses on this database.
 const MIGRATION_LOCK: i64 = 0x6d65_7269_6469_616e;
 
 /// How long a connection may take.

@@ -1,5 +1,6 @@
-//! Looking up current pointers, which every start does. Whoever gets a connection asks for all that wait, so that
-//! a busy server pays one round trip for several starts, and an idle one does not wait for company.
+//! Looking up current pointers, which every start does. The first caller that gets a connection asks for all
+//! that wait, so that a busy server pays one round trip for several starts, and an idle one does not wait for
+//! company.
 
 use parking_lot::Mutex;
 use proto_ids::{NamespaceId, ShardId, WorkflowId};
@@ -61,7 +62,7 @@ impl Lookups {
                 biased;
                 found = &mut answered => match found {
                     Ok(found) => return found,
-                    // Whoever asked for this one failed, or went away.
+                    // The caller that asked for this one failed, or went away.
                     Err(_) => continue,
                 },
                 connection = self.connections.take() => connection.map_err(fail)?,
@@ -105,7 +106,7 @@ async fn ask(conn: &mut super::Connection, wanted: Vec<Wanted>) -> Result<(), St
         }
     }
     for (wanted, found) in wanted.into_iter().zip(found) {
-        // Whoever went away does not hear it.
+        // A caller that went away does not get it.
         let _ = wanted.answer.send(found);
     }
     Ok(())

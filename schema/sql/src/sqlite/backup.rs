@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::Sqlit
 use super::{databases, fail};
 use crate::options::Sqlite as Options;
 
-/// How long a checkpoint waits for whoever still reads.
+/// How long a checkpoint waits for readers.
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A file of a backup.

@@ -47,7 +47,7 @@ pub(super) struct Database {
 /// The writing connection.
 pub(super) struct Writer {
     pub(super) conn: SqliteConnection,
-    /// Set while a transaction may be open: whoever was dropped in the middle of one leaves it set, and the
+    /// Set while a transaction may be open: a caller that was dropped in the middle of one leaves it set, and the
     /// next writer rolls back first.
     pub(super) in_doubt: bool,
 }

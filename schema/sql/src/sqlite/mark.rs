@@ -2,7 +2,7 @@
 //! emptied, replaced by an older copy, or lost its write-ahead log is whole in itself and would be served without a
 //! word; compared with the mark it is noticed.
 //!
-//! The mark is written after each commit, without a sync: whoever deletes files does so while the machine runs. After
+//! The mark is written after each commit, without a sync: files are deleted by people while the machine runs. After
 //! a power failure it may be older than the database, never newer, since commits are synced before it is written.
 
 use std::{

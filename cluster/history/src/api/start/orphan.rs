@@ -1,4 +1,4 @@
-//! A child that nobody knows any more. After a forced failover the run that has the child's id may have been
+//! Orphaned children. After a forced failover the run that has the child's id may have been
 //! started from a branch of the parent's history that lost; the parent initiates its child anew, and the two
 //! would block one another for ever. The old run makes room when it has done nothing yet: it still waits for
 //! a parent that will never release it.

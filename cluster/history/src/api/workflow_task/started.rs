@@ -1,5 +1,5 @@
 //! RecordWorkflowTaskStarted: matching has a poller in hand. The whole answer of the poll is made here,
-//! from state in memory. "Started" was promised to nobody, so the answer does not wait for its commit.
+//! from state in memory. "Started" is not acknowledged to a client, so the answer does not wait for its commit.
 
 use std::collections::HashMap;
 

@@ -37,7 +37,7 @@ pub struct Closed {
     parent: Option<Parent>,
     new_run_id: RunId,
     was_reset: bool,
-    /// The event that closed it; set when somebody has to know it.
+    /// The event that closed it; set when another run has to be notified of it.
     event: Option<HistoryEvent>,
     /// Started children that must follow.
     pub children: Vec<ChildExecutionInfo>,
@@ -54,7 +54,7 @@ impl Closed {
     }
 }
 
-/// Looks at the run; `None` when it is open or gone, or when nobody has to know of its end.
+/// Looks at the run; `None` when it is open or gone, or when no other run has to be notified of its end.
 pub async fn look(shard: &Shard, run: &RunKey) -> Result<Option<Closed>, Verdict> {
     let look = |ms: &MutableState| {
         let at = (

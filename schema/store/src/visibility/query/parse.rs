@@ -44,7 +44,7 @@ impl Query {
             values: 0,
         };
         let query = parser.query()?;
-        // Whoever writes SQL ends with it.
+        // People end SQL with it.
         parser.sign(";");
         match parser.peek() {
             None => Ok(query),
