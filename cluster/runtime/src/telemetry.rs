@@ -120,7 +120,13 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     registry: Registry,
-    families: Mutex<HashMap<String, Family>>,
+    families: Mutex<HashMap<String, Known>>,
+}
+
+/// A metric that was asked for before.
+struct Known {
+    family: Family,
+    labels: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -136,18 +142,47 @@ macro_rules! family {
         $(#[$doc])*
         pub fn $method(&self, name: &str, help: &str, labels: &[&str]) -> $vec {
             let mut families = self.0.families.lock();
-            if let Some(Family::$variant(known)) = families.get(name) {
+            let known = families.get(name);
+            if let Some(Family::$variant(known)) = known.and_then(|k| k.of(labels)) {
                 return known.clone();
             }
             let made = <$vec>::new(Self::$opts(name, help), labels).unwrap_or_else(|error| {
                 tracing::error!(metric = name, %error, "metric has an unusable name or label");
                 <$vec>::new(Self::$opts("meridian_unusable", help), &[]).expect("a constant name is usable")
             });
-            self.register(name, made.clone());
-            families.insert(name.to_owned(), Family::$variant(made.clone()));
+            self.add(&mut families, name, labels, Family::$variant(made.clone()), made.clone());
             made
         }
     };
+}
+
+impl Known {
+    /// The family, if it has these labels.
+    fn of(&self, labels: &[&str]) -> Option<&Family> {
+        (self.labels == labels).then_some(&self.family)
+    }
+
+    /// Why another one of this name cannot be told.
+    fn conflict(&self, labels: &[&str], family: &Family) -> String {
+        format!(
+            "a {} of this name has the labels [{}] already, and a {} with [{}] is asked for: one of them needs another name; \
+             what the second one counts is not told",
+            self.family.kind(),
+            self.labels.join(", "),
+            family.kind(),
+            labels.join(", "),
+        )
+    }
+}
+
+impl Family {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Counter(_) => "counter",
+            Self::Gauge(_) | Self::FloatGauge(_) => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
 }
 
 impl Metrics {
@@ -219,7 +254,8 @@ impl Metrics {
         labels: &[&str],
     ) -> HistogramVec {
         let mut families = self.0.families.lock();
-        if let Some(Family::Histogram(known)) = families.get(name) {
+        let known = families.get(name);
+        if let Some(Family::Histogram(known)) = known.and_then(|k| k.of(labels)) {
             return known.clone();
         }
         let opts = HistogramOpts::new(name, help).buckets(bounds.to_vec());
@@ -228,9 +264,29 @@ impl Metrics {
             tracing::error!(metric = name, "histogram has unusable bounds");
             return self.latencies(name, help, labels);
         };
-        self.register(name, made.clone());
-        families.insert(name.to_owned(), Family::Histogram(made.clone()));
+        let family = Family::Histogram(made.clone());
+        self.add(&mut families, name, labels, family, made.clone());
         made
+    }
+
+    /// Registers a metric. One whose name means something else already can be used, but is not told: whoever asked
+    /// for it must not fail later where it counts.
+    fn add(
+        &self,
+        families: &mut HashMap<String, Known>,
+        name: &str,
+        labels: &[&str],
+        family: Family,
+        collector: impl Collector + 'static,
+    ) {
+        if let Some(known) = families.get(name) {
+            let error = known.conflict(labels, &family);
+            tracing::error!(metric = name, error, "metric could not be registered");
+            return;
+        }
+        self.register(name, collector);
+        let labels = labels.iter().map(|l| (*l).to_owned()).collect();
+        families.insert(name.to_owned(), Known { family, labels });
     }
 
     /// One counter.
@@ -296,6 +352,29 @@ mod tests {
             text.contains("commit_seconds_bucket{cluster=\"west\",le=\"0.005\"} 1"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_name_that_has_other_labels_is_an_error_and_harms_nobody() {
+        let metrics = Metrics::new();
+        let first = metrics.counters("calls_total", "Calls.", &["operation"]);
+        first.with_label_values(&["start"]).inc();
+        // Neither of these may fail where it is used.
+        let second = metrics.counters("calls_total", "Calls.", &["operation", "namespace"]);
+        second.with_label_values(&["start", "orders"]).inc();
+        let third = metrics.gauges("calls_total", "Calls.", &["operation"]);
+        third.with_label_values(&["start"]).set(7);
+        let again = metrics.counters("calls_total", "Calls.", &["operation"]);
+        again.with_label_values(&["start"]).inc();
+        let text = metrics.text();
+        assert!(text.contains("calls_total{operation=\"start\"} 2\n"), "{text}");
+        assert!(!text.contains("orders") && !text.contains(" 7\n"), "{text}");
+
+        let families = metrics.0.families.lock();
+        let told = families["calls_total"].conflict(&["operation", "namespace"], &Family::Counter(second));
+        for words in ["a counter of this name has the labels [operation]", "[operation, namespace]"] {
+            assert!(told.contains(words), "{told}");
+        }
     }
 
     #[test]
