@@ -15,7 +15,6 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub mod duration;
 mod value;
 
 pub use value::{Setting, Value};

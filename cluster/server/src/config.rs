@@ -14,7 +14,7 @@ mod trust;
 
 use std::path::{Path, PathBuf};
 
-pub use cluster_runtime::settings::duration::parse as parse_duration;
+pub use proto_ids::parse_duration;
 pub use datastore::DatastoreConfig;
 pub use file::{ConfigFile, DcRedirectionPolicyName};
 pub(crate) use nearest::distance;

@@ -1,4 +1,7 @@
-//! Durations as Go writes them, which Temporal's schedules and filters speak.
+//! Durations as Go writes them, which Temporal's schedules, filters, configuration and commands speak. The only reader
+//! of them.
+
+use std::time::Duration;
 
 /// A unit and its nanoseconds.
 type Unit = (&'static str, i64);
@@ -23,6 +26,22 @@ pub fn parse_go_duration(text: &str) -> Option<i64> {
 pub fn parse_go_duration_or_days(text: &str) -> Option<i64> {
     let [ns, us, micro, ms, s, m, h] = GO;
     parse(text, &[ns, us, micro, ms, s, m, h, DAY])
+}
+
+/// The same as the standard library's type, with spaces around it; `None` for negative ones, too.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let nanos = parse_go_duration_or_days(text.trim())?;
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
+}
+
+/// A duration on a command line or in a drill file, where a bare number means seconds; the error is for people.
+pub fn duration_argument(text: &str) -> Result<Duration, String> {
+    let is_bare = text.trim().bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let read = match is_bare {
+        true => parse_duration(&format!("{}s", text.trim())),
+        false => parse_duration(text),
+    };
+    read.ok_or_else(|| format!("`{text}` is not a duration; write 500ms, 20s or 2m"))
 }
 
 fn parse(text: &str, units: &[Unit]) -> Option<i64> {
@@ -97,5 +116,28 @@ mod tests {
             parse_go_duration_or_days("1d2h"),
             Some(26 * 3_600_000_000_000)
         );
+    }
+
+    #[test]
+    fn what_people_write_is_a_length_of_time() {
+        for (text, millis) in [
+            ("1h30m", 5_400_000),
+            (" 1.5s ", 1_500),
+            ("250ms", 250),
+            ("0", 0),
+            ("2d", 172_800_000),
+            ("1m1s", 61_000),
+        ] {
+            let expected = Duration::from_millis(millis);
+            assert_eq!(parse_duration(text), Some(expected), "{text}");
+            assert_eq!(duration_argument(text), Ok(expected), "{text}");
+        }
+        for text in ["", "s", "-1s", "1x", "1..2s", "1h30", "5 parsecs", "99999999999999999999h"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+            assert!(duration_argument(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_duration("7"), None);
+        assert_eq!(duration_argument("7"), Ok(Duration::from_secs(7)));
+        assert_eq!(duration_argument("0.5"), Ok(Duration::from_millis(500)));
     }
 }

@@ -4,7 +4,9 @@
 
 mod duration;
 
-pub use duration::{parse_go_duration, parse_go_duration_or_days};
+pub use duration::{
+    duration_argument, parse_duration, parse_go_duration, parse_go_duration_or_days,
+};
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -8,7 +8,6 @@
 pub mod bench;
 pub mod client;
 pub mod connect;
-pub mod duration;
 pub mod measure;
 pub mod script;
 pub mod worker;

@@ -2,7 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use scenarios_load::duration::duration;
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// A length of time.
@@ -46,6 +45,6 @@ impl fmt::Display for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        duration(&text).map(Self).map_err(D::Error::custom)
+        proto_ids::duration_argument(&text).map(Self).map_err(D::Error::custom)
     }
 }

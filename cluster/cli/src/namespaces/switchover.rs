@@ -22,7 +22,7 @@ pub struct SwitchoverArgs {
     #[arg(long)]
     pub to: String,
     /// Longest time writes may be held back; when the target cannot catch up in it, all stays as it was.
-    #[arg(long, default_value = "5s", value_parser = duration)]
+    #[arg(long, default_value = "5s", value_parser = proto_ids::duration_argument)]
     pub max_pause: Duration,
     /// Only say what it would do and cost.
     #[arg(long)]
@@ -63,23 +63,6 @@ struct StepShown {
     time: Option<String>,
     step: &'static str,
     detail: String,
-}
-
-/// `5s`, `500ms`, `1m`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| c.is_ascii_alphabetic())
-        .unwrap_or(text.len());
-    let number: f64 = text[..split]
-        .parse()
-        .map_err(|_| format!("`{text}` is not a duration like 5s or 500ms"))?;
-    let unit = match &text[split..] {
-        "ms" => 1e-3,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        unit => return Err(format!("`{unit}` is not a unit; use ms, s or m")),
-    };
-    Duration::try_from_secs_f64(number * unit).map_err(|e| e.to_string())
 }
 
 pub(super) async fn run(args: SwitchoverArgs) -> anyhow::Result<ExitCode> {

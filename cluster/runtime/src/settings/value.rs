@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
-use super::duration;
-
 /// A parsed value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -95,7 +93,7 @@ impl Setting for Duration {
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Duration(d) => Some(*d),
-            Value::Text(text) => duration::parse(text),
+            Value::Text(text) => proto_ids::parse_duration(text),
             // A bare number is seconds.
             Value::Int(n) => u64::try_from(*n).ok().map(Duration::from_secs),
             Value::Float(f) => Duration::try_from_secs_f64(*f).ok(),

@@ -5,7 +5,6 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    duration::duration,
     script::{Script, Step},
 };
 
@@ -36,10 +35,10 @@ pub struct BenchArgs {
     #[arg(long, conflicts_with = "in_flight")]
     pub rate: Option<f64>,
     /// Length of the measured part.
-    #[arg(long, default_value = "20s", value_parser = duration)]
+    #[arg(long, default_value = "20s", value_parser = proto_ids::duration_argument)]
     pub duration: Duration,
     /// Length of the part before it that is not measured.
-    #[arg(long, default_value = "5s", value_parser = duration)]
+    #[arg(long, default_value = "5s", value_parser = proto_ids::duration_argument)]
     pub warmup: Duration,
     /// Ends the measured part early once this many workflows ended.
     #[arg(long)]
