@@ -1,9 +1,13 @@
 //! Literals in a column's unit: statuses by name or number, times as RFC 3339 or nanoseconds, durations as
 //! nanoseconds, Go text or hh:mm:ss.
 
+use jiff::civil::DateTime;
 use proto_ids::parse_go_duration_or_days;
 
 use super::{Column, Kind, Value};
+
+/// Where nanoseconds are counted from.
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// A literal as written.
 #[derive(Clone, Copy)]
@@ -109,87 +113,42 @@ fn status(text: &str) -> Result<i64, &'static str> {
 
 /// Nanoseconds since the Unix epoch, saturating at the ends of what can be told.
 fn rfc3339_nanos(text: &str) -> Option<i64> {
-    let bytes = text.as_bytes();
-    let number = |from: usize, to: usize| -> Option<i64> {
-        let part = text.get(from..to)?;
-        if !part.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
+    let (local, rest) = text.split_at_checked(19)?;
+    // Of what the calendar's reader takes beside, a leap second and the short form are no RFC 3339 that Go would read.
+    let is_whole = local.as_bytes()[4] == b'-' && !local.ends_with(":60");
+    let local: DateTime = local.parse().ok().filter(|_| is_whole)?;
+    let (nanos, zone) = match rest.strip_prefix('.') {
+        Some(fraction) => {
+            let digits = fraction.find(|c: char| !c.is_ascii_digit())?;
+            let (digits, zone) = fraction.split_at(digits);
+            // What is finer than a nanosecond is cut off.
+            let nine = digits.bytes().chain(std::iter::repeat(b'0')).take(9);
+            let nanos = nine.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+            (Some(nanos).filter(|_| !digits.is_empty())?, zone)
         }
-        part.parse().ok()
+        None => (0, rest),
     };
-    let sign_at = |at: usize, any_of: &[u8]| bytes.get(at).is_some_and(|b| any_of.contains(b));
-    if !(sign_at(4, b"-")
-        && sign_at(7, b"-")
-        && sign_at(10, b"Tt ")
-        && sign_at(13, b":")
-        && sign_at(16, b":"))
-    {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1..=12).contains(&month)
-        || day < 1
-        || day > days_in(year, month)
-        || hour > 23
-        || minute > 59
-        || second > 59
-    {
-        return None;
-    }
-    let mut at = 19;
-    let mut nanos = 0i64;
-    if sign_at(at, b".") {
-        at += 1;
-        let digits = text
-            .get(at..)?
-            .bytes()
-            .take_while(u8::is_ascii_digit)
-            .count();
-        if digits == 0 {
-            return None;
-        }
-        for index in 0..9 {
-            let digit = if index < digits {
-                i64::from(bytes[at + index] - b'0')
-            } else {
-                0
-            };
-            nanos = nanos * 10 + digit;
-        }
-        at += digits;
-    }
-    let offset = match bytes.get(at)? {
-        b'Z' | b'z' if bytes.len() == at + 1 => 0,
-        sign @ (b'+' | b'-') if bytes.len() == at + 6 && sign_at(at + 3, b":") => {
-            let seconds = number(at + 1, at + 3)? * 3600 + number(at + 4, at + 6)? * 60;
-            if *sign == b'-' { -seconds } else { seconds }
-        }
-        _ => return None,
-    };
-    let seconds =
-        days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
-    let total = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let whole = local.duration_since(EPOCH).as_secs() - offset(zone)?;
+    let total = i128::from(whole) * 1_000_000_000 + i128::from(nanos);
     Some(total.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
 }
 
-fn days_in(year: i64, month: i64) -> i64 {
-    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
+/// Seconds of `Z` or `+hh:mm`.
+fn offset(text: &str) -> Option<i64> {
+    if matches!(text, "Z" | "z") {
+        return Some(0);
     }
-}
-
-/// Days from 1970-01-01 in the proleptic Gregorian calendar, by counting years from March.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    let (hours, minutes) = text.get(1..)?.split_once(':')?;
+    let number = |two: &str| match two.len() == 2 && two.bytes().all(|b| b.is_ascii_digit()) {
+        true => two.parse::<i64>().ok(),
+        false => None,
+    };
+    let seconds = number(hours)? * 3600 + number(minutes)? * 60;
+    match text.as_bytes()[0] {
+        b'+' => Some(seconds),
+        b'-' => Some(-seconds),
+        _ => None,
+    }
 }
 
 /// `hh:mm:ss`.
@@ -203,4 +162,44 @@ fn clock_duration(text: &str) -> Option<i64> {
     let seconds: u32 = seconds.parse().ok().filter(|s| *s < 60)?;
     let total = i64::from(hours) * 3600 + i64::from(minutes) * 60 + i64::from(seconds);
     total.checked_mul(1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_to_the_nanosecond_or_not_at_all() {
+        for (text, nanos) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2020-09-13T12:26:40Z", 1_600_000_000_000_000_000),
+            ("2020-09-13t14:26:40.5+02:00", 1_600_000_000_500_000_000),
+            ("2020-09-13 07:56:40.000000001-04:30", 1_600_000_000_000_000_001),
+            ("2020-02-29T00:00:00.1234567891Z", 1_582_934_400_123_456_789),
+            ("1969-12-31T23:59:59.25Z", -750_000_000),
+            ("0001-01-01T00:00:00Z", i64::MIN),
+            ("9999-12-31T23:59:59Z", i64::MAX),
+        ] {
+            assert_eq!(rfc3339_nanos(text), Some(nanos), "{text}");
+        }
+        for text in [
+            "",
+            "2020-09-13",
+            "2020-09-13T12:26:40",
+            "2020-09-13T12:26:40.Z",
+            "2020-09-13T12:26:40.5",
+            "2020-09-13T12:26Z",
+            "2020-09-13T12:26:60Z",
+            "2020-13-01T00:00:00Z",
+            "2021-02-29T00:00:00Z",
+            "2020-09-13T24:00:00Z",
+            "2020-09-13T12:26:40+0200",
+            "2020-09-13T12:26:40+2:00",
+            "2020-09-13T12:26:40Z[UTC]",
+            "20200913T122640.123Z",
+            "2020-09-13T12:26:4\u{e9}Z",
+        ] {
+            assert_eq!(rfc3339_nanos(text), None, "{text}");
+        }
+    }
 }
