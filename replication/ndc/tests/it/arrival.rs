@@ -119,7 +119,7 @@ fn deliver(local: &mut Option<VersionHistories>, batch: &Batch) {
         }
     }
     let histories = local.as_ref().unwrap();
-    assert_eq!(replication_ndc::elect(histories), histories.current);
+    assert_eq!(crate::election::elect(histories), histories.current);
 }
 
 fn pull(local: &mut Option<VersionHistories>, items: &Items, from: i64, to: i64) {

@@ -2,5 +2,6 @@
 
 mod arrival;
 mod crowd;
+mod election;
 mod migration;
 mod script;

@@ -6,7 +6,9 @@
 use std::{fmt::Write, fs, path::Path};
 
 use cluster_core::{VersionHistories, VersionHistory, VersionItem};
-use replication_ndc::{Incoming, Missing, Role, Target, Verdict, election, verdict::fork_token};
+use replication_ndc::{Incoming, Missing, Role, Target, Verdict, verdict::fork_token};
+
+use crate::election;
 
 pub fn items<'a>(words: impl Iterator<Item = &'a str>) -> Vec<VersionItem> {
     words
