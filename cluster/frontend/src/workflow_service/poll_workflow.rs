@@ -16,6 +16,7 @@ use crate::{
 };
 
 impl Serve for PollWorkflowTaskQueueRequest {
+    #[expect(deprecated, reason = "older SDKs still send it")]
     async fn serve(
         mut self,
         host: &Host,

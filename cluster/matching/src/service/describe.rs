@@ -17,6 +17,7 @@ use crate::queue::{Queue, total};
 const UNVERSIONED: &str = "";
 
 impl MatchingService {
+    #[expect(deprecated, reason = "clients of the older mode still ask for it")]
     pub(super) async fn describe(
         &self,
         namespace_id: &str,
@@ -42,6 +43,7 @@ impl MatchingService {
         })
     }
 
+    #[expect(deprecated, reason = "the whole mode is deprecated, and the CLI still asks in it")]
     async fn describe_versions(
         &self,
         namespace_id: &str,

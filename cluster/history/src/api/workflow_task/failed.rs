@@ -9,6 +9,7 @@ use cluster_core::Request;
 use crate::{api, engine::Engine, token};
 
 /// Serves the call.
+#[expect(deprecated, reason = "older SDKs still send it")]
 pub async fn failed(
     engine: &Engine,
     request: RespondWorkflowTaskFailedRequest,

@@ -108,6 +108,7 @@ fn extent(ms: &MutableState, queue: &TaskQueue) -> Extent {
     }
 }
 
+#[expect(deprecated, reason = "older SDKs still send it")]
 fn build_id(poll: &PollWorkflowTaskQueueRequest) -> String {
     let deployment = poll.deployment_options.as_ref().map(|d| d.build_id.clone());
     let capabilities = poll
