@@ -203,6 +203,16 @@ impl Clusters {
         self.0.topology.load().clusters.values().cloned().collect()
     }
 
+    /// The same as [`Topology::stranger_to`], of those known now.
+    pub fn stranger_to(
+        &self,
+        namespace: &Namespace,
+        speaks_for: impl Fn(&str) -> bool,
+    ) -> Option<ClusterName> {
+        let topology = self.0.topology.load();
+        topology.stranger_to(namespace, speaks_for)
+    }
+
     /// All others that this cluster talks to.
     pub fn remotes(&self) -> Vec<Arc<ClusterInfo>> {
         let topology = self.0.topology.load();

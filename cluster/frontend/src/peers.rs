@@ -1,6 +1,6 @@
 //! Permissions of another cluster. Its certificate names it, which determines the namespaces it shares.
 
-use cluster_rpc::guard::{AuthenticatedPeer, check_speaks_for};
+use cluster_rpc::guard::{AuthenticatedPeer, check_speaks_for, not_shared};
 use namespaces::Namespace;
 use tonic::{Request, Status};
 
@@ -18,27 +18,10 @@ impl Host {
         namespace: &Namespace,
     ) -> Result<(), Status> {
         let Some(peer) = peer else { return Ok(()) };
-        let own = self.clusters.current_name();
-        if peer.speaks_for(own.as_str()) {
-            return Ok(());
+        match self.clusters.stranger_to(namespace, |c| peer.speaks_for(c)) {
+            Some(stranger) => Err(not_shared(stranger.as_str(), namespace.name.as_str())),
+            None => Ok(()),
         }
-        let all = self.clusters.all();
-        let mut named = all
-            .iter()
-            .filter(|c| peer.speaks_for(c.name.as_str()))
-            .peekable();
-        let Some(first) = named.peek().map(|c| c.name.clone()) else {
-            return Ok(());
-        };
-        let shares = namespace.is_global && named.any(|c| namespace.lives_in(&c.name));
-        if shares {
-            return Ok(());
-        }
-        Err(Status::permission_denied(format!(
-            "the certificate is of cluster {first}, and namespace {} does not live there: a cluster may only call about \
-             namespaces that it shares",
-            namespace.name
-        )))
     }
 
     /// Whether a stream comes from the cluster whose number it has in its headers. An unknown number is refused by

@@ -87,6 +87,14 @@ pub fn check_speaks_for(extensions: &tonic::Extensions, cluster: &str) -> Result
     }
 }
 
+/// Refuses a cluster that calls about a namespace which does not live there.
+pub fn not_shared(cluster: &str, namespace: &str) -> Status {
+    Status::permission_denied(format!(
+        "the certificate is of cluster {cluster}, and namespace {namespace} does not live there: a cluster may only call \
+         about namespaces that it shares"
+    ))
+}
+
 /// The routes behind the guard.
 pub fn guarded(routes: Routes, callers: Callers) -> Routes {
     let layer = GuardLayer {

@@ -48,6 +48,26 @@ pub struct Topology {
     pub clusters: BTreeMap<ClusterName, Arc<ClusterInfo>>,
 }
 
+impl Topology {
+    /// The cluster that somebody speaks for, when no cluster they speak for has to do with the namespace: it neither
+    /// lives there nor is that cluster this one. None for those who speak for no cluster at all.
+    pub fn stranger_to(
+        &self,
+        namespace: &Namespace,
+        speaks_for: impl Fn(&str) -> bool,
+    ) -> Option<ClusterName> {
+        let mut stranger = None;
+        for cluster in self.clusters.keys().filter(|c| speaks_for(c.as_str())) {
+            let shares = namespace.is_global && namespace.lives_in(cluster);
+            if *cluster == self.current || shares {
+                return None;
+            }
+            stranger.get_or_insert_with(|| cluster.clone());
+        }
+        stranger
+    }
+}
+
 /// This cluster's row at start: the stored one where it is frozen, the configuration elsewhere. Also
 /// tells where the configuration was overruled.
 pub fn boot(

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use cluster_rpc::status;
+use cluster_rpc::{
+    guard::{AuthenticatedPeer, not_shared},
+    status,
+};
 use cluster_runtime::task::{TaskKind, Tasks};
 use namespaces::{Namespace, Registry};
 use proto_ids::{ClusterName, NamespaceId, NamespaceName, ShardId};
@@ -83,6 +86,41 @@ impl Extension {
         let here = self.0.switchovers.clusters.current_name();
         let passed_on = request.metadata().contains_key(PASSED_ON);
         (!passed_on && !namespace.is_active_in(&here)).then(|| namespace.active_cluster.clone())
+    }
+
+    /// Whether whoever calls may do so about the namespace: a cluster only about those that it shares.
+    fn check_peer<T>(
+        &self,
+        request: &Request<T>,
+        namespace: Option<&Namespace>,
+    ) -> Result<(), Status> {
+        let peer = request.extensions().get::<AuthenticatedPeer>();
+        let (Some(peer), Some(namespace)) = (peer, namespace) else {
+            return Ok(());
+        };
+        let clusters = &self.0.switchovers.clusters;
+        match clusters.stranger_to(namespace, |c| peer.speaks_for(c)) {
+            Some(stranger) => Err(not_shared(stranger.as_str(), namespace.name.as_str())),
+            None => Ok(()),
+        }
+    }
+
+    /// The namespace that a request names, if it is known here and whoever calls may ask about it.
+    fn named<T>(
+        &self,
+        request: &Request<T>,
+        name: &str,
+    ) -> Result<Option<Arc<Namespace>>, Status> {
+        let namespace = self.0.registry.by_name(&NamespaceName::new(name));
+        self.check_peer(request, namespace.as_deref())?;
+        Ok(namespace)
+    }
+
+    /// The same by id.
+    fn of_id<T>(&self, request: &Request<T>, id: &str) -> Result<Option<Arc<Namespace>>, Status> {
+        let namespace = self.0.registry.by_id(&NamespaceId::new(id));
+        self.check_peer(request, namespace.as_deref())?;
+        Ok(namespace)
     }
 
     fn client(&self, cluster: &ClusterName) -> Result<ReplicationExtensionServiceClient, Status> {
@@ -179,17 +217,15 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<GetReplicationStatusRequest>,
     ) -> Result<Response<GetReplicationStatusResponse>, Status> {
-        let request = request.into_inner();
         let asked = GetShardReplicationStatusRequest {
             shard_ids: Vec::new(),
-            remote_clusters: request.remote_clusters,
+            remote_clusters: request.get_ref().remote_clusters.clone(),
         };
-        let status = self
-            .0
-            .switchovers
-            .shards
-            .get_shard_replication_status(asked)
-            .await;
+        let shards = &self.0.switchovers.shards;
+        let mut status = shards.get_shard_replication_status(asked).await;
+        status
+            .namespaces
+            .retain(|n| self.of_id(&request, &n.namespace_id).is_ok());
         let letters = self.0.dead_letters.count().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "dead letters cannot be counted");
             None
@@ -197,7 +233,7 @@ impl ReplicationExtensionService for Extension {
         Ok(Response::new(GetReplicationStatusResponse {
             cluster: self.0.switchovers.clusters.current_name().to_string(),
             shards: status.shards,
-            namespaces: match request.by_namespace {
+            namespaces: match request.get_ref().by_namespace {
                 true => status.namespaces,
                 false => Vec::new(),
             },
@@ -210,8 +246,8 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<ListUnreplicatedRequest>,
     ) -> Result<Response<BoxStream<ListUnreplicatedResponse>>, Status> {
-        let id = NamespaceId::new(&request.get_ref().namespace_id);
-        if let Some(active) = self.elsewhere(&request, self.0.registry.by_id(&id)) {
+        let namespace = self.of_id(&request, &request.get_ref().namespace_id)?;
+        if let Some(active) = self.elsewhere(&request, namespace) {
             let answer = self
                 .client(&active)?
                 .list_unreplicated(passed_on(request))
@@ -255,6 +291,7 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<GetHistoryDigestsRequest>,
     ) -> Result<Response<GetHistoryDigestsResponse>, Status> {
+        self.of_id(&request, &request.get_ref().namespace_id)?;
         let request = request.into_inner();
         let shards = &self.0.switchovers.shards;
         let mut by_shard: std::collections::BTreeMap<ShardId, Vec<_>> = Default::default();
@@ -281,15 +318,11 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<CompareRunsRequest>,
     ) -> Result<Response<CompareRunsResponse>, Status> {
+        let namespace = self.of_id(&request, &request.get_ref().namespace_id)?;
         let request = request.into_inner();
         let id = NamespaceId::new(&request.namespace_id);
         let here = self.0.switchovers.clusters.current_name();
-        if !self
-            .0
-            .registry
-            .by_id(&id)
-            .is_some_and(|n| n.lives_in(&here))
-        {
+        if !namespace.is_some_and(|n| n.lives_in(&here)) {
             return Err(Status::not_found(format!(
                 "the namespace is not known in {here} yet"
             )));
@@ -325,7 +358,7 @@ impl ReplicationExtensionService for Extension {
         request: Request<CheckCompletenessRequest>,
     ) -> Result<Response<BoxStream<CheckCompletenessResponse>>, Status> {
         let name = NamespaceName::new(&request.get_ref().namespace);
-        let namespace = self.0.registry.by_name(&name);
+        let namespace = self.named(&request, name.as_str())?;
         if let Some(active) = self.elsewhere(&request, namespace.clone()) {
             let mut client = self.client(&active)?;
             let answer = client.check_completeness(passed_on(request)).await?;
@@ -355,6 +388,7 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<GetNamespaceViewRequest>,
     ) -> Result<Response<GetNamespaceViewResponse>, Status> {
+        let namespace = self.named(&request, &request.get_ref().namespace)?;
         let request = request.into_inner();
         let cluster = ClusterName::new(&request.cluster);
         let deps = &self.0.switchovers;
@@ -363,9 +397,8 @@ impl ReplicationExtensionService for Extension {
             ..Default::default()
         };
         if cluster == deps.clusters.current_name() {
-            let name = NamespaceName::new(&request.namespace);
-            let namespace = self.0.registry.by_name(&name);
-            let namespace = namespace.ok_or_else(|| status::namespace_not_found(name.as_str()))?;
+            let namespace =
+                namespace.ok_or_else(|| status::namespace_not_found(&request.namespace))?;
             return Ok(Response::new(GetNamespaceViewResponse {
                 active_cluster: namespace.active_cluster.to_string(),
                 failover_version: namespace.failover_version.get(),
@@ -387,8 +420,8 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<SwitchoverRequest>,
     ) -> Result<Response<BoxStream<SwitchoverProgress>>, Status> {
-        let name = NamespaceName::new(&request.get_ref().namespace);
-        if let Some(active) = self.elsewhere(&request, self.0.registry.by_name(&name)) {
+        let namespace = self.named(&request, &request.get_ref().namespace)?;
+        if let Some(active) = self.elsewhere(&request, namespace) {
             let answer = self.client(&active)?.switchover(passed_on(request)).await?;
             return Ok(Response::new(Box::pin(answer.into_inner())));
         }
@@ -408,8 +441,8 @@ impl ReplicationExtensionService for Extension {
         &self,
         request: Request<GetHandoffRequest>,
     ) -> Result<Response<GetHandoffResponse>, Status> {
+        let namespace = self.of_id(&request, &request.get_ref().namespace_id)?;
         let id = NamespaceId::new(request.into_inner().namespace_id);
-        let namespace = self.0.registry.by_id(&id);
         let namespace = namespace.ok_or_else(|| status::namespace_not_found(id.as_str()))?;
         let handoff = namespace.handover.then(|| Handoff {
             namespace_id: id.to_string(),

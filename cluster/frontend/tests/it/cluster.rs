@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use certs::{ServerTls, Store, issue::Issued};
 use cluster_frontend::{
     About, Delegates, Frontend, FrontendDeps, Policy, Readiness, RemoteFrontends,
 };
 use cluster_membership::{Member, Membership, Role};
 use cluster_rpc::{
     ChannelOptions, Channels, HistoryClient, Listener, MatchingClient, PUBLIC_MESSAGE_BYTES_MAX,
-    ReplicationClient, Security, ServeOptions, tuned,
+    ReplicationClient, Security, ServeOptions,
+    guard::{Callers, guarded},
+    tuned,
 };
 use cluster_runtime::{Metrics, Overload, Settings, SystemClock, Tasks};
 use namespaces::{
@@ -64,13 +67,49 @@ pub async fn start(name: &'static str, initial: i64, policy: Policy) -> Cluster 
     start_with(name, initial, policy, Settings::new()).await
 }
 
+/// How a cluster is called and calls others.
+#[derive(Default)]
+pub struct Trust {
+    server: Option<ServerTls>,
+    security: Security,
+}
+
+impl Trust {
+    /// Both ways with a certificate.
+    pub async fn mutual(issued: Issued) -> Self {
+        let store = Store::open(issued.mutual()).await.unwrap();
+        Self {
+            server: Some(store.server()),
+            security: Security::Tls {
+                tls: store.client(),
+                server_name: None,
+            },
+        }
+    }
+}
+
+pub async fn start_secured(name: &'static str, initial: i64, trust: Trust) -> Cluster {
+    start_trusting(name, initial, Policy::All, Settings::new(), trust).await
+}
+
 pub async fn start_with(
     name: &'static str,
     initial: i64,
     policy: Policy,
     settings: Settings,
 ) -> Cluster {
-    let listener = Listener::bind(([127, 0, 0, 1], 0).into(), None, ServeOptions::public())
+    start_trusting(name, initial, policy, settings, Trust::default()).await
+}
+
+async fn start_trusting(
+    name: &'static str,
+    initial: i64,
+    policy: Policy,
+    settings: Settings,
+    trust: Trust,
+) -> Cluster {
+    let at = ([127, 0, 0, 1], 0).into();
+    let listener = Listener::bind(at, trust.server, ServeOptions::public())
         .await
         .unwrap();
     let address = listener.address().to_string();
@@ -112,7 +151,7 @@ pub async fn start_with(
     let (to_history, to_matching) = (HistoryClient::local(4), MatchingClient::local());
     to_history.set_local(history.clone());
     to_matching.set_local(matching.clone());
-    let channels = Channels::new(Security::Plain, ChannelOptions::between_clusters());
+    let channels = Channels::new(trust.security, ChannelOptions::between_clusters());
     let readiness = Readiness::new();
     let frontend = Frontend::new(FrontendDeps {
         registry: registry.clone(),
@@ -148,7 +187,7 @@ pub async fn start_with(
     let routes = Routes::new(tuned!(workflow, PUBLIC_MESSAGE_BYTES_MAX))
         .add_service(OperatorServiceServer::from_arc(frontend.operator_service()))
         .add_service(AdminServiceServer::from_arc(frontend.admin_service()));
-    listener.serve(&tasks, "frontend", routes);
+    listener.serve(&tasks, "frontend", guarded(routes, Callers::Known));
     readiness.set(true);
     let channel = channels.get(address.as_str()).unwrap();
     Cluster {
@@ -172,24 +211,30 @@ pub async fn pair(policy: Policy) -> (Cluster, Cluster) {
     );
     west.connect(&east).await;
     east.connect(&west).await;
+    register(&west, "orders", &["west", "east"]).await;
+    east.pull(&west).await;
+    (west, east)
+}
+
+/// A namespace in these clusters, or a local one.
+pub async fn register(cluster: &Cluster, namespace: &str, clusters: &[&str]) {
+    let clusters = clusters.iter().map(|c| ClusterReplicationConfig {
+        cluster_name: (*c).into(),
+        ..Default::default()
+    });
+    let clusters: Vec<_> = clusters.collect();
     let request = api::RegisterNamespaceRequest {
-        namespace: "orders".into(),
+        namespace: namespace.into(),
         workflow_execution_retention_period: Some(prost_types::Duration {
             seconds: 86_400,
             nanos: 0,
         }),
-        is_global_namespace: true,
-        clusters: ["west", "east"]
-            .map(|c| ClusterReplicationConfig {
-                cluster_name: c.into(),
-                ..Default::default()
-            })
-            .into(),
+        is_global_namespace: !clusters.is_empty(),
+        clusters,
         ..Default::default()
     };
-    west.workflows().register_namespace(request).await.unwrap();
-    east.pull(&west).await;
-    (west, east)
+    let registered = cluster.workflows().register_namespace(request).await;
+    registered.unwrap();
 }
 
 impl Cluster {

@@ -5,3 +5,4 @@ mod behind;
 mod calls;
 mod cluster;
 mod failing_over;
+mod peers;

@@ -201,3 +201,29 @@ fn a_peer_that_claims_absurd_numbers_of_shards_is_refused() {
     };
     check_remote(&topology(), &most).unwrap();
 }
+
+#[test]
+fn a_cluster_is_a_stranger_to_the_namespaces_that_it_does_not_share() {
+    let shared = Namespace {
+        is_global: true,
+        clusters: vec!["west".into(), "east".into()],
+        ..Default::default()
+    };
+    let local = Namespace {
+        clusters: vec!["west".into(), "east".into()],
+        ..Default::default()
+    };
+    let mut topology = topology();
+    let north = Arc::new(cluster("north", 3));
+    topology.clusters.insert(north.name.clone(), north);
+    let stranger = |names: &[&str], namespace: &Namespace| {
+        let found = topology.stranger_to(namespace, |c| names.contains(&c));
+        found.map(|c| c.to_string())
+    };
+    for names in [&["west"][..], &["east"], &["north", "east"], &["app"], &[]] {
+        assert_eq!(stranger(names, &shared), None, "{names:?}");
+    }
+    assert_eq!(stranger(&["north"], &shared).as_deref(), Some("north"));
+    assert_eq!(stranger(&["east"], &local).as_deref(), Some("east"));
+    assert_eq!(stranger(&["west"], &local), None);
+}
