@@ -88,9 +88,11 @@ fn refused(reason: String) -> Stop {
     }))
 }
 
-/// Part of the hold kept back for the flip itself: a short promise leaves most of its time to the drain, too.
-fn reserve(max_pause: Duration) -> Duration {
-    (max_pause / 5).min(FLIP_RESERVE_MAX)
+/// How long after the hold began the target may take to catch up. The rest is kept back for the flip, for which the store
+/// will take as long as it took for the hold; a short promise leaves most of its time to the drain, too.
+fn drain_within(max_pause: Duration, hold_took: Duration) -> Duration {
+    let reserve = (max_pause / 5).min(FLIP_RESERVE_MAX).max(hold_took * 2);
+    max_pause.saturating_sub(reserve)
 }
 
 impl Switchovers {
@@ -255,11 +257,9 @@ impl Run {
     async fn hold_and_flip(&self, check: Option<&mut Check>) -> Result<SwitchoverResult, Stop> {
         let (began, clock) = (self.now(), Instant::now());
         let held = self.hold().await?;
-        // What the store took for this write it will take for the flip.
-        let reserve = reserve(self.max_pause).max(clock.elapsed() * 2);
+        let deadline = clock + drain_within(self.max_pause, clock.elapsed());
         self.tell(Step::Hold, "writes are held back".into(), None)
             .await;
-        let deadline = clock + self.max_pause.saturating_sub(reserve);
         let drained = match self.drain(check, deadline).await {
             Ok(drained) => drained,
             Err(reason) => return Err(self.undo(&held, began, reason).await),
@@ -384,6 +384,26 @@ impl Run {
             if let Err(status) = lifted {
                 tracing::info!(namespace = %self.namespace.name, reason = status.message(), "a shard lifts its barrier by itself");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_promise_leaves_most_of_its_time_to_the_drain() {
+        let ms = Duration::from_millis;
+        for (promised, hold_took, left) in [
+            (200, 3, 160),
+            (50, 1, 40),
+            (5_000, 3, 4_750),
+            // A slow store will be slow again.
+            (1_000, 200, 600),
+            (200, 150, 0),
+        ] {
+            assert_eq!(drain_within(ms(promised), ms(hold_took)), ms(left));
         }
     }
 }
