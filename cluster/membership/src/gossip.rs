@@ -217,6 +217,10 @@ impl Gossip {
     }
 
     fn receive(&mut self, datagram: &[u8], from: SocketAddr) {
+        // No member sends more, so that nobody else has it checked, either.
+        if datagram.len() > DATAGRAM_BYTES_MAX {
+            return self.door.drop("too_long", from);
+        }
         let data = match self.seal.open(datagram) {
             Ok(data) => data,
             Err(refused) => return self.door.drop(refused.reason(), from),
@@ -331,5 +335,94 @@ impl Gossip {
         let others = self.foca.iter_members().map(|m| m.id().member());
         let all: Vec<Arc<Member>> = others.chain([self.foca.identity().member()]).collect();
         self.membership.show(all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    type Dropped = Arc<Mutex<Vec<&'static str>>>;
+
+    fn member(port: u16) -> Member {
+        Member {
+            id: format!("member-{port}"),
+            gossip: ([127, 0, 0, 1], port).into(),
+            roles: Vec::new(),
+            incarnation: 1,
+        }
+    }
+
+    /// A member that is not run; what it drops is noted.
+    async fn gossip(port: u16) -> (Gossip, Dropped) {
+        let dropped = Dropped::default();
+        let noted = dropped.clone();
+        let count: CountDropped = Box::new(move |reason| noted.lock().push(reason));
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let membership = Membership::of(member(port));
+        let seal = Seal::new(b"secret", "west", u64::from(port));
+        let timing = Timing::default();
+        (Gossip::new(membership, seal, count, &timing, socket), dropped)
+    }
+
+    /// A newcomer who greets from this port.
+    async fn greets(port: u16, seal: &mut Seal, to: &mut Gossip) {
+        let (mut newcomer, _) = gossip(port).await;
+        let host = to.foca.identity().clone();
+        newcomer.foca.announce(host, &mut newcomer.wishes).expect("greets");
+        let (_, data) = newcomer.wishes.to_send().expect("a greeting");
+        let datagram = seal.close(&data);
+        to.receive(&datagram, member(port).gossip);
+    }
+
+    #[tokio::test]
+    async fn the_cluster_takes_as_many_members_as_it_may_have_and_no_more() {
+        let (mut full, dropped) = gossip(1).await;
+        let mut seal = Seal::new(b"secret", "west", 9);
+        let known = (2..=MEMBERS_MAX as u16).map(|port| foca::Member::alive(Node::new(member(port))));
+        let filled = full.foca.apply_many(known, false, &mut full.wishes);
+        filled.expect("members");
+        assert_eq!(full.foca.num_members(), MEMBERS_MAX - 1);
+        greets(50_000, &mut seal, &mut full).await;
+        assert_eq!(full.foca.num_members(), MEMBERS_MAX);
+        assert!(dropped.lock().is_empty());
+        greets(50_001, &mut seal, &mut full).await;
+        assert_eq!(full.foca.num_members(), MEMBERS_MAX);
+        assert_eq!(*dropped.lock(), ["members_max"]);
+        // Those who are members go on.
+        greets(50_000, &mut seal, &mut full).await;
+        assert_eq!(dropped.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_datagram_longer_than_any_member_sends_is_not_even_checked() {
+        let (mut host, dropped) = gossip(1).await;
+        let mut seal = Seal::new(b"secret", "west", 9);
+        let longest = seal.close(&vec![0; DATAGRAM_BYTES_MAX - SEAL_BYTES]);
+        assert_eq!(longest.len(), DATAGRAM_BYTES_MAX);
+        let from = member(2).gossip;
+        host.receive(&longest, from);
+        assert!(dropped.lock().is_empty());
+        let longer = seal.close(&vec![0; DATAGRAM_BYTES_MAX - SEAL_BYTES + 1]);
+        host.receive(&longer, from);
+        assert_eq!(*dropped.lock(), ["too_long"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_brings_so_many_datagrams_and_the_next_one_as_many_again() {
+        let (mut host, dropped) = gossip(1).await;
+        let mut seal = Seal::new(b"secret", "west", 9);
+        for second in 0..2 {
+            for _ in 0..DATAGRAMS_MAX {
+                host.receive(&seal.close(b"x"), member(2).gossip);
+            }
+            assert_eq!(dropped.lock().len(), second);
+            host.receive(&seal.close(b"x"), member(2).gossip);
+            assert_eq!(dropped.lock().len(), second + 1);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(*dropped.lock(), ["too_many"; 2]);
     }
 }
