@@ -5,6 +5,7 @@ mod cutter;
 mod postgres;
 mod server;
 mod sqlite;
+mod tls;
 
 use proto_ids::{RunKey, ShardId, TaskId, Timestamp};
 use schema_store::{

@@ -11,7 +11,7 @@ use std::{
 };
 
 use schema_sql::Options;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 
 /// A running server; stopped when dropped.
 pub(crate) struct Server {
@@ -47,6 +47,11 @@ fn command(program: &Path) -> Command {
 impl Server {
     /// Starts one; `None` where PostgreSQL is not installed.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_with(|_| Vec::new()).await
+    }
+
+    /// The same, with settings, made when its data folder is there.
+    pub(crate) async fn start_with(settings: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
         let Some(bin) = binaries() else {
             eprintln!("skipped: no PostgreSQL server in /usr/lib/postgresql");
             return None;
@@ -93,6 +98,9 @@ impl Server {
         ] {
             postgres.args(["-c", setting]);
         }
+        for setting in settings(&data) {
+            postgres.args(["-c", &setting]);
+        }
         postgres
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -110,7 +118,7 @@ impl Server {
     async fn wait(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            match PgConnection::connect(&self.url("postgres")).await {
+            match PgConnection::connect_with(&self.socket()).await {
                 Ok(_) => return,
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),
             }
@@ -125,6 +133,21 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The way in that asks for nothing, whatever the port asks for.
+    fn socket(&self) -> PgConnectOptions {
+        PgConnectOptions::new()
+            .socket(self.folder.path())
+            .port(self.port)
+            .username("meridian")
+            .database("postgres")
+    }
+
+    /// A connection to look at the server from the side.
+    pub(crate) async fn watch(&self) -> PgConnection {
+        let connected = PgConnection::connect_with(&self.socket()).await;
+        connected.expect("connect")
     }
 
     pub(crate) fn url(&self, database: &str) -> String {
