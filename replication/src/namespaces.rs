@@ -130,9 +130,12 @@ impl Running {
         let cancel = CancellationToken::new();
         let (cancelled, deps) = (cancel.clone(), deps.clone());
         let (tasks, name) = (deps.tasks.clone(), format!("pull-namespaces-{cluster}"));
-        let task = tasks.spawn(TaskKind::Background, name, async move {
-            let pulling = pull_for_ever(&deps, &cluster);
-            cancelled.run_until_cancelled(pulling).await;
+        let task = tasks.spawn_restarting(TaskKind::Background, name, move || {
+            let (cancelled, deps, cluster) = (cancelled.clone(), deps.clone(), cluster.clone());
+            async move {
+                let pulling = pull_for_ever(&deps, &cluster);
+                cancelled.run_until_cancelled(pulling).await;
+            }
         });
         Self { cancel, task }
     }

@@ -143,21 +143,9 @@ impl Membership {
 
         let has_others = membership.meet(&*contacts, &asks).await;
         let meeting = membership.clone();
-        tasks.spawn(TaskKind::Background, "contacts", async move {
-            loop {
-                // As long as nobody is known, somebody else may just be starting.
-                let is_alone = *meeting.0.seen.borrow() < 2;
-                let pause = if is_alone {
-                    timing.probe_every
-                } else {
-                    timing.contact_every
-                };
-                tokio::time::sleep(pause).await;
-                if asks.is_closed() {
-                    return;
-                }
-                meeting.meet(&*contacts, &asks).await;
-            }
+        tasks.spawn_restarting(TaskKind::Background, "contacts", move || {
+            let (meeting, contacts, asks) = (meeting.clone(), contacts.clone(), asks.clone());
+            async move { meeting.keep_meeting(&*contacts, &asks, timing).await }
         });
         // Contacts may be rows of the dead; they get as long as the living would take to answer.
         let wanted = if has_others { 2 } else { 1 };
@@ -167,6 +155,23 @@ impl Membership {
         tracing::info!(member = membership.me().id, gossip = %membership.me().gossip,
             members = *seen.borrow(), "joined");
         Ok(membership)
+    }
+
+    /// Announces itself and greets others, again and again until gossip has ended.
+    async fn keep_meeting(&self, contacts: &dyn Contacts, asks: &mpsc::Sender<Ask>, timing: Timing) {
+        loop {
+            // As long as nobody is known, somebody else may just be starting.
+            let is_alone = *self.0.seen.borrow() < 2;
+            let pause = match is_alone {
+                true => timing.probe_every,
+                false => timing.contact_every,
+            };
+            tokio::time::sleep(pause).await;
+            if asks.is_closed() {
+                return;
+            }
+            self.meet(contacts, asks).await;
+        }
     }
 
     /// Leaves in good order: the others know at once, and keys find new owners. The rings here hold the

@@ -228,8 +228,9 @@ impl Overload {
     /// Watches from now on.
     pub fn start(&self, tasks: &Tasks) {
         let this = self.clone();
-        tasks.spawn(TaskKind::Background, "overload", async move {
-            this.watch().await;
+        tasks.spawn_restarting(TaskKind::Background, "overload", move || {
+            let this = this.clone();
+            async move { this.watch().await }
         });
     }
 

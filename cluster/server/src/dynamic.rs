@@ -55,31 +55,36 @@ pub(crate) async fn follow(
     settings: Settings,
     tasks: &Tasks,
 ) -> anyhow::Result<()> {
-    let mut seen = modified(&config.path);
+    let at_start = modified(&config.path);
     let found = read(&config.path)?;
     name_unknown(&config.path, &found.unknown);
     settings.publish(found.values);
-    tasks.spawn(TaskKind::Background, "dynamic-config", async move {
-        loop {
-            tokio::time::sleep(config.interval).await;
-            let now = modified(&config.path);
-            if now == seen {
-                continue;
-            }
-            seen = now;
-            match read(&config.path) {
-                Ok(found) => {
-                    tracing::info!(path = %config.path.display(), "dynamic configuration was read again");
-                    name_unknown(&config.path, &found.unknown);
-                    settings.publish(found.values);
-                }
-                Err(error) => {
-                    tracing::warn!(path = %config.path.display(), error = format!("{error:#}"), "dynamic configuration cannot be used; the values of before stay");
-                }
-            }
-        }
+    tasks.spawn_restarting(TaskKind::Background, "dynamic-config", move || {
+        keep_reading(config.clone(), settings.clone(), at_start)
     });
     Ok(())
+}
+
+/// Reads the file whenever it changes from what it was at first.
+async fn keep_reading(config: DynamicConfig, settings: Settings, mut seen: Option<(SystemTime, u64)>) {
+    loop {
+        tokio::time::sleep(config.interval).await;
+        let now = modified(&config.path);
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        match read(&config.path) {
+            Ok(found) => {
+                tracing::info!(path = %config.path.display(), "dynamic configuration was read again");
+                name_unknown(&config.path, &found.unknown);
+                settings.publish(found.values);
+            }
+            Err(error) => {
+                tracing::warn!(path = %config.path.display(), error = format!("{error:#}"), "dynamic configuration cannot be used; the values of before stay");
+            }
+        }
+    }
 }
 
 /// Reads the file once, for its errors and what there is to say about it.

@@ -1,7 +1,7 @@
 //! `/metrics` for Prometheus, `/health/live` and `/health/ready` for orchestrators and load balancers, over
 //! HTTP/1.1.
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use crate::node::Health;
 use anyhow::Context;
@@ -27,27 +27,33 @@ pub(crate) async fn serve(
         .await
         .with_context(|| format!("listen on {at} for metrics; is the port taken?"))?;
     let bound = listener.local_addr()?;
-    let group = tasks.clone();
-    tasks.spawn(TaskKind::Background, "metrics", async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                continue;
-            };
-            let (metrics, health) = (metrics.clone(), health.clone());
-            group.spawn(TaskKind::Background, "metrics-connection", async move {
-                let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-                    let response = answer(request.uri().path(), &metrics, &health);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                // A scraper that hangs up concerns nobody.
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
-        }
+    let (group, listener) = (tasks.clone(), Arc::new(listener));
+    tasks.spawn_restarting(TaskKind::Background, "metrics", move || {
+        let (listener, group) = (listener.clone(), group.clone());
+        let (metrics, health) = (metrics.clone(), health.clone());
+        async move { accept(&listener, &metrics, &health, &group).await }
     });
     Ok(bound)
+}
+
+async fn accept(listener: &TcpListener, metrics: &Metrics, health: &Health, group: &Tasks) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        let (metrics, health) = (metrics.clone(), health.clone());
+        group.spawn(TaskKind::Background, "metrics-connection", async move {
+            let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+                let response = answer(request.uri().path(), &metrics, &health);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            // A scraper that hangs up concerns nobody.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
 }
 
 fn answer(path: &str, metrics: &Metrics, health: &Health) -> Response<Full<Bytes>> {

@@ -84,6 +84,7 @@ impl Node {
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let metrics = Metrics::of_cluster(&config.cluster.name);
+        tasks.count_restarts(&metrics);
         let settings = Settings::new();
         if let Some(dynamic) = &config.dynamic {
             crate::dynamic::follow(dynamic.clone(), settings.clone(), tasks).await?;

@@ -17,6 +17,7 @@ use cluster_runtime::{
 };
 
 use namespaces::Clusters;
+use prometheus::IntGaugeVec;
 
 use crate::config::{ANY, TlsClient, TlsConfig, TlsGroup, TlsServer};
 
@@ -138,20 +139,11 @@ impl Watch<'_> {
         );
         let (watched, every) = (store.clone(), self.every);
         // What is wrong with a replacement is logged by the store, once.
-        self.tasks
-            .spawn(TaskKind::Background, "certificates", async move {
-                tokio::join!(watched.watch(every), async {
-                    loop {
-                        let now = std::time::SystemTime::now();
-                        for expiry in watched.expiries().iter() {
-                            let file = expiry.file.display().to_string();
-                            left.with_label_values(&[&file])
-                                .set(expiry.seconds_left(now));
-                        }
-                        tokio::time::sleep(every).await;
-                    }
-                })
-            });
+        let (kind, name) = (TaskKind::Background, "certificates");
+        self.tasks.spawn_restarting(kind, name, move || {
+            let (watched, left) = (watched.clone(), left.clone());
+            async move { tokio::join!(watched.watch(every), tell_expiries(&watched, &left, every)).1 }
+        });
         Ok(store)
     }
 
@@ -177,6 +169,18 @@ impl Watch<'_> {
             tls,
             server_name: Some(group.client.server_name.clone()).filter(|n| !n.is_empty()),
         })
+    }
+}
+
+async fn tell_expiries(watched: &Store, left: &IntGaugeVec, every: Duration) {
+    loop {
+        let now = std::time::SystemTime::now();
+        for expiry in watched.expiries().iter() {
+            let file = expiry.file.display().to_string();
+            let seconds = expiry.seconds_left(now);
+            left.with_label_values(&[&file]).set(seconds);
+        }
+        tokio::time::sleep(every).await;
     }
 }
 

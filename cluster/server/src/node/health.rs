@@ -66,16 +66,21 @@ impl Health {
     ) {
         self.look(store.as_ref(), &membership).await;
         let health = self.clone();
-        tasks.spawn(TaskKind::Background, "health", async move {
-            let mut hosts = membership.watch(Role::History);
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(ASK_EVERY) => {}
-                    _ = hosts.changed() => {}
-                }
-                health.look(store.as_ref(), &membership).await;
-            }
+        tasks.spawn_restarting(TaskKind::Background, "health", move || {
+            let (health, store, membership) = (health.clone(), store.clone(), membership.clone());
+            async move { health.keep_looking(store.as_ref(), &membership).await }
         });
+    }
+
+    async fn keep_looking(&self, store: &dyn ClusterStore, membership: &Membership) {
+        let mut hosts = membership.watch(Role::History);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(ASK_EVERY) => {}
+                _ = hosts.changed() => {}
+            }
+            self.look(store, membership).await;
+        }
     }
 
     async fn look(&self, store: &dyn ClusterStore, membership: &Membership) {

@@ -15,11 +15,12 @@ use cluster_runtime::{
     telemetry::Metrics,
 };
 use namespaces::{Clusters, Registry};
-use prometheus::{HistogramVec, IntCounter, IntCounterVec};
+use parking_lot::Mutex;
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 use schema_sql::{Stats, WalCounters};
 use schema_store::{
     observed::{Failure, Observer, Part},
-    queue::QueueStore,
+    queue::{QueueInfo, QueueStore},
 };
 
 /// How often the store's counters go to the metrics.
@@ -120,20 +121,20 @@ impl Observer for StoreMetrics {
 /// A counter that follows a number counted elsewhere.
 struct Followed {
     counter: IntCounter,
-    seen: u64,
+    seen: AtomicU64,
 }
 
 impl Followed {
     fn new(counter: IntCounter) -> Self {
-        Self { counter, seen: 0 }
+        let seen = AtomicU64::new(0);
+        Self { counter, seen }
     }
 
     /// Adds what was added. A number that fell was reset where it is counted, and what it counts since is added.
-    fn follow(&mut self, now: &AtomicU64) {
+    fn follow(&self, now: &AtomicU64) {
         let now = now.load(Ordering::Relaxed);
-        let added = now.checked_sub(self.seen).unwrap_or(now);
-        self.counter.inc_by(added);
-        self.seen = now;
+        let seen = self.seen.swap(now, Ordering::Relaxed);
+        self.counter.inc_by(now.checked_sub(seen).unwrap_or(now));
     }
 }
 
@@ -144,22 +145,27 @@ pub(super) fn log_counters(
     metrics: &Metrics,
     tasks: &Tasks,
 ) {
-    let mut syncs = Followed::new(metrics.counter(
+    let syncs = Followed::new(metrics.counter(
         "meridian_store_fsyncs_total",
         "Syncs of the store's write-ahead log; for PostgreSQL of the whole server",
     ));
-    let mut bytes = Followed::new(metrics.counter(
+    let bytes = Followed::new(metrics.counter(
         "meridian_store_wal_bytes_total",
         "Bytes of write-ahead log, where the store tells",
     ));
-    tasks.spawn(TaskKind::Background, "store-stats", async move {
-        loop {
-            if let Err(error) = counters.read().await {
-                tracing::debug!(%error, "the store's counters cannot be read");
+    let followed = Arc::new((counters, stats, syncs, bytes));
+    tasks.spawn_restarting(TaskKind::Background, "store-stats", move || {
+        let followed = followed.clone();
+        async move {
+            let (counters, stats, syncs, bytes) = &*followed;
+            loop {
+                if let Err(error) = counters.read().await {
+                    tracing::debug!(%error, "the store's counters cannot be read");
+                }
+                syncs.follow(&stats.wal_syncs);
+                bytes.follow(&stats.wal_bytes);
+                tokio::time::sleep(STATS_EVERY).await;
             }
-            syncs.follow(&stats.wal_syncs);
-            bytes.follow(&stats.wal_bytes);
-            tokio::time::sleep(STATS_EVERY).await;
         }
     });
 }
@@ -171,26 +177,32 @@ pub(super) fn dead_letters(queues: Arc<dyn QueueStore>, metrics: &Metrics, tasks
         "Messages in each dead letter queue of the store.",
         &["queue"],
     );
-    tasks.spawn(TaskKind::Background, "dead-letter-count", async move {
-        let mut known = HashSet::new();
-        loop {
-            match queues.queue_list("").await {
-                Ok(found) => {
-                    let mut gone = std::mem::take(&mut known);
-                    for queue in found.into_iter().filter(|q| is_dead_letters(&q.name)) {
-                        waiting.with_label_values(&[&queue.name]).set(queue.len);
-                        gone.remove(&queue.name);
-                        known.insert(queue.name);
-                    }
-                    for name in gone {
-                        waiting.with_label_values(&[&name]).set(0);
-                    }
+    let known = Arc::new(Mutex::new(HashSet::new()));
+    tasks.spawn_restarting(TaskKind::Background, "dead-letter-count", move || {
+        let (queues, waiting, known) = (queues.clone(), waiting.clone(), known.clone());
+        async move {
+            loop {
+                match queues.queue_list("").await {
+                    Ok(found) => tell_dead_letters(found, &waiting, &mut known.lock()),
+                    Err(error) => tracing::debug!(%error, "dead letters cannot be counted"),
                 }
-                Err(error) => tracing::debug!(%error, "dead letters cannot be counted"),
+                tokio::time::sleep(LETTERS_EVERY).await;
             }
-            tokio::time::sleep(LETTERS_EVERY).await;
         }
     });
+}
+
+/// A queue that was told of before and is gone has nothing waiting any more.
+fn tell_dead_letters(found: Vec<QueueInfo>, waiting: &IntGaugeVec, known: &mut HashSet<String>) {
+    let mut gone = std::mem::take(known);
+    for queue in found.into_iter().filter(|q| is_dead_letters(&q.name)) {
+        waiting.with_label_values(&[&queue.name]).set(queue.len);
+        gone.remove(&queue.name);
+        known.insert(queue.name);
+    }
+    for name in gone {
+        waiting.with_label_values(&[&name]).set(0);
+    }
 }
 
 /// Namespace replication keeps its log in a queue, too; that one is never empty and nobody has to look at it.
@@ -220,7 +232,27 @@ pub(super) fn namespaces(registry: Registry, clusters: Clusters, metrics: &Metri
         "Seconds that writes of a namespace were held back, as this process saw it.",
         &["namespace"],
     );
-    tasks.spawn(TaskKind::Background, "namespace-metrics", async move {
+    let told = Arc::new(NamespaceMetrics {
+        active,
+        version,
+        held,
+        holds,
+    });
+    tasks.spawn_restarting(TaskKind::Background, "namespace-metrics", move || {
+        let (registry, clusters, told) = (registry.clone(), clusters.clone(), told.clone());
+        async move { told.follow(&registry, &clusters).await }
+    });
+}
+
+struct NamespaceMetrics {
+    active: IntGaugeVec,
+    version: IntGaugeVec,
+    held: IntGaugeVec,
+    holds: HistogramVec,
+}
+
+impl NamespaceMetrics {
+    async fn follow(&self, registry: &Registry, clusters: &Clusters) {
         let mut changed = registry.watch();
         let mut since = HashMap::new();
         loop {
@@ -228,29 +260,24 @@ pub(super) fn namespaces(registry: Registry, clusters: Clusters, metrics: &Metri
             let here = clusters.current_name();
             for namespace in registry.all() {
                 let labels = [namespace.name.as_str()];
-                active
-                    .with_label_values(&labels)
-                    .set(i64::from(namespace.is_active_in(&here)));
-                version
-                    .with_label_values(&labels)
-                    .set(namespace.failover_version.get());
-                held.with_label_values(&labels)
-                    .set(i64::from(namespace.handover));
+                let gauge = |gauge: &IntGaugeVec, value| gauge.with_label_values(&labels).set(value);
+                gauge(&self.active, i64::from(namespace.is_active_in(&here)));
+                gauge(&self.version, namespace.failover_version.get());
+                gauge(&self.held, i64::from(namespace.handover));
                 if namespace.handover {
                     since
                         .entry(namespace.id.clone())
                         .or_insert_with(Instant::now);
                 } else if let Some(begun) = since.remove(&namespace.id) {
-                    holds
-                        .with_label_values(&labels)
-                        .observe(begun.elapsed().as_secs_f64());
+                    let seconds = begun.elapsed().as_secs_f64();
+                    self.holds.with_label_values(&labels).observe(seconds);
                 }
             }
             if changed.changed().await.is_err() {
                 return;
             }
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -260,7 +287,7 @@ mod tests {
     #[test]
     fn a_counter_never_falls_when_its_source_starts_again() {
         let metrics = Metrics::new();
-        let mut followed = Followed::new(metrics.counter("x_total", "x"));
+        let followed = Followed::new(metrics.counter("x_total", "x"));
         for (now, told) in [(5, 5), (7, 7), (2, 9), (3, 10)] {
             followed.follow(&AtomicU64::new(now));
             assert_eq!(followed.counter.get(), told);

@@ -13,13 +13,14 @@ use cluster_rpc::{
     serve::{Gzip, Listener, ServeOptions},
 };
 use cluster_runtime::task::{TaskKind, Tasks};
+use tokio::sync::watch;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic_health::ServingStatus;
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::reflection::Reflection;
 use crate::{
     config::{NodeConfig, TlsGroup},
-    node::{ground::Ground, health::Health, roles::Running},
+    node::{ground::Ground, health::{Health, State}, roles::Running},
 };
 
 /// Open ports that are not served yet.
@@ -132,27 +133,32 @@ fn routes(
     // Clients compress whatever they send, probes included.
     builder.add_service(service.accept_compressed(Gzip).send_compressed(Gzip));
     builder.add_service(reflection.clone());
-    let mut changed = health.watch();
-    tasks.spawn(TaskKind::Background, "health-service", async move {
-        let told = |well| match well {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
-        };
-        loop {
-            let state = changed.borrow_and_update().clone();
-            // The service without a name is the process: to end it because the database is away helps nobody.
-            reporter.set_service_status("", told(state.is_live)).await;
-            for service in services(role) {
-                reporter
-                    .set_service_status(service, told(state.is_ready()))
-                    .await;
-            }
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
+    let state = health.watch();
+    tasks.spawn_restarting(TaskKind::Background, "health-service", move || {
+        tell_health(reporter.clone(), state.clone(), role)
     });
     builder.routes()
+}
+
+/// Keeps the health service as the node is.
+async fn tell_health(reporter: HealthReporter, mut changed: watch::Receiver<State>, role: Role) {
+    let told = |well| match well {
+        true => ServingStatus::Serving,
+        false => ServingStatus::NotServing,
+    };
+    loop {
+        let state = changed.borrow_and_update().clone();
+        // The service without a name is the process: to end it because the database is away helps nobody.
+        reporter.set_service_status("", told(state.is_live)).await;
+        for service in services(role) {
+            reporter
+                .set_service_status(service, told(state.is_ready()))
+                .await;
+        }
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The names under which the health service tells whether calls can be served.
