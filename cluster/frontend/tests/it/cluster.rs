@@ -286,6 +286,27 @@ impl Cluster {
         }
     }
 
+    /// A metric, summed over its labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.text();
+        let lines = text.lines().filter_map(|l| l.strip_prefix(name));
+        let values = lines.filter(|l| l.starts_with('{'));
+        values
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Waits until a metric is more than it was.
+    pub async fn wait_until_more(&self, name: &str, than: f64) {
+        let waits = async {
+            while self.metric(name) <= than {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), waits).await;
+        waited.unwrap_or_else(|_| panic!("{name} stays {than}: {}", self.metrics.text()));
+    }
+
     /// Makes a cluster the active one, as the stock command line does.
     pub async fn fail_over_to(&self, cluster: &str) {
         let replication_config = NamespaceReplicationConfig {

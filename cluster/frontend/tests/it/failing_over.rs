@@ -12,6 +12,11 @@ use tonic::Code;
 
 use crate::cluster::{Cluster, pair, poll_request, start_request, within};
 
+/// Calls that went to another cluster.
+const PASSED_ON: &str = "client_redirection_requests";
+/// Calls under way.
+const BEING_SERVED: &str = "service_pending_requests";
+
 async fn started_by(cluster: &Cluster, workflow_id: &str) -> String {
     let request = within(start_request(workflow_id), 10_000);
     let answer = cluster.workflows().start_workflow_execution(request).await;
@@ -98,7 +103,7 @@ async fn a_shard_that_knows_of_the_failover_first_is_believed() {
 async fn a_call_outlives_the_time_in_which_the_clusters_disagree() {
     let (west, east) = pair(Policy::All).await;
     west.fail_over_to("east").await;
-    // East is not notified of it yet: both sides point at the other.
+    // East has not heard of it: both sides point at the other.
     let short = within(start_request("a"), 600);
     let began = Instant::now();
     let refused = west
@@ -112,8 +117,9 @@ async fn a_call_outlives_the_time_in_which_the_clusters_disagree() {
         "clients try again: {refused}"
     );
     assert!(began.elapsed() < Duration::from_millis(600));
+    let passed_on = west.metric(PASSED_ON);
     let (answer, ()) = tokio::join!(started_by(&west, "a"), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        west.wait_until_more(PASSED_ON, passed_on).await;
         east.pull(&west).await;
     });
     assert_eq!(answer, "east");
@@ -180,8 +186,9 @@ async fn a_hand_over_looks_like_latency() {
         .await
         .unwrap();
     let began = Instant::now();
+    let served = west.metric(BEING_SERVED);
     let (answer, ()) = tokio::join!(started_by(&west, "a"), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        west.wait_until_more(BEING_SERVED, served).await;
         west.hold(false).await;
     });
     assert_eq!(answer, "west");

@@ -133,7 +133,8 @@ async fn a_certificate_opens_what_its_cluster_shares_and_no_more() {
         let channels = Channels::new(security, ChannelOptions::between_clusters());
         let channel = channels.get(west.address.as_str()).unwrap();
         let refused = start(&channel, "orders").await.unwrap_err();
-        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        let of_transport = std::error::Error::source(&refused).is_some();
+        assert!(of_transport, "{refused}");
     }
     assert_eq!(west.history.started.lock().len(), 5);
     for cluster in [west, east, north] {
