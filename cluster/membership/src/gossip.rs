@@ -364,14 +364,20 @@ mod tests {
         let membership = Membership::of(member(port));
         let seal = Seal::new(b"secret", "west", u64::from(port));
         let timing = Timing::default();
-        (Gossip::new(membership, seal, count, &timing, socket), dropped)
+        (
+            Gossip::new(membership, seal, count, &timing, socket),
+            dropped,
+        )
     }
 
     /// A newcomer who greets from this port.
     async fn greets(port: u16, seal: &mut Seal, to: &mut Gossip) {
         let (mut newcomer, _) = gossip(port).await;
         let host = to.foca.identity().clone();
-        newcomer.foca.announce(host, &mut newcomer.wishes).expect("greets");
+        newcomer
+            .foca
+            .announce(host, &mut newcomer.wishes)
+            .expect("greets");
         let (_, data) = newcomer.wishes.to_send().expect("a greeting");
         let datagram = seal.close(&data);
         to.receive(&datagram, member(port).gossip);
@@ -381,7 +387,8 @@ mod tests {
     async fn the_cluster_takes_as_many_members_as_it_may_have_and_no_more() {
         let (mut full, dropped) = gossip(1).await;
         let mut seal = Seal::new(b"secret", "west", 9);
-        let known = (2..=MEMBERS_MAX as u16).map(|port| foca::Member::alive(Node::new(member(port))));
+        let known =
+            (2..=MEMBERS_MAX as u16).map(|port| foca::Member::alive(Node::new(member(port))));
         let filled = full.foca.apply_many(known, false, &mut full.wishes);
         filled.expect("members");
         assert_eq!(full.foca.num_members(), MEMBERS_MAX - 1);

@@ -158,7 +158,12 @@ impl Membership {
     }
 
     /// Announces itself and greets others, again and again until gossip has ended.
-    async fn keep_meeting(&self, contacts: &dyn Contacts, asks: &mpsc::Sender<Ask>, timing: Timing) {
+    async fn keep_meeting(
+        &self,
+        contacts: &dyn Contacts,
+        asks: &mpsc::Sender<Ask>,
+        timing: Timing,
+    ) {
         loop {
             // As long as nobody is known, somebody else may just be starting.
             let is_alone = *self.0.seen.borrow() < 2;

@@ -367,12 +367,19 @@ mod tests {
         let again = metrics.counters("calls_total", "Calls.", &["operation"]);
         again.with_label_values(&["start"]).inc();
         let text = metrics.text();
-        assert!(text.contains("calls_total{operation=\"start\"} 2\n"), "{text}");
+        assert!(
+            text.contains("calls_total{operation=\"start\"} 2\n"),
+            "{text}"
+        );
         assert!(!text.contains("orders") && !text.contains(" 7\n"), "{text}");
 
         let families = metrics.0.families.lock();
-        let told = families["calls_total"].conflict(&["operation", "namespace"], &Family::Counter(second));
-        for words in ["a counter of this name has the labels [operation]", "[operation, namespace]"] {
+        let told =
+            families["calls_total"].conflict(&["operation", "namespace"], &Family::Counter(second));
+        for words in [
+            "a counter of this name has the labels [operation]",
+            "[operation, namespace]",
+        ] {
             assert!(told.contains(words), "{told}");
         }
     }

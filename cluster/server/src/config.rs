@@ -14,7 +14,6 @@ mod trust;
 
 use std::path::{Path, PathBuf};
 
-pub use proto_ids::parse_duration;
 pub use datastore::DatastoreConfig;
 pub use file::{ConfigFile, DcRedirectionPolicyName};
 pub(crate) use nearest::distance;
@@ -22,6 +21,7 @@ pub use node::{
     ClusterConfig, DynamicConfig, MembershipConfig, NodeConfig, RedirectionPolicy, RoleAddress,
     TlsClient, TlsConfig, TlsGroup, TlsServer,
 };
+pub use proto_ids::parse_duration;
 pub(crate) use trust::ANY;
 
 /// A configuration that cannot be used.

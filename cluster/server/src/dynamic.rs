@@ -66,7 +66,11 @@ pub(crate) async fn follow(
 }
 
 /// Reads the file whenever it changes from what it was at first.
-async fn keep_reading(config: DynamicConfig, settings: Settings, mut seen: Option<(SystemTime, u64)>) {
+async fn keep_reading(
+    config: DynamicConfig,
+    settings: Settings,
+    mut seen: Option<(SystemTime, u64)>,
+) {
     loop {
         tokio::time::sleep(config.interval).await;
         let now = modified(&config.path);

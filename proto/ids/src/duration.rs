@@ -132,7 +132,16 @@ mod tests {
             assert_eq!(parse_duration(text), Some(expected), "{text}");
             assert_eq!(duration_argument(text), Ok(expected), "{text}");
         }
-        for text in ["", "s", "-1s", "1x", "1..2s", "1h30", "5 parsecs", "99999999999999999999h"] {
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "1x",
+            "1..2s",
+            "1h30",
+            "5 parsecs",
+            "99999999999999999999h",
+        ] {
             assert_eq!(parse_duration(text), None, "{text}");
             assert!(duration_argument(text).is_err(), "{text}");
         }

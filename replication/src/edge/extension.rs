@@ -106,11 +106,7 @@ impl Extension {
     }
 
     /// The namespace that a request names, if it is known here and whoever calls may ask about it.
-    fn named<T>(
-        &self,
-        request: &Request<T>,
-        name: &str,
-    ) -> Result<Option<Arc<Namespace>>, Status> {
+    fn named<T>(&self, request: &Request<T>, name: &str) -> Result<Option<Arc<Namespace>>, Status> {
         let namespace = self.0.registry.by_name(&NamespaceName::new(name));
         self.check_peer(request, namespace.as_deref())?;
         Ok(namespace)

@@ -45,6 +45,8 @@ impl fmt::Display for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        proto_ids::duration_argument(&text).map(Self).map_err(D::Error::custom)
+        proto_ids::duration_argument(&text)
+            .map(Self)
+            .map_err(D::Error::custom)
     }
 }

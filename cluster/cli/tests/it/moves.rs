@@ -19,7 +19,15 @@ struct Line {
 }
 
 async fn run(server: &Server, verb: &str, options: &[&str]) -> anyhow::Result<ExitCode> {
-    let fixed = ["meridian", "namespace", verb, "-n", "orders", "--to", "east"];
+    let fixed = [
+        "meridian",
+        "namespace",
+        verb,
+        "-n",
+        "orders",
+        "--to",
+        "east",
+    ];
     let at = ["--address", &server.address];
     let line = Line::try_parse_from([&fixed[..], &at, options].concat())?;
     cluster_cli::run(line.command).await
@@ -68,7 +76,12 @@ async fn a_forced_failover_keeps_to_the_loss_that_was_accepted() {
         ("arrived", known(3, 0), &["--accept-loss", "0"], DONE),
         ("letters", letters, &["--accept-loss", "0"], refused),
         ("dead", dead.clone(), &["--accept-loss", "0"], unknown),
-        ("dead, many", dead.clone(), &["--accept-loss", "99"], unknown),
+        (
+            "dead, many",
+            dead.clone(),
+            &["--accept-loss", "99"],
+            unknown,
+        ),
         (
             "dead, only asked",
             dead.clone(),
@@ -149,7 +162,12 @@ async fn a_switchover_ends_with_a_code_for_each_way_it_can_end() {
             &["--max-pause", "200ms"],
             1,
         ),
-        ("the same, asked", vec![end(broken_promise)], &["--dry-run"], 1),
+        (
+            "the same, asked",
+            vec![end(broken_promise)],
+            &["--dry-run"],
+            1,
+        ),
         ("unknown", vec![end(unknown.clone())], &[], 3),
         ("unknown, asked", vec![end(unknown)], &["--dry-run"], 3),
         (

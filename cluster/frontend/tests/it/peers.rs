@@ -108,7 +108,10 @@ async fn a_certificate_opens_what_its_cluster_shares_and_no_more() {
     for who in [&as_west, &as_app] {
         start(who, "mine").await.unwrap();
     }
-    denied(start(&as_north, "orders").await, &["cluster north", "orders"]);
+    denied(
+        start(&as_north, "orders").await,
+        &["cluster north", "orders"],
+    );
     denied(start(&as_east, "mine").await, &["cluster east", "mine"]);
 
     // What a call claims to be is what its certificate says.
@@ -123,7 +126,9 @@ async fn a_certificate_opens_what_its_cluster_shares_and_no_more() {
     let mut nameless = issue(dir, &Leaf::new("app")).unwrap().mutual();
     nameless.identity = None;
     let elsewhere = tempfile::tempdir().unwrap();
-    let mut foreign = issue(elsewhere.path(), &Leaf::new("east")).unwrap().mutual();
+    let mut foreign = issue(elsewhere.path(), &Leaf::new("east"))
+        .unwrap()
+        .mutual();
     foreign.trust = nameless.trust.clone();
     for source in [nameless, foreign] {
         let security = Security::Tls {

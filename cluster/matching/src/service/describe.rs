@@ -43,7 +43,10 @@ impl MatchingService {
         })
     }
 
-    #[expect(deprecated, reason = "the whole mode is deprecated, and the CLI still asks in it")]
+    #[expect(
+        deprecated,
+        reason = "the whole mode is deprecated, and the CLI still asks in it"
+    )]
     async fn describe_versions(
         &self,
         namespace_id: &str,

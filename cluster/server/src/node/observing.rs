@@ -260,7 +260,8 @@ impl NamespaceMetrics {
             let here = clusters.current_name();
             for namespace in registry.all() {
                 let labels = [namespace.name.as_str()];
-                let gauge = |gauge: &IntGaugeVec, value| gauge.with_label_values(&labels).set(value);
+                let gauge =
+                    |gauge: &IntGaugeVec, value| gauge.with_label_values(&labels).set(value);
                 gauge(&self.active, i64::from(namespace.is_active_in(&here)));
                 gauge(&self.version, namespace.failover_version.get());
                 gauge(&self.held, i64::from(namespace.handover));

@@ -20,7 +20,11 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use super::reflection::Reflection;
 use crate::{
     config::{NodeConfig, TlsGroup},
-    node::{ground::Ground, health::{Health, State}, roles::Running},
+    node::{
+        ground::Ground,
+        health::{Health, State},
+        roles::Running,
+    },
 };
 
 /// Open ports that are not served yet.

@@ -4,9 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::{
-    script::{Script, Step},
-};
+use crate::script::{Script, Step};
 
 /// Measures a Temporal-compatible server through its public API.
 #[derive(Args, Clone, Debug)]
