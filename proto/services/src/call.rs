@@ -97,20 +97,28 @@ impl<E: Wire, D: Wire> Decoder for Streamed<E, D> {
 
 /// An answer, or a message of a stream, that cannot be read is INTERNAL by the rules of gRPC.
 fn unreadable(error: proto_messages::DecodeError) -> Status {
-    Status::internal(error.to_string())
+    Status::internal(shortened(error.to_string()))
 }
 
 /// A request that cannot be read is its sender's fault: text that is not UTF-8, messages nested deeper than can
 /// be carried. grpc-go says INTERNAL, which clients take for a defect of the server and try again. The text
 /// names the fields on the way to the fault.
 fn unreadable_request(error: proto_messages::DecodeError) -> Status {
-    let mut text = format!("request cannot be read: {error}");
-    if text.len() > TEXT_MAX {
-        let end = text.floor_char_boundary(TEXT_MAX);
-        text.truncate(end);
-    }
-    Status::invalid_argument(text)
+    Status::invalid_argument(shortened(format!("request cannot be read: {error}")))
 }
 
 /// Bytes of a status's text. A fault in a deep message names every level; headers have to fit clients' limits.
 const TEXT_MAX: usize = 1_024;
+/// Bytes kept of its end, where the fault itself is named.
+const END_MAX: usize = 256;
+
+/// Leaves out the middle of a text that is too long.
+fn shortened(text: String) -> String {
+    const GAP: &str = " ... ";
+    if text.len() <= TEXT_MAX {
+        return text;
+    }
+    let start = text.floor_char_boundary(TEXT_MAX - END_MAX - GAP.len());
+    let end = text.ceil_char_boundary(text.len() - END_MAX);
+    format!("{}{GAP}{}", &text[..start], &text[end..])
+}

@@ -224,6 +224,51 @@ mod tests {
         }
     }
 
+    /// Every level of a deep message is named on the way to the fault; clients do not take a status of that size.
+    #[test]
+    fn a_long_path_to_a_fault_is_shortened_and_the_fault_is_still_named() {
+        use crate::temporal::api::workflowservice::v1::workflow_service_server::{
+            WorkflowService, WorkflowServiceServer,
+        };
+        struct Idle;
+        impl WorkflowService for Idle {}
+        let nested = |tag: u8, inner: Vec<u8>| {
+            let mut out = vec![tag];
+            let mut length = inner.len();
+            while length > 0x7f {
+                out.push((length & 0x7f) as u8 | 0x80);
+                length >>= 7;
+            }
+            out.push(length as u8);
+            out.extend(inner);
+            out
+        };
+        // Failure.cause is field 4, RespondActivityTaskFailedRequest.failure field 2.
+        let mut failure = vec![];
+        for _ in 0..200 {
+            failure = nested(0x22, failure);
+        }
+        let path = "/temporal.api.workflowservice.v1.WorkflowService/RespondActivityTaskFailed";
+        let mut request = http::Request::new(frame(&nested(0x12, failure)));
+        *request.uri_mut() = path.parse().expect("a path");
+        let answer = WorkflowServiceServer::new(Idle).call(request);
+        let Some(Ok(answer)) = answer.now_or_never() else {
+            panic!("answers at once")
+        };
+        let status = Status::from_header_map(answer.headers()).expect("a status");
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(
+            status.message().len() <= 1_024,
+            "{}",
+            status.message().len()
+        );
+        assert!(
+            status.message().ends_with("recursion limit reached"),
+            "{}",
+            status.message()
+        );
+    }
+
     #[test]
     fn a_method_that_is_not_served_says_so() {
         let path = "/temporal.api.operatorservice.v1.OperatorService/ListNexusEndpoints";
