@@ -86,8 +86,8 @@ pub struct Check {
     open: BTreeMap<Key, Open>,
     /// Further runs it was not found to have.
     more_open: usize,
-    /// Runs with buffered events.
-    buffered: BTreeSet<Key>,
+    /// Runs with buffered events, and how many.
+    buffered: BTreeMap<Key, i32>,
     dead_letters: i64,
     dead_letter_runs: Vec<WorkflowExecution>,
 }
@@ -117,7 +117,7 @@ impl Check {
             checked: 0,
             open: BTreeMap::new(),
             more_open: 0,
-            buffered: BTreeSet::new(),
+            buffered: BTreeMap::new(),
             dead_letters: 0,
             dead_letter_runs: Vec::new(),
         }
@@ -278,9 +278,9 @@ impl Check {
         let mut asked = Vec::with_capacity(runs.len());
         for run in runs {
             let key = key_of(run.execution.as_ref());
-            match run.buffered_events > 0 {
-                true => self.buffered.insert(key.clone()),
-                false => self.buffered.remove(&key),
+            match run.buffered_events {
+                1.. => self.buffered.insert(key.clone(), run.buffered_events),
+                _ => self.buffered.remove(&key),
             };
             if run.gone {
                 self.open.remove(&key);
@@ -361,6 +361,15 @@ impl Check {
                 });
             }
         }
+        let buffered = self
+            .buffered
+            .iter()
+            .filter(|(key, _)| !lacking.contains(*key));
+        let buffered: Vec<_> = buffered
+            .map(|(key, events)| told::buffered(key, *events))
+            .collect();
+        let buffered_runs = buffered.len();
+        differences.extend(buffered.into_iter().take(TOLD_MAX - differences.len()));
         Completeness {
             unknown: String::new(),
             checked_runs: i64::try_from(self.checked).unwrap_or(i64::MAX),
@@ -368,11 +377,16 @@ impl Check {
             differences,
             dead_letters: self.dead_letters,
             sent_again: 0,
+            buffered_runs: i64::try_from(buffered_runs).unwrap_or(i64::MAX),
         }
     }
 
     fn names(&self) -> String {
-        names(&self.findings())
+        let found = self.findings();
+        match found.buffered_runs {
+            0 => names(&found),
+            runs => format!("{}; {runs} workflows have buffered events", names(&found)),
+        }
     }
 
     fn shard_of(&self, workflow_id: &str) -> i32 {

@@ -24,6 +24,8 @@ pub(crate) struct Found {
     pub reason: String,
     pub checked_runs: i64,
     pub lacking_runs: i64,
+    /// Runs that lack nothing but events that wait for the end of a workflow task.
+    pub buffered_runs: i64,
     pub dead_letters: i64,
     /// Runs that were sent again.
     pub sent_again: i64,
@@ -49,9 +51,26 @@ impl Found {
         }
     }
 
-    /// Whether it is known that nothing is lacking.
+    /// Whether it is known that nothing is lacking but what a switchover sends before it flips.
     pub(crate) fn is_complete(&self) -> bool {
         self.known && self.lacking_runs == 0 && self.dead_letters == 0
+    }
+
+    /// Runs of which something is lost when the active cluster is gone.
+    pub(crate) fn runs_left_behind(&self) -> i64 {
+        self.lacking_runs.saturating_add(self.buffered_runs)
+    }
+
+    /// What is lost when the active cluster is gone; nothing when nothing is.
+    pub(crate) fn loss(&self) -> Option<String> {
+        match (self.runs_left_behind(), self.dead_letters) {
+            (0, 0) => None,
+            (runs, letters) => Some(format!(
+                "INCOMPLETE: {runs} of {} runs{}",
+                self.checked_runs,
+                and_letters(letters)
+            )),
+        }
     }
 
     /// In a cell of a table.
@@ -59,15 +78,18 @@ impl Found {
         if !self.known {
             return format!("unknown: {}", self.reason);
         }
-        let letters = match self.dead_letters {
+        let buffered = match self.buffered_runs {
             0 => String::new(),
-            letters => format!(", {letters} dead letters"),
+            runs => format!("; {runs} with events that wait for the end of a workflow task"),
         };
         match self.lacking_runs {
-            0 if letters.is_empty() => format!("complete ({} runs compared)", self.checked_runs),
+            0 if self.dead_letters == 0 => {
+                format!("complete ({} runs compared){buffered}", self.checked_runs)
+            }
             lacking => format!(
-                "INCOMPLETE: {lacking} of {} runs{letters}",
-                self.checked_runs
+                "INCOMPLETE: {lacking} of {} runs{}{buffered}",
+                self.checked_runs,
+                and_letters(self.dead_letters)
             ),
         }
     }
@@ -93,11 +115,18 @@ impl Found {
                 )
             })
             .collect();
-        let all = usize::try_from(self.lacking_runs).unwrap_or(0);
+        let all = usize::try_from(self.runs_left_behind()).unwrap_or(0);
         if all > lines.len() {
             lines.push(format!("and {} more", all - lines.len()));
         }
         lines
+    }
+}
+
+fn and_letters(letters: i64) -> String {
+    match letters {
+        0 => String::new(),
+        letters => format!(", {letters} dead letters"),
     }
 }
 
@@ -110,6 +139,7 @@ impl From<Completeness> for Found {
                 Kind::Activity => "lacks state of an activity",
                 Kind::NotCurrent => "is not current",
                 Kind::Damaged => "is damaged",
+                Kind::Buffered => "has buffered events",
             };
             let run = difference.execution.unwrap_or_default();
             Lacking {
@@ -126,6 +156,7 @@ impl From<Completeness> for Found {
             reason: told.unknown,
             checked_runs: told.checked_runs,
             lacking_runs: told.lacking_runs,
+            buffered_runs: told.buffered_runs,
             dead_letters: told.dead_letters,
             sent_again: told.sent_again,
             runs: runs.collect(),

@@ -100,7 +100,7 @@ impl Check {
     /// Writes buffered events to history on shards that are held.
     pub(super) async fn flush(&mut self, until: Instant) -> Result<(), Fault> {
         let mut by_shard: BTreeMap<i32, Vec<WorkflowExecution>> = BTreeMap::new();
-        for (workflow_id, run_id) in &self.buffered {
+        for (workflow_id, run_id) in self.buffered.keys() {
             let run = WorkflowExecution {
                 workflow_id: workflow_id.clone(),
                 run_id: run_id.clone(),

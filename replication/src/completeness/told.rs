@@ -1,18 +1,37 @@
 //! The result of a comparison, for people.
 
-use proto_messages::meridian::replication::v1::Completeness;
+use proto_messages::{
+    meridian::replication::v1::{Completeness, RunDifference, run_difference::Kind},
+    temporal::api::common::v1::WorkflowExecution,
+};
 
-/// Whether nothing is lacking, as far as is known.
+use super::Key;
+
+/// Whether nothing is lacking, as far as is known, once buffered events have their place in history.
 pub fn is_complete(found: &Completeness) -> bool {
     found.unknown.is_empty() && found.lacking_runs == 0 && found.dead_letters == 0
 }
 
-/// A lacking run, for people.
+/// A run that lacks nothing but buffered events.
+pub(super) fn buffered((workflow_id, run_id): &Key, events: i32) -> RunDifference {
+    RunDifference {
+        execution: Some(WorkflowExecution {
+            workflow_id: workflow_id.clone(),
+            run_id: run_id.clone(),
+        }),
+        kind: Kind::Buffered as i32,
+        detail: format!("{events}, until the workflow task that a worker has ends"),
+        ..Default::default()
+    }
+}
+
+/// The lacking runs, for people.
 pub fn names(found: &Completeness) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<_> = found
         .differences
         .iter()
+        .filter(|d| d.kind() != Kind::Buffered)
         .take(SHOWN)
         .filter_map(|d| Some(d.execution.as_ref()?.workflow_id.clone()))
         .collect();

@@ -179,6 +179,26 @@ async fn buffered_events_are_at_the_target_before_it_may_become_active() {
     drop(pulling);
 }
 
+/// Nothing sends it before the workflow task ends: without a switchover's hold it is lost with the source.
+#[tokio::test]
+async fn a_comparison_names_workflows_with_buffered_events() {
+    let world = World::new(1, 1).await;
+    let pulling = world.connect().await;
+    world.west.start("wf", &run(1)).await;
+    world.west.start_task("wf", &run(1), 2).await;
+    world.west.signal("wf", &run(1), "buffered").await;
+    let mut check = world.check();
+    check.all(|_| ()).await.unwrap();
+    let found = check.findings();
+    assert_eq!((found.lacking_runs, found.buffered_runs), (0, 1));
+    let told = &found.differences[0];
+    assert_eq!(told.execution.as_ref().unwrap().workflow_id, "wf");
+    assert_eq!(told.kind(), Kind::Buffered);
+    // A switchover gives it a place in history first, so it does not stand in its way.
+    assert!(completeness::is_complete(&found));
+    drop(pulling);
+}
+
 #[tokio::test]
 async fn a_hold_ends_in_vain_when_the_target_does_not_get_everything() {
     let world = World::new(1, 1).await;

@@ -190,7 +190,7 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
 fn refusal(args: &FailoverArgs, report: &Report) -> Option<(u8, String)> {
     let limit = args.accept_loss?;
     let at_least = report.tail.workflows;
-    let lacking = usize::try_from(report.lacking.lacking_runs).unwrap_or(usize::MAX);
+    let lacking = usize::try_from(report.lacking.runs_left_behind()).unwrap_or(usize::MAX);
     let (known, lost) = match report.lacking.known {
         true => (true, lacking),
         false => (false, at_least.max(lacking)),
@@ -324,15 +324,15 @@ fn forecast(report: &Report) -> String {
         report.namespace, report.from, report.failover_version_before, report.to
     )];
     let (tail, lacking) = (&report.tail, &report.lacking);
-    if lacking.is_complete() {
-        lines.push(format!(
-            "  lacking   nothing: {} has everything {} acknowledged ({} runs compared)",
-            report.to, report.from, lacking.checked_runs
-        ));
-        return lines.join("\n");
-    }
     if lacking.known {
-        lines.push(format!("  lacking   {} in {}:", lacking.brief(), report.to));
+        let Some(loss) = lacking.loss() else {
+            lines.push(format!(
+                "  lacking   nothing: {} has everything {} acknowledged ({} runs compared)",
+                report.to, report.from, lacking.checked_runs
+            ));
+            return lines.join("\n");
+        };
+        lines.push(format!("  lacking   {loss} in {}:", report.to));
         lines.extend(lacking.lines().iter().map(|l| format!("            {l}")));
         return lines.join("\n");
     }
@@ -371,4 +371,70 @@ fn done(report: &Report) -> String {
         "DONE  {} is active in {} (version {version})",
         report.namespace, report.to
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use proto_messages::{
+        meridian::replication::v1::{Completeness, RunDifference, run_difference::Kind},
+        temporal::api::common::v1::WorkflowExecution,
+    };
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: FailoverArgs,
+    }
+
+    fn report(lacking: Found) -> Report {
+        Report {
+            namespace: "orders".into(),
+            from: "west".into(),
+            to: "east".into(),
+            failover_version_before: 1,
+            failover_version: None,
+            confirmed: false,
+            tail: Tail {
+                known: true,
+                reason: String::new(),
+                workflows: 0,
+                events: 0,
+                runs: vec![],
+            },
+            lacking,
+        }
+    }
+
+    /// A signal that was accepted while a worker has the workflow task is in no event and in no task yet.
+    #[test]
+    fn buffered_events_count_as_left_behind_by_a_forced_failover() {
+        let told = Completeness {
+            checked_runs: 3,
+            buffered_runs: 1,
+            differences: vec![RunDifference {
+                execution: Some(WorkflowExecution {
+                    workflow_id: "order-1".into(),
+                    run_id: "r".into(),
+                }),
+                kind: Kind::Buffered as i32,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let report = report(told.into());
+        let text = forecast(&report);
+        assert!(text.contains("INCOMPLETE: 1 of 3 runs in east:"), "{text}");
+        assert!(text.contains("order-1 (r) has buffered events"), "{text}");
+        let line = ["failover", "--to", "east", "--accept-loss", "0"];
+        let Line { args } = Line::parse_from(line);
+        let (code, _) = refusal(&args, &report).unwrap();
+        assert_eq!(code, REFUSED);
+        let line = ["failover", "--to", "east", "--accept-loss", "1"];
+        let Line { args } = Line::parse_from(line);
+        assert!(refusal(&args, &report).is_none());
+    }
 }
