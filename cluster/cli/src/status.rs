@@ -70,7 +70,8 @@ struct Remote {
     connected_shards: usize,
     /// Shards whose newest task is acknowledged.
     caught_up_shards: usize,
-    lag_ms_max: u128,
+    /// None when a reader never connected or came back empty, or not all that waits was looked at.
+    lag_ms_max: Option<u128>,
     pending_tasks: i64,
     /// Not all that is pending was counted.
     pending_at_least: bool,
@@ -78,8 +79,8 @@ struct Remote {
     came_back_empty_shards: usize,
     /// Shards whose reader never connected.
     never_connected_shards: usize,
-    /// Tasks that could not be sent and wait among the dead letters here.
-    set_aside_tasks: i64,
+    /// Tasks that could not be sent and wait among the dead letters here; none when they cannot be counted.
+    set_aside_tasks: Option<u64>,
 }
 
 pub(crate) async fn run(command: ReplicationCommand) -> anyhow::Result<ExitCode> {
@@ -167,11 +168,12 @@ impl Remote {
                 self.never_connected_shards, self.shards
             ));
         }
-        if self.set_aside_tasks > 0 {
-            lines.push(format!(
-                "{} tasks could not be sent and are set aside, see `meridian dlq`",
-                self.set_aside_tasks
-            ));
+        match self.set_aside_tasks {
+            Some(0) => {}
+            Some(tasks) => lines.push(format!(
+                "{tasks} tasks could not be sent and are set aside, see `meridian dlq`"
+            )),
+            None => lines.push("it is unknown how many tasks could not be sent".to_owned()),
         }
         lines
     }
@@ -179,7 +181,7 @@ impl Remote {
 
 fn text(status: &Status) -> String {
     let mut text = match status.remotes.is_empty() {
-        true => "no other cluster reads from this one".into(),
+        true => "no other cluster reads from this one; `meridian cluster list` shows those that are disabled".into(),
         false => {
             let header = ["remote", "streams", "caught up", "lag", "pending"];
             output::table(
@@ -189,7 +191,10 @@ fn text(status: &Status) -> String {
                         r.cluster.clone(),
                         format!("{}/{}", r.connected_shards, r.shards),
                         format!("{}/{}", r.caught_up_shards, r.shards),
-                        output::span(Duration::from_millis(r.lag_ms_max as u64)),
+                        match r.lag_ms_max {
+                            Some(lag) => output::span(Duration::from_millis(lag as u64)),
+                            None => "unknown".into(),
+                        },
                         match r.pending_at_least {
                             true => format!("at least {}", r.pending_tasks),
                             false => r.pending_tasks.to_string(),
@@ -261,20 +266,32 @@ fn summary(status: GetReplicationStatusResponse) -> Vec<Remote> {
     let mut remotes: BTreeMap<String, Remote> = BTreeMap::new();
     for shard in &status.shards {
         for remote in &shard.remotes {
-            let entry = remotes.entry(remote.cluster.clone()).or_default();
-            entry.cluster.clone_from(&remote.cluster);
+            let entry = remotes
+                .entry(remote.cluster.clone())
+                .or_insert_with(|| Remote {
+                    cluster: remote.cluster.clone(),
+                    lag_ms_max: Some(0),
+                    set_aside_tasks: Some(0),
+                    ..Remote::default()
+                });
             entry.shards += 1;
             entry.connected_shards += usize::from(remote.connected);
             entry.came_back_empty_shards += usize::from(remote.came_back_empty);
             entry.never_connected_shards += usize::from(!remote.ever_connected);
-            entry.set_aside_tasks += remote.set_aside_tasks.max(0);
-            if remote.acked_task_id >= shard.max_task_id {
-                // Up to date with what is left of the queue says nothing of what went before.
-                entry.caught_up_shards += usize::from(!remote.came_back_empty);
+            let aside = u64::try_from(remote.set_aside_tasks).ok();
+            let all_aside = entry.set_aside_tasks.zip(aside);
+            entry.set_aside_tasks = all_aside.map(|(all, tasks)| all + tasks);
+            let behind = if remote.came_back_empty || !remote.ever_connected {
+                // What is left of the queue says nothing of what went before.
+                None
+            } else if remote.acked_task_id >= shard.max_task_id {
+                entry.caught_up_shards += 1;
+                Some(Duration::ZERO)
             } else {
-                let behind = output::ago(remote.acked_task_time.as_ref()).unwrap_or_default();
-                entry.lag_ms_max = entry.lag_ms_max.max(behind.as_millis());
-            }
+                output::ago(remote.acked_task_time.as_ref())
+            };
+            let lag = entry.lag_ms_max.zip(behind);
+            entry.lag_ms_max = lag.map(|(max, lag)| max.max(lag.as_millis()));
         }
     }
     for namespace in &status.namespaces {
@@ -284,4 +301,61 @@ fn summary(status: GetReplicationStatusResponse) -> Vec<Remote> {
         }
     }
     remotes.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_messages::meridian::replication::v1::{RemoteStatus, ShardStatus};
+
+    use super::*;
+
+    fn shown(remote: RemoteStatus) -> String {
+        let shard = ShardStatus {
+            shard_id: 1,
+            max_task_id: 7,
+            remotes: vec![remote],
+            ..Default::default()
+        };
+        text(&Status {
+            remotes: summary(GetReplicationStatusResponse {
+                shards: vec![shard],
+                ..Default::default()
+            }),
+            namespaces: vec![],
+        })
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_reader_is_not_shown_as_zero() {
+        let never = shown(RemoteStatus {
+            cluster: "east".into(),
+            acked_task_time: Some(std::time::SystemTime::now().into()),
+            ..Default::default()
+        });
+        assert!(never.contains("unknown"), "{never}");
+        let wiped = shown(RemoteStatus {
+            cluster: "east".into(),
+            acked_task_id: 7,
+            ever_connected: true,
+            came_back_empty: true,
+            ..Default::default()
+        });
+        assert!(
+            wiped.contains("0/1") && wiped.contains("unknown"),
+            "{wiped}"
+        );
+        let uncounted = shown(RemoteStatus {
+            cluster: "east".into(),
+            acked_task_id: 7,
+            ever_connected: true,
+            connected: true,
+            set_aside_tasks: -1,
+            ..Default::default()
+        });
+        assert!(uncounted.contains("0 ms"), "{uncounted}");
+        assert!(
+            uncounted.contains("unknown how many tasks could not be sent"),
+            "{uncounted}"
+        );
+    }
 }

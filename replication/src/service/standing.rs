@@ -51,7 +51,12 @@ pub(super) async fn of(
             let acked = reader.acked;
             let aside = host.aside.count(cluster, shard.id(), remote_shard);
             let pending = pending(host, shard, cluster, (acked, end), pages).await?;
-            let (below, at) = pending.first.unwrap_or((pending.looked, now));
+            // When nothing was found and not all was looked at, nobody knows since when something waits.
+            let at = match pending.first {
+                Some((_, at)) => Some(at),
+                None => (pending.looked >= end).then_some(now),
+            };
+            let below = pending.first.map_or(pending.looked, |(task, _)| task);
             remotes.push(RemoteStatus {
                 cluster: cluster.to_string(),
                 remote_shard_id: remote_shard.get(),
@@ -60,7 +65,7 @@ pub(super) async fn of(
                     true => below.get() - 1,
                     false => 0,
                 },
-                acked_task_time: Some(time::to_proto(at)),
+                acked_task_time: at.map(time::to_proto),
                 connected: connected.contains(&remote_shard),
                 incarnation: reader.incarnation,
                 ever_connected: reader.connected,
