@@ -106,10 +106,7 @@ pub(crate) async fn run(command: ClusterCommand) -> anyhow::Result<ExitCode> {
                 .add_or_update_remote_cluster(request)
                 .await;
             upserted.with_context(|| format!("add the cluster at {}", args.frontend_address))?;
-            eprintln!(
-                "added {}; run the same on the other side, so that it pulls from this one",
-                args.frontend_address
-            );
+            eprintln!("{}", upserted_text(&args));
         }
         ClusterCommand::Remove { name, global } => {
             let server = global.connect.connect().await?;
@@ -151,6 +148,22 @@ async fn all(server: &Server) -> anyhow::Result<Vec<ClusterMetadata>> {
             return Ok(clusters);
         }
         request.next_page_token = page.next_page_token;
+    }
+}
+
+/// What holds from now on; a pause is not an addition.
+fn upserted_text(args: &UpsertArgs) -> String {
+    let at = &args.frontend_address;
+    match (args.disable_connection, args.disable_replication) {
+        (true, _) => format!(
+            "{at} is known and its connection is disabled: nothing crosses until it is enabled"
+        ),
+        (false, true) => format!(
+            "{at} is known and replication with it is disabled: no histories cross until it is enabled"
+        ),
+        (false, false) => {
+            format!("added {at}; run the same on the other side, so that it pulls from this one")
+        }
     }
 }
 
