@@ -85,6 +85,8 @@ pub struct PurgeArgs {
 #[derive(Debug, Serialize)]
 struct Queue {
     name: String,
+    /// The flags that name it to the other commands.
+    flags: String,
     messages: i64,
     last_message_id: i64,
 }
@@ -156,6 +158,7 @@ async fn list(global: GlobalArgs) -> anyhow::Result<ExitCode> {
             .context("list queues")?
             .into_inner();
         queues.extend(page.queues.into_iter().map(|q| Queue {
+            flags: flags(&q.queue_name),
             name: q.queue_name,
             messages: q.message_count,
             last_message_id: q.last_message_id,
@@ -172,13 +175,35 @@ async fn list(global: GlobalArgs) -> anyhow::Result<ExitCode> {
         let rows = queues.iter().map(|q| {
             vec![
                 q.name.clone(),
+                q.flags.clone(),
                 q.messages.to_string(),
                 q.last_message_id.to_string(),
             ]
         });
-        output::table(&["queue", "messages", "last id"], rows)
+        output::table(&["queue", "read it with", "messages", "last id"], rows)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The flags that name a queue: its name is category, source, target and a hash.
+fn flags(queue: &str) -> String {
+    let Some((category, rest)) = queue.split_once('_') else {
+        return String::new();
+    };
+    match category {
+        "1" => "--kind transfer".into(),
+        "2" => "--kind timer".into(),
+        "3" => {
+            let parts: Vec<_> = rest.split('_').collect();
+            // Names of clusters may hold the separator, too; then the reader has to tell them apart.
+            match parts[..] {
+                [source, _, _] => format!("--source-cluster {source}"),
+                _ => "--source-cluster NAME".into(),
+            }
+        }
+        "4" => "--kind visibility".into(),
+        _ => String::new(),
+    }
 }
 
 /// The entries of the queue, as far as requested.
@@ -354,4 +379,22 @@ fn table(entries: &[Entry]) -> String {
 /// A moment with its date, UTC.
 fn moment(at: Option<&prost_types::Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_listed_with_the_flags_that_read_it() {
+        for (queue, wanted) in [
+            ("1_east_east_ee7745a5", "--kind transfer"),
+            ("2_east_east_ee7745a5", "--kind timer"),
+            ("3_west_east_4f5c596b", "--source-cluster west"),
+            ("3_us_west_east_4f5c596b", "--source-cluster NAME"),
+            ("4_west_west_cb6a229d", "--kind visibility"),
+        ] {
+            assert_eq!(flags(queue), wanted);
+        }
+    }
 }
