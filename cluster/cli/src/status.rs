@@ -1,7 +1,11 @@
 //! `meridian replication`: how far the other clusters are with what this one wrote, what they lack, and sending
 //! it again. That streams are caught up says nothing about what was never sent, so the runs are compared.
 
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Subcommand;
@@ -101,13 +105,14 @@ pub(crate) async fn run(command: ReplicationCommand) -> anyhow::Result<ExitCode>
         .context("ask for the replication status")?
         .into_inner();
     let here = status.cluster.clone();
-    let mut shown = Status {
-        remotes: summary(status),
-        namespaces: Vec::new(),
+    let namespaces = match streams_only {
+        true => Vec::new(),
+        false => held(&server, &here).await?,
     };
-    if !streams_only {
-        shown.namespaces = held(&server, &here).await?;
-    }
+    let shown = Status {
+        remotes: summary(status, &complete(&namespaces)),
+        namespaces,
+    };
     global.output.print(&shown, text)?;
     let complete = shown
         .namespaces
@@ -262,7 +267,18 @@ async fn repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn summary(status: GetReplicationStatusResponse) -> Vec<Remote> {
+/// Clusters that were found to have everything of the namespaces that are active here.
+fn complete(namespaces: &[Held]) -> BTreeSet<String> {
+    let (has, lacks): (Vec<_>, Vec<_>) = namespaces
+        .iter()
+        .partition(|held| held.completeness.is_complete());
+    let mut complete: BTreeSet<_> = has.into_iter().map(|held| held.cluster.clone()).collect();
+    complete.retain(|cluster| lacks.iter().all(|held| held.cluster != *cluster));
+    complete
+}
+
+/// A cluster that came back empty is told as such until a comparison has found it complete again.
+fn summary(status: GetReplicationStatusResponse, complete: &BTreeSet<String>) -> Vec<Remote> {
     let mut remotes: BTreeMap<String, Remote> = BTreeMap::new();
     for shard in &status.shards {
         for remote in &shard.remotes {
@@ -276,12 +292,13 @@ fn summary(status: GetReplicationStatusResponse) -> Vec<Remote> {
                 });
             entry.shards += 1;
             entry.connected_shards += usize::from(remote.connected);
-            entry.came_back_empty_shards += usize::from(remote.came_back_empty);
+            let is_empty = remote.came_back_empty && !complete.contains(&remote.cluster);
+            entry.came_back_empty_shards += usize::from(is_empty);
             entry.never_connected_shards += usize::from(!remote.ever_connected);
             let aside = u64::try_from(remote.set_aside_tasks).ok();
             let all_aside = entry.set_aside_tasks.zip(aside);
             entry.set_aside_tasks = all_aside.map(|(all, tasks)| all + tasks);
-            let behind = if remote.came_back_empty || !remote.ever_connected {
+            let behind = if is_empty || !remote.ever_connected {
                 // What is left of the queue says nothing of what went before.
                 None
             } else if remote.acked_task_id >= shard.max_task_id {
@@ -310,6 +327,10 @@ mod tests {
     use super::*;
 
     fn shown(remote: RemoteStatus) -> String {
+        shown_beside(remote, vec![])
+    }
+
+    fn shown_beside(remote: RemoteStatus, namespaces: Vec<Held>) -> String {
         let shard = ShardStatus {
             shard_id: 1,
             max_task_id: 7,
@@ -317,11 +338,14 @@ mod tests {
             ..Default::default()
         };
         text(&Status {
-            remotes: summary(GetReplicationStatusResponse {
-                shards: vec![shard],
-                ..Default::default()
-            }),
-            namespaces: vec![],
+            remotes: summary(
+                GetReplicationStatusResponse {
+                    shards: vec![shard],
+                    ..Default::default()
+                },
+                &complete(&namespaces),
+            ),
+            namespaces,
         })
     }
 
@@ -357,5 +381,34 @@ mod tests {
             uncounted.contains("unknown how many tasks could not be sent"),
             "{uncounted}"
         );
+    }
+
+    #[test]
+    fn a_cluster_that_came_back_empty_needs_a_resync_until_it_was_found_complete() {
+        let remote = RemoteStatus {
+            cluster: "east".into(),
+            acked_task_id: 7,
+            ever_connected: true,
+            connected: true,
+            came_back_empty: true,
+            ..Default::default()
+        };
+        let held = |namespace: &str, lacking_runs| Held {
+            namespace: namespace.into(),
+            cluster: "east".into(),
+            completeness: Found {
+                known: true,
+                lacking_runs,
+                ..Found::default()
+            },
+        };
+        let text = shown_beside(remote.clone(), vec![held("orders", 0), held("bills", 1)]);
+        assert!(
+            text.contains("needs a resync") && text.contains("0/1"),
+            "{text}"
+        );
+        let text = shown_beside(remote, vec![held("orders", 0), held("bills", 0)]);
+        assert!(!text.contains("needs a resync"), "{text}");
+        assert!(text.contains("1/1      1/1        0 ms"), "{text}");
     }
 }
