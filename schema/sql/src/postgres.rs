@@ -227,11 +227,12 @@ fn is_in_doubt(error: &sqlx::Error) -> bool {
 fn fail(error: sqlx::Error) -> StoreError {
     let text = error.to_string();
     match (code(&error).as_deref(), &error) {
-        // Integrity constraint violations: somebody inserted the same key at the same time.
-        (Some(code), _) if code.starts_with("23") => StoreError::Conflict(text),
-        // Bad data, what is too large for a row or an index, and bad statements or a schema that is not ours.
+        // Somebody inserted the same key at the same time.
+        (Some("23505"), _) => StoreError::Conflict(text),
+        // Bad data, what the schema does not allow, what is too large for a row or an index, and bad statements or
+        // a schema that is not ours.
         (Some(code), _)
-            if ["22", "42", "54"]
+            if ["22", "23", "42", "54"]
                 .iter()
                 .any(|class| code.starts_with(class)) =>
         {

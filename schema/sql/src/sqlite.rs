@@ -232,8 +232,17 @@ impl ExecutionStore for Backend {
 
 /// The primary result code, without SQLite's extension.
 fn code(error: &sqlx::Error) -> Option<i32> {
+    extended_code(error).map(|code| code & 0xff)
+}
+
+fn extended_code(error: &sqlx::Error) -> Option<i32> {
     let code = error.as_database_error()?.code()?;
-    code.parse::<i32>().ok().map(|code| code & 0xff)
+    code.parse().ok()
+}
+
+/// Whether a row with the same key is there: PRIMARYKEY, UNIQUE, ROWID.
+fn is_taken(error: &sqlx::Error) -> bool {
+    matches!(extended_code(error), Some(1555 | 2067 | 2579))
 }
 
 const SQLITE_IOERR: i32 = 10;
@@ -247,10 +256,9 @@ fn fail(error: sqlx::Error) -> StoreError {
         (Some(11 | 26), _) => StoreError::Corrupt(format!(
             "{text}: a database file of this server is damaged; stop it, and start it again to have the files checked"
         )),
-        // CONSTRAINT
-        (Some(19), _) => StoreError::Conflict(text),
-        // ERROR (as in a bad statement), TOOBIG, MISMATCH, RANGE
-        (Some(1 | 18 | 20 | 25), _) => StoreError::Invalid(text),
+        (Some(19), error) if is_taken(error) => StoreError::Conflict(text),
+        // ERROR (as in a bad statement), TOOBIG, CONSTRAINT of another kind, MISMATCH, RANGE
+        (Some(1 | 18 | 19 | 20 | 25), _) => StoreError::Invalid(text),
         (None, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
             StoreError::Corrupt(text)
         }

@@ -56,6 +56,29 @@ async fn a_second_process_is_refused_and_a_restart_goes_on() {
     assert_eq!(again.range.get(), 2);
 }
 
+#[tokio::test]
+async fn a_row_that_the_database_refuses_is_not_told_as_a_change_by_somebody_else() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path()).await;
+    let options = SqliteConnectOptions::new().filename(folder.path().join("data/test.db"));
+    let mut database = SqliteConnection::connect_with(&options)
+        .await
+        .expect("connect");
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON shard BEGIN SELECT RAISE(ABORT, 'not this one'); END";
+    sqlx::raw_sql(refuse)
+        .execute(&mut database)
+        .await
+        .expect("trigger");
+    let refused = store
+        .shard
+        .shard_acquire(ShardId::new(1), "me", Timestamp::from_millis(1))
+        .await;
+    match refused {
+        Err(StoreError::Invalid(text)) => assert!(text.contains("not this one"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The shard's range in a database that consists of the main file alone.
 async fn range_in_copy(file: &Path) -> i64 {
     let alone = tempfile::tempdir().expect("folder");
