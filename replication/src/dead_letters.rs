@@ -22,6 +22,7 @@ use proto_messages::{
             add_tasks_request, list_queues_response::QueueInfo,
         },
         common::v1::{HistoryDlqKey, HistoryDlqTask, HistoryDlqTaskMetadata, HistoryTask},
+        enums::v1::ReplicationTaskType,
         replication::v1::ReplicationTask,
     },
 };
@@ -442,22 +443,28 @@ pub fn source_of(key: Option<&HistoryDlqKey>) -> Result<&str, Status> {
 fn metadata(id: i64, letter: &DeadLetter) -> HistoryDlqTaskMetadata {
     let task = letter.task.as_ref();
     let run = task.map(wire::run_key).unwrap_or_default();
-    let kind = task
-        .map(|t| t.task_type().as_str_name())
-        .unwrap_or_default();
     HistoryDlqTaskMetadata {
         message_id: id,
         namespace_id: run.namespace_id.to_string(),
         workflow_id: run.workflow_id.to_string(),
         run_id: run.run_id.to_string(),
-        kind: kind
-            .trim_start_matches("REPLICATION_TASK_TYPE_")
-            .to_lowercase(),
+        kind: task.map(kind_of).unwrap_or_default(),
         cause: letter.reason.clone(),
         time: letter.time,
         attempts: letter.attempts,
         shard_id: letter.shard_id,
     }
+}
+
+/// What kind of task it is. One that could not be sent is kept as its row in the source's queue.
+fn kind_of(task: &ReplicationTask) -> String {
+    let row = task.raw_task_info.as_ref();
+    let kind = match (task.task_type(), row) {
+        (ReplicationTaskType::Unspecified, Some(row)) => row.task_type().as_str_name(),
+        (kind, _) => kind.as_str_name(),
+    };
+    let kind = kind.trim_start_matches("REPLICATION_TASK_TYPE_");
+    kind.trim_start_matches("TASK_TYPE_").to_lowercase()
 }
 
 /// The status for callers of the tools when the store fails.
