@@ -126,7 +126,18 @@ impl SetAside {
     }
 
     /// Rows of an own shard that a cluster's shard lacks; none when that is not known.
-    pub fn count(&self, cluster: &ClusterName, shard: ShardId, remote: ShardId) -> Option<i64> {
+    pub async fn count(
+        &self,
+        cluster: &ClusterName,
+        shard: ShardId,
+        remote: ShardId,
+    ) -> Option<i64> {
+        if !self.is_fresh(cluster)
+            && let Err(error) = self.read(cluster).await
+        {
+            tracing::warn!(%cluster, %error, "rows that were set aside cannot be counted");
+            return None;
+        }
         let known = self.0.known.lock();
         let rows = known.get(cluster)?.rows.iter();
         let lacking = rows.filter(|((own, _), row)| *own == shard && row.remote_shard == remote);
@@ -200,11 +211,17 @@ impl SetAside {
                 break;
             }
         }
-        let known = Known {
+        let mut known = self.0.known.lock();
+        if let Some(before) = known.get(cluster) {
+            // Set aside while the queue was read.
+            let later = before.rows.iter().filter(|(_, row)| row.letter > after);
+            rows.extend(later.map(|(place, row)| (*place, row.clone())));
+        }
+        let found = Known {
             read,
             rows: rows.clone(),
         };
-        self.0.known.lock().insert(cluster.clone(), known);
+        known.insert(cluster.clone(), found);
         Ok(rows)
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn of(
             .collect();
         for (remote_shard, reader) in shard.replication_readers_of(cluster, remote.shard_count) {
             let acked = reader.acked;
-            let aside = host.aside.count(cluster, shard.id(), remote_shard);
+            let aside = host.aside.count(cluster, shard.id(), remote_shard).await;
             let pending = pending(host, shard, cluster, (acked, end), pages).await?;
             // When nothing was found and not all was looked at, nobody knows since when something waits.
             let at = match pending.first {

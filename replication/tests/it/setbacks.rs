@@ -13,7 +13,9 @@ use proto_messages::{
             history::v1::{History, HistoryEvent},
         },
         server::api::{
-            adminservice::v1::{AddTasksRequest, GetShardRequest, add_tasks_request},
+            adminservice::v1::{
+                AddTasksRequest, GetDlqTasksRequest, GetShardRequest, add_tasks_request,
+            },
             enums::v1::{ReplicationTaskType, TaskType},
             history::v1::VersionHistoryItem,
             persistence::v1::ReplicationTaskInfo,
@@ -71,6 +73,8 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_the_rest_flows() {
     let world = World::new(1, 1).await;
     let pulling = world.connect().await;
     world.west.start("wf", RUN).await;
+    // Nobody set anything aside or looked yet, and all the same it is known.
+    assert_eq!(stands(&world.west, "wf").await.set_aside_tasks, 0);
     add_unsendable(&world.west, "wf").await;
     world.west.signal("wf", RUN, "after it").await;
     let wanted = world.west.history("wf", RUN).await.len();
@@ -86,6 +90,17 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_the_rest_flows() {
     assert!(letter.reason.contains("900"), "{}", letter.reason);
     let raw = letter.task.as_ref().unwrap().raw_task_info.as_ref();
     assert_eq!(raw.unwrap().workflow_id, "wf");
+    // What is listed tells its kind, although it never became a message.
+    let request = GetDlqTasksRequest {
+        page_size: 10,
+        ..Default::default()
+    };
+    let listed = set_aside.get_tasks("west", &request).await.unwrap();
+    let told = listed.dlq_tasks[0].metadata.as_ref().unwrap();
+    assert_eq!(
+        (told.kind.as_str(), told.workflow_id.as_str()),
+        ("replication_history", "wf")
+    );
     let by_source = world.west.letters.from("west").await.unwrap();
     assert_eq!(by_source.read("west", 0, 10).await.unwrap().len(), 1);
     let status = stands(&world.west, "wf").await;
