@@ -1,12 +1,12 @@
-//! What queue tasks do. The kernel calls these right after the commit that made a task, and again until
-//! they say that it is done. Tasks are idempotent: each looks at the run first and does nothing when its
-//! reason has gone.
+//! The executors of the transfer queue and the timer queue. The kernel calls these right after the commit that
+//! made a task, and again until they say that it is done. Tasks are idempotent: each looks at the run first and
+//! does nothing when its reason has gone.
 //!
-//! A task asks at run time whether the namespace is active here. Active means act; standby means look
-//! whether replicated state has got as far as the task would have brought it, and stay parked until then,
-//! so that a failover finds every open obligation waiting.
+//! A task asks at run time whether the namespace is active here. Active means act; standby means look whether
+//! replicated state has got as far as the task would have brought it, and wait until then, so that a failover
+//! finds every pending task waiting.
 
-mod ended;
+mod outcome;
 mod standby;
 mod timer;
 mod transfer;

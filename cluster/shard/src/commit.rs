@@ -13,7 +13,9 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{error::ShardError, load::Entry, notify::RunProgress, queue::Homed, shard::Shard};
+use crate::{
+    error::ShardError, load::Entry, notify::RunProgress, queue::Rescheduled, shard::Shard,
+};
 
 mod batch;
 mod lane;
@@ -68,7 +70,7 @@ pub(crate) struct RunWrite {
     pub(crate) history: Vec<HistoryNode>,
     pub(crate) tasks: Vec<Task>,
     /// Tasks that are stored already and move from the outbox to a timer row.
-    pub(crate) rehomed: Vec<Homed>,
+    pub(crate) rescheduled: Vec<Rescheduled>,
     pub(crate) at: Timestamp,
     /// The progress that watchers are notified of afterwards.
     pub(crate) progress: Option<RunProgress>,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_membership::Role as MemberRole;
+use cluster_membership::Role;
 use cluster_runtime::{CancellationToken, TaskKind};
 use futures::{StreamExt, future::join_all, stream};
 use parking_lot::RwLock;
@@ -21,7 +21,7 @@ use crate::{
     limits::NamespaceLimits,
     metrics::Meters,
     options::ShardsOptions,
-    queue::{Executors, Pool, TimerQueue, VisibilityInbox, start_workers},
+    queue::{Executors, TimerQueue, VisibilityQueue, WorkerQueue, start_workers},
     record,
     shard::{Shard, ring_key},
     sweep::Sweeper,
@@ -46,7 +46,7 @@ fn start_queues(host: &Arc<Host>) {
         TimerQueue::run(timers.clone(), stops.0.clone())
     });
     tasks.spawn_restarting(TaskKind::Queue, "visibility", move || {
-        VisibilityInbox::run(visibility.clone(), stops.1.clone())
+        VisibilityQueue::run(visibility.clone(), stops.1.clone())
     });
     tasks.spawn_restarting(TaskKind::Queue, "sweeper", move || {
         Sweeper::run(sweeper.clone(), stops.2.clone())
@@ -92,10 +92,10 @@ impl Shards {
             meters: Meters::new(&deps.metrics),
             limits: NamespaceLimits::new(deps.settings.clone()),
             lanes,
-            transfer: Pool::new("transfer"),
-            timer: Pool::new("timer"),
+            transfer_queue: WorkerQueue::new("transfer"),
+            timer_queue: WorkerQueue::new("timer"),
             timers: TimerQueue::default(),
-            visibility: VisibilityInbox::default(),
+            visibility_queue: VisibilityQueue::default(),
             sweeper: Sweeper::default(),
             executors: std::sync::OnceLock::new(),
             frozen: Frozen::default(),
@@ -141,14 +141,14 @@ impl Shards {
         start_workers(
             host,
             tasks,
-            |h| &h.transfer,
+            |h| &h.transfer_queue,
             &executors.transfer,
             options.transfer_workers,
         );
         start_workers(
             host,
             tasks,
-            |h| &h.timer,
+            |h| &h.timer_queue,
             &executors.timer,
             options.timer_workers,
         );
@@ -218,7 +218,7 @@ impl Shards {
 
     fn is_mine(&self, id: ShardId) -> Result<bool, Option<String>> {
         let membership = &self.0.host.deps.membership;
-        let ring = membership.ring(MemberRole::History);
+        let ring = membership.ring(Role::History);
         match ring.owner(&ring_key(id)) {
             Some(owner) if membership.is_me(owner) => Ok(true),
             Some(owner) => Err(Some(owner.id.clone())),
@@ -254,7 +254,7 @@ impl Shards {
             .await?;
         // The previous owner may have promised that a namespace is held back: what was stored before now counts.
         host.deps.registry.catch_up().await?;
-        let stored = record::decode_positions(&record.state)
+        let stored = record::decode_ack_levels(&record.state)
             .map_err(|e| ShardError::Corrupt(format!("queue positions of shard {id}: {e}")))?;
         tracing::info!(shard = %id, range = %record.range, "acquired the shard");
         let shard = Shard::new(host.clone(), id, record.range, stored.clone());
@@ -290,7 +290,7 @@ impl Shards {
     /// Compares wanted with actual whenever the ring changes or a shard is lost.
     async fn follow_ring(self) {
         let host = self.0.host.clone();
-        let mut ring = host.deps.membership.watch(MemberRole::History);
+        let mut ring = host.deps.membership.watch(Role::History);
         loop {
             ring.borrow_and_update();
             let missing = self.reconcile().await;
@@ -362,7 +362,7 @@ impl Shards {
         if taken.is_empty() {
             return;
         }
-        let hastened = self.0.host.timers.hasten(self.0.host.now(), |queued| {
+        let fired = self.0.host.timers.fire_now(self.0.host.now(), |queued| {
             matches!(
                 queued.task.kind,
                 cluster_core::TaskKind::WorkflowTaskTimeout { .. }
@@ -370,9 +370,9 @@ impl Shards {
                 .get(&queued.run.namespace_id)
                 .is_some_and(|v| queued.task.version < *v)
         });
-        if hastened > 0 {
+        if fired > 0 {
             tracing::info!(
-                workflow_tasks = hastened,
+                workflow_tasks = fired,
                 "settling workflow tasks of the side that was active before"
             );
         }
@@ -393,7 +393,7 @@ impl Shards {
             for shard in self.owned() {
                 shard
                     .0
-                    .parked
+                    .wait_list
                     .wake_namespaces(|id| known.get(id) != now.get(id));
             }
             self.settle_predecessors(&known, &now);

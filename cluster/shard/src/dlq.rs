@@ -1,4 +1,4 @@
-//! Tasks that cannot be done here and now, set aside so that they stop nobody else: a task whose execution
+//! The dead-letter queues of tasks that cannot be done, so that they do not block others: a task whose execution
 //! fails for good, a visibility row that the store refuses, a task row that cannot be decoded, a run that
 //! cannot be read. Each is kept whole in a durable queue per category until an operator retries or purges it;
 //! retrying adds it to its shard as new tasks.
@@ -18,7 +18,7 @@ use crate::{
     txn::{Mode, Txn},
 };
 
-/// Tasks that were set aside together, and why.
+/// Tasks that went to a dead-letter queue together, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DlqEntry {
     /// The shard they belong to.
@@ -31,7 +31,7 @@ pub struct DlqEntry {
     pub run: RunKey,
     /// Why they cannot be done.
     pub cause: String,
-    /// When they were set aside.
+    /// When they were enqueued.
     pub time: Timestamp,
     /// How often they were tried.
     pub attempts: u32,
@@ -54,7 +54,7 @@ pub fn dlq_name(category: i32, source: &str, target: &str) -> String {
 }
 
 impl TaskDlq {
-    /// Categories whose tasks can be set aside here.
+    /// Categories whose tasks have a dead-letter queue.
     pub const CATEGORIES: [i32; 3] = [1, 2, 4];
 
     /// The queues of the cluster `local` in this store.
@@ -142,7 +142,7 @@ impl DlqEntry {
         }
     }
 
-    /// A run that cannot be read, and owes tasks.
+    /// A run that cannot be read, and has pending tasks.
     pub(crate) fn of_run(run: RunKey, cause: String) -> Self {
         Self {
             category: number(Category::Transfer),
@@ -176,8 +176,8 @@ fn kind_name(task: &Task) -> String {
 }
 
 impl Shard {
-    /// Sets tasks aside, durably. Whoever calls it may count them as done afterwards.
-    pub(crate) async fn set_aside(&self, entry: DlqEntry) -> Result<(), StoreError> {
+    /// Enqueues tasks in their dead-letter queue, durably. The caller may count them as done afterwards.
+    pub(crate) async fn send_to_dlq(&self, entry: DlqEntry) -> Result<(), StoreError> {
         let host = &self.0.host;
         let entry = DlqEntry {
             shard: self.id(),
@@ -196,11 +196,11 @@ impl Shard {
         tracing::error!(shard = %entry.shard, namespace_id = %entry.run.namespace_id,
             workflow_id = %entry.run.workflow_id, run_id = %entry.run.run_id, kind = entry.kind,
             cause = entry.cause, attempts = entry.attempts, queue = dlq.queue_name(entry.category), id,
-            "tasks cannot be done and are set aside; `meridian dlq` shows and retries them");
+            "tasks cannot be done and are in the dead-letter queue; `meridian dlq` shows and retries them");
         Ok(())
     }
 
-    /// The tasks of a row. One that cannot be decoded is set aside, once, and has none.
+    /// The tasks of a row. One that cannot be decoded goes to the dead-letter queue, once, and has none.
     pub(crate) async fn tasks_of_row(
         &self,
         category: Category,
@@ -211,17 +211,17 @@ impl Shard {
             Ok(tasks) => return Ok(tasks),
             Err(error) => error,
         };
-        if !self.0.queues.is_set_aside(id) {
+        if !self.0.queues.is_in_dlq(id) {
             let entry = DlqEntry::of_row(category, row.clone(), format!("task row {id}: {error}"));
-            self.set_aside(entry).await?;
-            self.0.queues.note_set_aside(id);
+            self.send_to_dlq(entry).await?;
+            self.0.queues.note_in_dlq(id);
         }
         Ok(Vec::new())
     }
 
-    /// Adds tasks that were set aside as new ones. They are durable when this returns; that they can be done
-    /// now is not said.
-    pub async fn retry_set_aside(&self, entry: &DlqEntry) -> Result<(), ShardError> {
+    /// Adds tasks from the dead-letter queue to their shard as new ones. They are durable when this returns;
+    /// that they can be done now is not said.
+    pub async fn retry_from_dlq(&self, entry: &DlqEntry) -> Result<(), ShardError> {
         let corrupt = |e: record::RecordError| ShardError::Corrupt(e.to_string());
         let (run, tasks) = match entry.row.is_empty() {
             true => (entry.run.clone(), None),

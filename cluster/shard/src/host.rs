@@ -19,7 +19,7 @@ use crate::{
     limits::NamespaceLimits,
     metrics::Meters,
     options::ShardsOptions,
-    queue::{Executors, Pool, TimerQueue, VisibilityInbox},
+    queue::{Executors, TimerQueue, VisibilityQueue, WorkerQueue},
     sweep::Sweeper,
 };
 
@@ -52,10 +52,10 @@ pub(crate) struct Host {
     pub(crate) meters: Meters,
     pub(crate) limits: NamespaceLimits,
     pub(crate) lanes: Vec<Arc<Lane>>,
-    pub(crate) transfer: Pool,
-    pub(crate) timer: Pool,
+    pub(crate) transfer_queue: WorkerQueue,
+    pub(crate) timer_queue: WorkerQueue,
     pub(crate) timers: TimerQueue,
-    pub(crate) visibility: VisibilityInbox,
+    pub(crate) visibility_queue: VisibilityQueue,
     pub(crate) sweeper: Sweeper,
     pub(crate) executors: OnceLock<Executors>,
     /// Namespaces frozen by an explicit barrier.

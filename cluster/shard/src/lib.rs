@@ -46,7 +46,9 @@ pub use host::ShardsDeps;
 pub use limits::SETTINGS;
 pub use notify::RunProgress;
 pub use options::ShardsOptions;
-pub use queue::{AckRefused, Executor, Executors, QueuedTask, Reader, Role, Verdict, reader_name};
+pub use queue::{
+    AckRefused, ExecutionMode, Executor, Executors, Outcome, QueuedTask, Reader, reader_name,
+};
 pub use record::RecordError;
 pub use schema_store::execution::CurrentRecord;
 pub use shard::{Shard, Updated};

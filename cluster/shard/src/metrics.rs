@@ -6,7 +6,7 @@ use cluster_core::TaskKind;
 use cluster_runtime::Metrics;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use crate::queue::{Role, Verdict};
+use crate::queue::{ExecutionMode, Outcome};
 
 /// Upper bounds of batch sizes.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
@@ -114,29 +114,35 @@ impl Meters {
 
 impl Meters {
     /// A task was executed.
-    pub(crate) fn executed(&self, kind: &TaskKind, role: Role, took: Duration, verdict: &Verdict) {
-        let labels = ["history", operation(kind, role)];
+    pub(crate) fn executed(
+        &self,
+        kind: &TaskKind,
+        mode: ExecutionMode,
+        took: Duration,
+        outcome: &Outcome,
+    ) {
+        let labels = ["history", operation(kind, mode)];
         self.task_requests.with_label_values(&labels).inc();
         self.task_seconds
             .with_label_values(&labels)
             .observe(took.as_secs_f64());
-        let counter = match verdict {
-            Verdict::Done => return,
-            Verdict::Retry(_) => &self.task_errors,
-            Verdict::Park => &self.task_waits,
-            Verdict::Poison(_) => &self.task_failures,
+        let counter = match outcome {
+            Outcome::Done => return,
+            Outcome::Retry(_) => &self.task_errors,
+            Outcome::Wait => &self.task_waits,
+            Outcome::PermanentFailure(_) => &self.task_failures,
         };
         counter.with_label_values(&labels).inc();
     }
 }
 
 /// Temporal's name for the execution of such a task.
-fn operation(kind: &TaskKind, role: Role) -> &'static str {
+fn operation(kind: &TaskKind, mode: ExecutionMode) -> &'static str {
     macro_rules! named {
         ($queue:literal, $name:literal) => {
-            match role {
-                Role::Active => concat!($queue, "ActiveTask", $name),
-                Role::Standby => concat!($queue, "StandbyTask", $name),
+            match mode {
+                ExecutionMode::Active => concat!($queue, "ActiveTask", $name),
+                ExecutionMode::Standby => concat!($queue, "StandbyTask", $name),
             }
         };
     }

@@ -38,16 +38,16 @@ pub struct ShardsOptions {
     pub visibility_batch: usize,
     /// How long visibility rows are collected.
     pub visibility_lag: Duration,
-    /// A parked task is looked at again after this even when nothing changed; later looks come more rarely.
-    pub park_delay: Duration,
+    /// A waiting task is looked at again after this even when nothing changed; later looks come more rarely.
+    pub wait_delay: Duration,
     /// Longest pause between attempts of a task.
     pub retry_max: Duration,
-    /// A task whose executor panicked more often than this is set aside.
+    /// A task whose executor panicked more often than this goes to the dead-letter queue.
     pub panics_max: u32,
     /// Replication tasks kept in memory, per shard.
     pub replication_ring: usize,
-    /// A task that is not done after this leaves the outbox for a timer row, so that trimming goes on.
-    pub rehome_after: Duration,
+    /// A task that is not done after this is rescheduled from the outbox to a timer row, so that trimming goes on.
+    pub reschedule_after: Duration,
 }
 
 impl Default for ShardsOptions {
@@ -69,11 +69,11 @@ impl Default for ShardsOptions {
             timer_workers: 64,
             visibility_batch: 512,
             visibility_lag: Duration::from_millis(40),
-            park_delay: Duration::from_secs(10),
+            wait_delay: Duration::from_secs(10),
             retry_max: Duration::from_secs(10),
             panics_max: 70,
             replication_ring: 4_096,
-            rehome_after: Duration::from_secs(120),
+            reschedule_after: Duration::from_secs(120),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Queues of tasks. Right after the commit that stored them tasks go to workers in memory; rows are read
-//! only when a shard is taken over and when timers come near. What is done is tracked per category, so that
-//! rows can be trimmed behind a contiguous prefix.
+//! The queues of a shard: transfer queue, timer queue, visibility queue, replication queue. Right after the
+//! commit that stored them tasks go to workers in memory; rows are read only when a shard is taken over and
+//! when timers come near. What is done is tracked per category, so that rows can be trimmed behind a contiguous
+//! prefix.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -11,7 +12,6 @@ use proto_ids::{RunKey, TaskId, Timestamp};
 use crate::shard::Shard;
 
 pub(crate) mod ack;
-mod park;
 mod recover;
 mod refill;
 mod replication;
@@ -19,14 +19,15 @@ mod rows;
 mod timer;
 mod transfer;
 mod visibility;
+mod wait_list;
 
 pub(crate) use ack::Queues;
-pub(crate) use park::Parked;
 pub(crate) use replication::Remote;
 pub use replication::{AckRefused, Reader, reader_name};
 pub(crate) use timer::TimerQueue;
-pub(crate) use transfer::{Pool, start as start_workers};
-pub(crate) use visibility::VisibilityInbox;
+pub(crate) use transfer::{WorkerQueue, start as start_workers};
+pub(crate) use visibility::VisibilityQueue;
+pub(crate) use wait_list::WaitList;
 
 /// A task of a run, with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,26 +42,26 @@ pub struct QueuedTask {
     pub at: Timestamp,
 }
 
-/// What this cluster is to the task's namespace at the moment of execution.
+/// How a task is executed: by what this cluster is to the task's namespace at that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Do it.
+pub enum ExecutionMode {
+    /// The namespace is active here: the task is done.
     Active,
-    /// Verify that it has been done elsewhere.
+    /// The namespace is active elsewhere: it is verified that the task has been done there.
     Standby,
 }
 
-/// What became of an execution.
+/// The outcome of an execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Outcome {
     /// Done, or no longer needed.
     Done,
     /// Try again after at least this long; pauses grow.
     Retry(std::time::Duration),
-    /// Nothing to do before the run changes, the namespace fails over, or some time passes.
-    Park,
-    /// It can never be done: it is set aside for an operator.
-    Poison(String),
+    /// Wait until the run changes, the namespace fails over, or some time has passed.
+    Wait,
+    /// It can never be done: it goes to the dead-letter queue.
+    PermanentFailure(String),
 }
 
 /// Executes tasks of one kind of queue. Executions may be repeated (after a crash, a failover or a retry) and
@@ -68,45 +69,45 @@ pub enum Verdict {
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// Executes a task. Cancelled at shutdown.
-    async fn execute(&self, shard: &Shard, task: &QueuedTask, role: Role) -> Verdict;
+    async fn execute(&self, shard: &Shard, task: &QueuedTask, mode: ExecutionMode) -> Outcome;
 }
 
-/// Who executes what.
+/// The executors of the transfer queue and the timer queue.
 #[derive(Clone)]
 pub struct Executors {
-    /// Tasks that are due at once.
+    /// Executes transfer tasks, which are due at once.
     pub transfer: Arc<dyn Executor>,
     /// Tasks with a fire time.
     pub timer: Arc<dyn Executor>,
 }
 
-/// Where the stored form of a task lies.
+/// Where a task is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
+pub(crate) enum Placement {
     /// In an outbox row.
     Outbox,
     /// In a timer row with this time.
-    Row(Timestamp),
+    TimerRow(Timestamp),
 }
 
-/// A task that moves to a timer row because it has been in the way of trimming for too long.
+/// A task that is rescheduled: it moves to a timer row because it has blocked trimming for too long.
 #[derive(Clone, Debug)]
-pub(crate) struct Homed {
+pub(crate) struct Rescheduled {
     pub(crate) task: Arc<QueuedTask>,
     pub(crate) fire_at: Timestamp,
 }
 
-/// A task on its way through memory.
+/// A task in memory, with its state of execution.
 #[derive(Clone)]
-pub(crate) struct Job {
+pub(crate) struct Executable {
     pub(crate) shard: Shard,
     pub(crate) task: Arc<QueuedTask>,
     pub(crate) attempt: u32,
-    /// When raised, a stored copy has taken its place.
+    /// Set when a stored copy has taken its place.
     pub(crate) superseded: Option<Arc<AtomicBool>>,
 }
 
-impl Job {
+impl Executable {
     pub(crate) fn new(shard: &Shard, task: Arc<QueuedTask>) -> Self {
         Self {
             shard: shard.clone(),
@@ -116,20 +117,20 @@ impl Job {
         }
     }
 
-    /// Whether nobody needs it any more.
-    pub(crate) fn is_void(&self) -> bool {
+    /// Whether it need not be executed any more.
+    pub(crate) fn is_obsolete(&self) -> bool {
         let superseded = |s: &Arc<AtomicBool>| s.load(std::sync::atomic::Ordering::Acquire);
         self.shard.is_lost() || self.superseded.as_ref().is_some_and(superseded)
     }
 
-    /// Hands it to the workers of its category.
+    /// Puts it into the queue of its category.
     pub(crate) fn dispatch(self) {
         use cluster_core::task::Category;
         let host = self.shard.0.host.clone();
         match self.task.task.kind.category() {
-            Category::Transfer => host.transfer.push(self),
-            Category::Timer => host.timer.push(self),
-            Category::Visibility => host.visibility.push(&self.shard, &self.task),
+            Category::Transfer => host.transfer_queue.push(self),
+            Category::Timer => host.timer_queue.push(self),
+            Category::Visibility => host.visibility_queue.push(&self.shard, &self.task),
             Category::Replication => {}
         }
     }

@@ -16,20 +16,20 @@ use proto_ids::{EventId, FailoverVersion, RunKey, ShardId};
 use proto_messages::temporal::api::history::v1::History;
 use schema_store::execution::{BranchRecord, ItemRowKey, ItemWrite, RunRecord};
 
+mod ack_levels;
 mod dlq;
 mod execution_info;
 mod item;
 mod message;
-mod positions;
 mod start;
 mod task;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ack_levels::{AckLevels, decode_ack_levels, encode_ack_levels};
 pub(crate) use dlq::{decode_dlq_entry, encode_dlq_entry};
 pub(crate) use execution_info::encode_execution_info;
-pub(crate) use positions::{Positions, decode_positions, encode_positions};
 pub(crate) use start::encode_start;
 pub(crate) use task::{decode_tasks, encode_tasks};
 

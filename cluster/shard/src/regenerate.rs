@@ -156,8 +156,8 @@ impl Shard {
                 // It can be read only after a repair: it must not hold the whole shard until then.
                 Err(ShardError::Corrupt(cause)) => {
                     let entry = DlqEntry::of_run(debt.entry.run_key(run_id), cause);
-                    let set_aside = self.set_aside(entry).await;
-                    set_aside.map_err(|e| TxnError::Shard(e.into()))?;
+                    let send_to_dlq = self.send_to_dlq(entry).await;
+                    send_to_dlq.map_err(|e| TxnError::Shard(e.into()))?;
                     continue;
                 }
                 Err(error) => return Err(TxnError::Shard(error)),

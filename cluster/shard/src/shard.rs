@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use cluster_core::{DecisionContext, MutableState, Refusal, Reply, Transition};
-use cluster_membership::Role as MemberRole;
+use cluster_membership::Role;
 use cluster_runtime::CancellationToken;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -23,8 +23,8 @@ use crate::{
     lease::Lease,
     load::{Cache, Entry, Locked, WorkflowKey},
     notify::{RunProgress, Watchers},
-    queue::{Job, Parked, QueuedTask, Queues},
-    record::Positions,
+    queue::{Executable, QueuedTask, Queues, WaitList},
+    record::AckLevels,
     regenerate::Owed,
     tail::Tail,
     txn::{Mode, Txn},
@@ -42,7 +42,7 @@ pub(crate) struct Inner {
     pub(crate) lease: Lease,
     pub(crate) cache: Cache,
     pub(crate) queues: Queues,
-    pub(crate) parked: Parked,
+    pub(crate) wait_list: WaitList,
     pub(crate) watchers: Watchers,
     pub(crate) changes: Changes,
     pub(crate) tail: Tail,
@@ -74,7 +74,7 @@ pub struct Updated<T> {
 }
 
 impl Shard {
-    pub(crate) fn new(host: Arc<Host>, id: ShardId, range: RangeId, stored: Positions) -> Self {
+    pub(crate) fn new(host: Arc<Host>, id: ShardId, range: RangeId, stored: AckLevels) -> Self {
         let lease = Lease::new(range);
         let edge = host.now().plus(host.options.timer_window);
         let queues = Queues::new(
@@ -90,7 +90,7 @@ impl Shard {
             lease,
             cache: Cache::default(),
             queues,
-            parked: Parked::default(),
+            wait_list: WaitList::default(),
             watchers: Watchers::default(),
             changes: Changes::default(),
             tail: Tail::default(),
@@ -336,7 +336,7 @@ impl Shard {
     /// Whether the ring gives the shard to this process.
     pub(crate) fn is_mine(&self) -> bool {
         let membership = &self.0.host.deps.membership;
-        let ring = membership.ring(MemberRole::History);
+        let ring = membership.ring(Role::History);
         ring.owner(&ring_key(self.id()))
             .is_some_and(|m| membership.is_me(m))
     }
@@ -346,7 +346,7 @@ impl Shard {
             return Err(ShardError::Lost(self.id()));
         }
         if self.0.closing.load(Ordering::Acquire) {
-            let ring = self.0.host.deps.membership.ring(MemberRole::History);
+            let ring = self.0.host.deps.membership.ring(Role::History);
             let owner = ring.owner(&ring_key(self.id())).map(|m| m.id.clone());
             return Err(ShardError::NotOwner {
                 shard: self.id(),
@@ -375,7 +375,7 @@ impl Shard {
         self.0.cache.clear(&self.0.host);
         self.0.behind.lock().clear();
         self.0.owed.clear();
-        self.0.parked.clear();
+        self.0.wait_list.clear();
         self.0.watchers.clear();
         self.0.tail.clear(&self.0.host);
         self.0.host.lost.notify_one();
@@ -383,9 +383,9 @@ impl Shard {
 
     pub(crate) fn arm_unsaved(&self, task: QueuedTask, superseded: Option<Arc<AtomicBool>>) {
         let at = task.task.fire_at.unwrap_or(Timestamp::ZERO);
-        let mut job = Job::new(self, Arc::new(task));
-        job.superseded = superseded;
-        self.0.host.timers.arm_job(at, job);
+        let mut executable = Executable::new(self, Arc::new(task));
+        executable.superseded = superseded;
+        self.0.host.timers.arm_task(at, executable);
     }
 
     pub(crate) fn note_behind(&self, entry: &Arc<Entry>) {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A task that hangs gets a timer row at most this far ahead: a new owner looks that far for such rows.
-pub(crate) const REHOMED_FOR_MAX: Duration = Duration::from_secs(600);
+pub(crate) const RESCHEDULED_FOR_MAX: Duration = Duration::from_secs(600);
 
 /// Shards with something to write.
 #[derive(Default)]
@@ -124,12 +124,12 @@ impl Host {
                 .with_label_values(&[queue])
                 .set(i64::try_from(n).unwrap_or(i64::MAX));
         };
-        depth("transfer", self.transfer.len());
-        depth("timer", self.timer.len());
+        depth("transfer", self.transfer_queue.len());
+        depth("timer", self.timer_queue.len());
         depth("armed", self.timers.len());
-        depth("visibility", self.visibility.len());
+        depth("visibility", self.visibility_queue.len());
         depth("open", shards.iter().map(|s| s.0.queues.open()).sum());
-        depth("parked", shards.iter().map(|s| s.0.parked.len()).sum());
+        depth("waiting", shards.iter().map(|s| s.0.wait_list.len()).sum());
         meters
             .cache_bytes
             .set(self.cache_bytes.load(Ordering::Relaxed) as i64);
@@ -239,12 +239,12 @@ impl Shard {
     }
 
     /// Moves a task that is not getting done to a timer row, in the background.
-    pub(crate) fn rehome(&self, task: Arc<QueuedTask>) {
+    pub(crate) fn reschedule(&self, task: Arc<QueuedTask>) {
         let shard = self.clone();
         let tasks = self.0.host.deps.tasks.clone();
         tasks.spawn(
             cluster_runtime::TaskKind::Background,
-            "rehome",
+            "reschedule",
             async move {
                 let host = &shard.0.host;
                 let key = crate::shard::key_of(&task.run.namespace_id, &task.run.workflow_id);
@@ -253,8 +253,8 @@ impl Shard {
                 };
                 // The older, the longer it stays away: what hangs for long is not rewritten all the time.
                 let now = host.now();
-                let away = now.since(task.at).min(REHOMED_FOR_MAX);
-                txn.rehome(task, now.plus(away.max(host.options.rehome_after)));
+                let away = now.since(task.at).min(RESCHEDULED_FOR_MAX);
+                txn.reschedule(task, now.plus(away.max(host.options.reschedule_after)));
                 let _ = txn.end_unawaited().await;
             },
         );

@@ -16,7 +16,7 @@ use schema_store::execution::{BranchRecord, CurrentRecord, HistoryNode};
 use crate::{
     error::{ShardError, TxnError},
     load::{Locked, Slot, WorkflowKey},
-    queue::{Homed, QueuedTask},
+    queue::{QueuedTask, Rescheduled},
     record,
     shard::Shard,
 };
@@ -78,7 +78,7 @@ struct Staged {
     nodes: Vec<HistoryNode>,
     branches: Vec<BranchRecord>,
     tasks: Vec<Task>,
-    rehomed: Vec<Homed>,
+    rescheduled: Vec<Rescheduled>,
     durability: Durability,
     current: CurrentChange,
 }
@@ -337,10 +337,10 @@ impl Txn {
     }
 
     /// Moves a stored task to a timer row.
-    pub(crate) fn rehome(&mut self, task: Arc<QueuedTask>, fire_at: Timestamp) {
+    pub(crate) fn reschedule(&mut self, task: Arc<QueuedTask>, fire_at: Timestamp) {
         let run_id = task.run.run_id.clone();
         let staged = self.stage(&run_id);
-        staged.rehomed.push(Homed { task, fire_at });
+        staged.rescheduled.push(Rescheduled { task, fire_at });
         staged.durability = Durability::Durable;
     }
 
@@ -442,7 +442,7 @@ impl Txn {
                     nodes: Vec::new(),
                     branches: Vec::new(),
                     tasks: Vec::new(),
-                    rehomed: Vec::new(),
+                    rescheduled: Vec::new(),
                     durability: Durability::None,
                     current: CurrentChange::Keep,
                 });

@@ -108,7 +108,7 @@ impl ReplicationHost {
                 let entry = DlqEntry::from_bytes(&blob.data)
                     .map_err(|e| invalid(format!("a task cannot be read: {e}")))?;
                 let shard = self.shard(request.shard_id).await?;
-                shard.retry_set_aside(&entry).await.map_err(status::shard)?;
+                shard.retry_from_dlq(&entry).await.map_err(status::shard)?;
                 continue;
             }
             if task.category_id != CATEGORY {

@@ -13,19 +13,19 @@ use tonic::{Code, Status};
 
 use cluster_core::{MutableState, TaskKind};
 use cluster_rpc::HistoryClient;
-use cluster_shard::{QueuedTask, Shard, Verdict};
+use cluster_shard::{Outcome, QueuedTask, Shard};
 
 use super::{
-    ended::{SOON, after_read},
+    outcome::{SOON, after_read},
     transfer::Closed,
 };
 
-/// Done when replicated state has the task's effect, else parked.
-pub async fn verify(shard: &Shard, task: &QueuedTask) -> Verdict {
+/// Done when replicated state has the task's effect; else the task waits.
+pub async fn verify(shard: &Shard, task: &QueuedTask) -> Outcome {
     let kind = &task.task.kind;
     match shard.read(&task.run, |ms| is_open(ms, kind)).await {
-        Ok(true) => Verdict::Park,
-        Ok(false) => Verdict::Done,
+        Ok(true) => Outcome::Wait,
+        Ok(false) => Outcome::Done,
         Err(error) => after_read(error),
     }
 }
@@ -49,7 +49,7 @@ pub async fn verify_child(
     shard: &Shard,
     task: &QueuedTask,
     initiated: EventId,
-) -> Verdict {
+) -> Outcome {
     let kind = &task.task.kind;
     let look = |ms: &MutableState| {
         let child = ms
@@ -59,9 +59,9 @@ pub async fn verify_child(
         (ms.is_pending(kind), child.cloned())
     };
     let child = match shard.read(&task.run, look).await {
-        Ok((true, _)) => return Verdict::Park,
+        Ok((true, _)) => return Outcome::Wait,
         Ok((false, Some(child))) => child,
-        Ok((false, None)) => return Verdict::Done,
+        Ok((false, None)) => return Outcome::Done,
         Err(error) => return after_read(error),
     };
     let namespace_id = match child.namespace_id.is_empty() {
@@ -73,11 +73,11 @@ pub async fn verify_child(
         run_id: child.run_id.as_str().to_owned(),
     };
     match describe(history, namespace_id, execution).await {
-        Ok(found) if was_released(&found) => Verdict::Done,
-        Ok(_) => Verdict::Park,
+        Ok(found) if was_released(&found) => Outcome::Done,
+        Ok(_) => Outcome::Wait,
         // Not replicated yet, or deleted since.
-        Err(status) if status.code() == Code::NotFound => Verdict::Park,
-        Err(_) => Verdict::Retry(SOON),
+        Err(status) if status.code() == Code::NotFound => Outcome::Wait,
+        Err(_) => Outcome::Retry(SOON),
     }
 }
 
@@ -91,7 +91,7 @@ fn was_released(found: &public::DescribeWorkflowExecutionResponse) -> bool {
 }
 
 /// A closed run has told its parent, and its children follow its policy, when their state says so.
-pub async fn verify_close(history: &HistoryClient, closed: &Closed) -> Verdict {
+pub async fn verify_close(history: &HistoryClient, closed: &Closed) -> Outcome {
     if let Some(parent) = closed.parent_to_notify() {
         let namespace = parent.key.namespace_id.as_str();
         let execution = crate::poll::execution(&parent.key);
@@ -103,12 +103,12 @@ pub async fn verify_close(history: &HistoryClient, closed: &Closed) -> Verdict {
                     .iter()
                     .any(|c| c.initiated_id == initiated) =>
             {
-                return Verdict::Park;
+                return Outcome::Wait;
             }
             Ok(_) => {}
             // Its parent may not have been replicated yet.
             Err(status) if status.code() == Code::NotFound => {}
-            Err(_) => return Verdict::Retry(SOON),
+            Err(_) => return Outcome::Retry(SOON),
         }
     }
     for child in &closed.children {
@@ -117,13 +117,13 @@ pub async fn verify_close(history: &HistoryClient, closed: &Closed) -> Verdict {
             run_id: child.run_id.as_str().to_owned(),
         };
         match describe(history, &child.namespace_id, execution).await {
-            Ok(found) if !follows(child.parent_close_policy, &found) => return Verdict::Park,
+            Ok(found) if !follows(child.parent_close_policy, &found) => return Outcome::Wait,
             Ok(_) => {}
             Err(status) if status.code() == Code::NotFound => {}
-            Err(_) => return Verdict::Retry(SOON),
+            Err(_) => return Outcome::Retry(SOON),
         }
     }
-    Verdict::Done
+    Outcome::Done
 }
 
 fn follows(policy: ParentClosePolicy, found: &public::DescribeWorkflowExecutionResponse) -> bool {

@@ -3,26 +3,26 @@
 use async_trait::async_trait;
 
 use cluster_core::{Request, TaskKind, request::Fire};
-use cluster_shard::{Executor, QueuedTask, Role, Shard, Verdict};
+use cluster_shard::{ExecutionMode, Executor, Outcome, QueuedTask, Shard};
 
-use super::{ended::apply_to_run, standby::verify, transfer::delete};
+use super::{outcome::apply_to_run, standby::verify, transfer::delete};
 
 /// Executes timer tasks.
 pub struct Timer;
 
 #[async_trait]
 impl Executor for Timer {
-    async fn execute(&self, shard: &Shard, task: &QueuedTask, role: Role) -> Verdict {
+    async fn execute(&self, shard: &Shard, task: &QueuedTask, mode: ExecutionMode) -> Outcome {
         // Each cluster keeps closed runs as long as it was told and deletes its own copy.
         if task.task.kind == TaskKind::Retention {
             return delete::expired(shard, task).await;
         }
         let Some(fire) = fire(&task.task.kind) else {
-            return Verdict::Poison(format!("not a timer task: {:?}", task.task.kind));
+            return Outcome::PermanentFailure(format!("not a timer task: {:?}", task.task.kind));
         };
-        match role {
-            Role::Active => apply_to_run(shard, &task.run, Request::Fire(fire)).await,
-            Role::Standby => verify(shard, task).await,
+        match mode {
+            ExecutionMode::Active => apply_to_run(shard, &task.run, Request::Fire(fire)).await,
+            ExecutionMode::Standby => verify(shard, task).await,
         }
     }
 }

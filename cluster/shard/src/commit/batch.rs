@@ -7,7 +7,7 @@ use schema_store::execution::{
 
 use super::{Progress, lane::Driver, merge::Merged};
 use crate::{
-    queue::{Home, Homed, QueuedTask},
+    queue::{Placement, QueuedTask, Rescheduled},
     record,
     shard::Shard,
 };
@@ -24,8 +24,8 @@ pub(super) struct Prepared {
 struct Effect {
     shard: Shard,
     run: RunKey,
-    tasks: Vec<(QueuedTask, Home)>,
-    rehomed: Vec<Homed>,
+    tasks: Vec<(QueuedTask, Placement)>,
+    rescheduled: Vec<Rescheduled>,
     history: Vec<HistoryNode>,
     ended: bool,
 }
@@ -80,7 +80,7 @@ impl Prepared {
                 task,
                 at,
             };
-            let home = match far {
+            let placement = match far {
                 Some(fire_at) => {
                     let data = record::encode_tasks(&queued.run, &[&queued]);
                     part.update.timers.push(TimerRow {
@@ -88,13 +88,15 @@ impl Prepared {
                         task_id,
                         data,
                     });
-                    Home::Row(fire_at)
+                    Placement::TimerRow(fire_at)
                 }
-                None => Home::Outbox,
+                None => Placement::Outbox,
             };
-            tasks.push((queued, home));
+            tasks.push((queued, placement));
         }
-        let in_outbox = tasks.iter().filter(|(_, home)| *home == Home::Outbox);
+        let in_outbox = tasks
+            .iter()
+            .filter(|(_, placement)| *placement == Placement::Outbox);
         let outbox: Vec<_> = in_outbox.map(|(queued, _)| queued).collect();
         if let (Some(low), Some(high)) = (outbox.first(), outbox.last()) {
             part.update.outbox.push(OutboxRow {
@@ -103,21 +105,21 @@ impl Prepared {
                 data: record::encode_tasks(&part.update.key, &outbox),
             });
         }
-        for homed in &part.rehomed {
+        for moved in &part.rescheduled {
             part.update.timers.push(TimerRow {
-                fire_at: homed.fire_at,
-                task_id: homed.task.task_id,
-                data: record::encode_tasks(&homed.task.run, &[homed.task.as_ref()]),
+                fire_at: moved.fire_at,
+                task_id: moved.task.task_id,
+                data: record::encode_tasks(&moved.task.run, &[moved.task.as_ref()]),
             });
         }
-        part.shard.0.queues.register(&tasks, &part.rehomed);
+        part.shard.0.queues.register(&tasks, &part.rescheduled);
         self.effects.push(Effect {
             history: part.shard.0.tail.wants(&part.update.history),
             ended: matches!(part.update.row, RowWrite::Delete),
             shard: part.shard,
             run: part.update.key.clone(),
             tasks,
-            rehomed: part.rehomed,
+            rescheduled: part.rescheduled,
         });
         self.batch.updates.push(part.update);
     }
@@ -173,16 +175,16 @@ impl Prepared {
                 .0
                 .tail
                 .extend(&shard.0.host, effect.history, effect.ended);
-            let moved = !effect.rehomed.is_empty();
+            let moved = !effect.rescheduled.is_empty();
             shard
                 .0
                 .queues
-                .committed(&shard, effect.tasks, effect.rehomed);
+                .committed(&shard, effect.tasks, effect.rescheduled);
             if moved {
                 shard.mark();
             }
             // Whatever changed, with or without tasks: what waits for the run looks again.
-            shard.0.parked.wake(&effect.run);
+            shard.0.wait_list.wake(&effect.run);
         }
         for shard in &self.shards {
             shard.0.queues.publish();
@@ -192,7 +194,11 @@ impl Prepared {
     /// The batch is not stored: ids that were registered are free.
     pub(super) fn abort(&self) {
         for effect in &self.effects {
-            effect.shard.0.queues.abort(&effect.tasks, &effect.rehomed);
+            effect
+                .shard
+                .0
+                .queues
+                .abort(&effect.tasks, &effect.rescheduled);
         }
     }
 }

@@ -7,7 +7,7 @@ use proto_ids::{RunKey, ShardId, Timestamp};
 use schema_store::execution::{Expected, HistoryNode, ItemWrite, RowWrite, RunUpdate};
 
 use super::{RunWrite, Write};
-use crate::{load::WorkflowKey, queue::Homed, shard::Shard};
+use crate::{load::WorkflowKey, queue::Rescheduled, shard::Shard};
 
 /// One run's part of a batch.
 pub(super) struct Merged {
@@ -15,7 +15,7 @@ pub(super) struct Merged {
     pub(super) update: RunUpdate,
     /// Tasks without ids yet.
     pub(super) tasks: Vec<(Task, Timestamp)>,
-    pub(super) rehomed: Vec<Homed>,
+    pub(super) rescheduled: Vec<Rescheduled>,
 }
 
 /// Merges as many writes as one batch can express, from the front. Returns the parts and how many writes
@@ -79,7 +79,7 @@ impl Batch {
                         timers: Vec::new(),
                     },
                     tasks: tasks.collect(),
-                    rehomed: run.rehomed,
+                    rescheduled: run.rescheduled,
                 });
                 (at, run.current)
             }
@@ -98,7 +98,7 @@ impl Batch {
                 update.branches.extend(run.branches);
                 merge_history(&mut update.history, run.history);
                 merged.tasks.extend(tasks);
-                merged.rehomed.extend(run.rehomed);
+                merged.rescheduled.extend(run.rescheduled);
                 (at, run.current)
             }
         };

@@ -1,5 +1,5 @@
-//! Which tasks of a shard are not done yet, per category, and hence what may be trimmed. Ids are registered
-//! before their commit begins, so that no trim computed meanwhile can pass them.
+//! Acknowledgement levels: which tasks of a shard are not done yet, per category, and hence what may be
+//! trimmed. Ids are registered before their commit begins, so that no trim computed meanwhile can pass them.
 //!
 //! Invariants: a timer row of this shard at or before `read` is in memory, done, or not stored; nothing beyond
 //! `read` is trimmed; no decision rests on the clock of the owner before.
@@ -14,17 +14,17 @@ use proto_ids::{ShardId, TaskId, Timestamp};
 use tokio::sync::watch;
 
 use super::{
-    Home, Homed, Job, QueuedTask,
+    Executable, Placement, QueuedTask, Rescheduled,
     replication::{Remote, Stream},
 };
 use crate::{
-    record::{self, Positions},
+    record::{self, AckLevels},
     shard::Shard,
 };
 
-/// Tasks of one category in the outbox that are not done.
+/// The tasks of one category in the outbox that are not done.
 #[derive(Default)]
-struct Track(BTreeSet<TaskId>);
+struct AckTracker(BTreeSet<TaskId>);
 
 /// The queues of one shard.
 pub(crate) struct Queues {
@@ -37,15 +37,15 @@ pub(crate) struct Queues {
 }
 
 pub(super) struct State {
-    transfer: Track,
-    visibility: Track,
-    near: Track,
+    transfer: AckTracker,
+    visibility: AckTracker,
+    near: AckTracker,
     /// Timer rows in memory that have not fired and ended.
     pub(super) rows: BTreeSet<(Timestamp, TaskId)>,
     /// Timer rows that ended and are stored still.
     ended: BTreeSet<(Timestamp, TaskId)>,
-    /// Tasks that moved to a timer row.
-    rehomed: HashMap<TaskId, Timestamp>,
+    /// Tasks that were rescheduled to a timer row.
+    rescheduled: HashMap<TaskId, Timestamp>,
     pub(super) stream: Stream,
     /// Highest id that is durable.
     committed: TaskId,
@@ -57,10 +57,10 @@ pub(super) struct State {
     pub(super) read: Timestamp,
     /// When the next look at later rows is due, if there are any.
     pub(super) window_at: Option<Timestamp>,
-    /// Rows that cannot be decoded and were set aside, by their id.
-    set_aside: HashSet<TaskId>,
+    /// Rows that cannot be decoded and were sent to the dead-letter queue, by their id.
+    in_dlq: HashSet<TaskId>,
     /// Positions as last given to the lane.
-    written: Positions,
+    written: AckLevels,
     /// They may not have been stored, nor what they allowed to trim have gone.
     unsure: bool,
 }
@@ -72,8 +72,8 @@ pub(crate) struct Advance {
     pub(crate) trim_timers: Option<(Timestamp, TaskId)>,
 }
 
-impl Track {
-    /// Everything up to here is done.
+impl AckTracker {
+    /// The acknowledgement level: everything up to here is done.
     fn level(&self, committed: TaskId) -> TaskId {
         self.0
             .first()
@@ -86,26 +86,26 @@ impl Queues {
     pub(crate) fn new(
         shard: (ShardId, i32),
         first: TaskId,
-        stored: Positions,
+        stored: AckLevels,
         edge: Timestamp,
         ring: usize,
     ) -> Self {
         let stream = Stream::new(first, &stored, ring);
         Self {
             state: Mutex::new(State {
-                transfer: Track::default(),
-                visibility: Track::default(),
-                near: Track::default(),
+                transfer: AckTracker::default(),
+                visibility: AckTracker::default(),
+                near: AckTracker::default(),
                 rows: BTreeSet::new(),
                 ended: BTreeSet::new(),
-                rehomed: HashMap::new(),
+                rescheduled: HashMap::new(),
                 stream,
                 committed: TaskId::new(first.get() - 1),
                 recovered: false,
                 edge,
                 read: Timestamp::from_nanos(i64::MIN),
                 window_at: None,
-                set_aside: HashSet::new(),
+                in_dlq: HashSet::new(),
                 written: stored,
                 unsure: false,
             }),
@@ -116,63 +116,67 @@ impl Queues {
     }
 
     /// Notes tasks whose commit is about to begin.
-    pub(crate) fn register(&self, tasks: &[(QueuedTask, Home)], rehomed: &[Homed]) {
+    pub(crate) fn register(&self, tasks: &[(QueuedTask, Placement)], rescheduled: &[Rescheduled]) {
         let mut state = self.state.lock();
-        for (task, home) in tasks {
-            state.open(task, *home);
+        for (task, placement) in tasks {
+            state.open(task, *placement);
         }
-        for homed in rehomed {
-            state.rows.insert((homed.fire_at, homed.task.task_id));
+        for moved in rescheduled {
+            state.rows.insert((moved.fire_at, moved.task.task_id));
         }
     }
 
     /// Takes back [`Self::register`].
-    pub(crate) fn abort(&self, tasks: &[(QueuedTask, Home)], rehomed: &[Homed]) {
+    pub(crate) fn abort(&self, tasks: &[(QueuedTask, Placement)], rescheduled: &[Rescheduled]) {
         let mut state = self.state.lock();
-        for (task, home) in tasks {
-            match home {
-                Home::Row(fire_at) => {
+        for (task, placement) in tasks {
+            match placement {
+                Placement::TimerRow(fire_at) => {
                     state.rows.remove(&(*fire_at, task.task_id));
                 }
-                Home::Outbox => {
+                Placement::Outbox => {
                     state.close(task.task.kind.category(), task.task_id);
                 }
             }
         }
-        for homed in rehomed {
-            state.rows.remove(&(homed.fire_at, homed.task.task_id));
+        for moved in rescheduled {
+            state.rows.remove(&(moved.fire_at, moved.task.task_id));
         }
     }
 
-    /// The tasks are durable: off they go.
+    /// Dispatches tasks that are durable now.
     pub(crate) fn committed(
         &self,
         shard: &Shard,
-        tasks: Vec<(QueuedTask, Home)>,
-        rehomed: Vec<Homed>,
+        tasks: Vec<(QueuedTask, Placement)>,
+        rescheduled: Vec<Rescheduled>,
     ) {
-        let mut jobs = Vec::with_capacity(tasks.len());
+        let mut executables = Vec::with_capacity(tasks.len());
         let mut later: Option<Timestamp> = None;
         let mut state = self.state.lock();
-        for (task, home) in tasks {
+        for (task, placement) in tasks {
             state.committed = state.committed.max(task.task_id);
             let task = Arc::new(task);
-            match home {
-                Home::Row(fire_at) if fire_at > state.edge => {
+            match placement {
+                Placement::TimerRow(fire_at) if fire_at > state.edge => {
                     state.rows.remove(&(fire_at, task.task_id));
                     later = Some(later.map_or(fire_at, |l| l.min(fire_at)));
                 }
                 _ if task.task.kind.category() == Category::Replication => state.stream.push(task),
-                _ => jobs.push(task),
+                _ => executables.push(task),
             }
         }
         let window = later.and_then(|at| state.look_ahead(at, shard));
         drop(state);
-        for task in jobs {
-            let job = Job::new(shard, task);
-            match job.task.task.fire_at {
-                Some(at) => shard.0.host.timers.arm(at, super::timer::What::Fire(job)),
-                None => job.dispatch(),
+        for task in executables {
+            let executable = Executable::new(shard, task);
+            match executable.task.task.fire_at {
+                Some(at) => shard
+                    .0
+                    .host
+                    .timers
+                    .arm(at, super::timer::TimerAction::Fire(executable)),
+                None => executable.dispatch(),
             }
         }
         if let Some(at) = window {
@@ -180,27 +184,27 @@ impl Queues {
                 .0
                 .host
                 .timers
-                .arm(at, super::timer::What::Window(shard.clone()));
+                .arm(at, super::timer::TimerAction::LoadWindow(shard.clone()));
         }
-        self.move_homes(rehomed);
+        self.move_placements(rescheduled);
     }
 
-    fn move_homes(&self, rehomed: Vec<Homed>) {
-        if rehomed.is_empty() {
+    fn move_placements(&self, rescheduled: Vec<Rescheduled>) {
+        if rescheduled.is_empty() {
             return;
         }
         let mut state = self.state.lock();
-        for homed in rehomed {
-            let id = homed.task.task_id;
-            let mut was_open = state.close(homed.task.task.kind.category(), id);
-            let before = state.rehomed.insert(id, homed.fire_at);
-            if let Some(before) = before.or(homed.task.task.fire_at) {
+        for moved in rescheduled {
+            let id = moved.task.task_id;
+            let mut was_open = state.close(moved.task.task.kind.category(), id);
+            let before = state.rescheduled.insert(id, moved.fire_at);
+            if let Some(before) = before.or(moved.task.task.fire_at) {
                 was_open |= state.end_row(before, id);
             }
             if !was_open {
-                // It was done while it moved: its new row is nobody's business.
-                state.rehomed.remove(&id);
-                state.end_row(homed.fire_at, id);
+                // It was done while it moved: its new row holds nothing to be done.
+                state.rescheduled.remove(&id);
+                state.end_row(moved.fire_at, id);
             }
         }
     }
@@ -222,22 +226,22 @@ impl Queues {
         self.watermark.subscribe()
     }
 
-    /// A task needs no more care.
+    /// Notes that a task is done.
     pub(crate) fn done(&self, task: &QueuedTask) {
         let id = task.task_id;
         let mut state = self.state.lock();
         state.close(task.task.kind.category(), id);
-        let homes = [state.rehomed.remove(&id), task.task.fire_at];
-        for at in homes.into_iter().flatten() {
+        let placements = [state.rescheduled.remove(&id), task.task.fire_at];
+        for at in placements.into_iter().flatten() {
             state.end_row(at, id);
         }
     }
 
-    /// Whether the task's stored form holds back the trimming of what comes after it.
-    pub(crate) fn is_in_the_way(&self, task: &QueuedTask, now: Timestamp) -> bool {
+    /// Whether the task's stored form blocks the trimming of what comes after it.
+    pub(crate) fn blocks_trimming(&self, task: &QueuedTask, now: Timestamp) -> bool {
         let state = self.state.lock();
         let row = state
-            .rehomed
+            .rescheduled
             .get(&task.task_id)
             .copied()
             .or(task.task.fire_at);
@@ -252,13 +256,13 @@ impl Queues {
         track.0.contains(&task.task_id)
     }
 
-    /// Whether this row was set aside by this owner.
-    pub(crate) fn is_set_aside(&self, id: TaskId) -> bool {
-        self.state.lock().set_aside.contains(&id)
+    /// Whether this owner has sent this row to the dead-letter queue.
+    pub(crate) fn is_in_dlq(&self, id: TaskId) -> bool {
+        self.state.lock().in_dlq.contains(&id)
     }
 
-    pub(crate) fn note_set_aside(&self, id: TaskId) {
-        self.state.lock().set_aside.insert(id);
+    pub(crate) fn note_in_dlq(&self, id: TaskId) {
+        self.state.lock().in_dlq.insert(id);
     }
 
     /// Tasks in memory that are not done.
@@ -274,8 +278,8 @@ impl Queues {
         if !state.recovered {
             return false;
         }
-        let positions = state.positions(self.shard, remotes);
-        state.unsure || state.written != positions || state.rows_to_trim().is_some()
+        let ack_levels = state.ack_levels(self.shard, remotes);
+        state.unsure || state.written != ack_levels || state.rows_to_trim().is_some()
     }
 
     /// Returns what may be written now, if anything moved. The caller has to store all write-behind state of
@@ -285,22 +289,22 @@ impl Queues {
         if !state.recovered {
             return None;
         }
-        let positions = state.positions(self.shard, remotes);
+        let ack_levels = state.ack_levels(self.shard, remotes);
         let trim_timers = match state.unsure {
             true => Some(state.rows_bound()),
             false => state.rows_to_trim(),
         };
-        if !state.unsure && state.written == positions && trim_timers.is_none() {
+        if !state.unsure && state.written == ack_levels && trim_timers.is_none() {
             return None;
         }
-        let before = std::mem::replace(&mut state.written, positions.clone());
+        let before = std::mem::replace(&mut state.written, ack_levels.clone());
         let unsure = std::mem::take(&mut state.unsure);
         if let Some((at, id)) = trim_timers {
             state.ended = state.ended.split_off(&(at, id.next()));
         }
-        let trim = positions.trim();
+        let trim = ack_levels.trim();
         Some(Advance {
-            state: record::encode_positions(&positions),
+            state: record::encode_ack_levels(&ack_levels),
             trim_outbox: (unsure || trim > before.trim()).then_some(trim),
             trim_timers,
         })
@@ -343,8 +347,8 @@ impl Queues {
 
 impl State {
     /// Notes a task as not done.
-    pub(super) fn open(&mut self, task: &QueuedTask, home: Home) -> bool {
-        if let Home::Row(fire_at) = home {
+    pub(super) fn open(&mut self, task: &QueuedTask, placement: Placement) -> bool {
+        if let Placement::TimerRow(fire_at) = placement {
             return self.rows.insert((fire_at, task.task_id));
         }
         match task.task.kind.category() {
@@ -356,8 +360,8 @@ impl State {
     }
 
     /// Notes that a task's row lies elsewhere than its fire time says.
-    pub(super) fn rehome(&mut self, id: TaskId, fire_at: Timestamp) {
-        self.rehomed.insert(id, fire_at);
+    pub(super) fn reschedule(&mut self, id: TaskId, fire_at: Timestamp) {
+        self.rescheduled.insert(id, fire_at);
     }
 
     fn close(&mut self, category: Category, id: TaskId) -> bool {
@@ -419,11 +423,15 @@ impl State {
             .then_some(bound)
     }
 
-    /// Where the queues stand. What is done stays done, so no position falls.
-    fn positions(&mut self, (shard, shard_count): (ShardId, i32), remotes: &[Remote]) -> Positions {
+    /// The acknowledgement levels of all queues. What is done stays done, so no position falls.
+    fn ack_levels(
+        &mut self,
+        (shard, shard_count): (ShardId, i32),
+        remotes: &[Remote],
+    ) -> AckLevels {
         let committed = self.committed;
         let before = &self.written;
-        let found = Positions {
+        let found = AckLevels {
             transfer: self.transfer.level(committed),
             timer: self.near.level(committed),
             visibility: self.visibility.level(committed),

@@ -1,4 +1,5 @@
-//! What a new owner owes: every outbox row above the acknowledged levels, and timer rows as they come near.
+//! Recovery by a new owner of the shard: every outbox row above the acknowledgement levels, and timer rows as they
+//! come near.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,8 +8,8 @@ use cluster_runtime::{TaskKind, retry};
 use proto_ids::{TaskId, Timestamp};
 use schema_store::execution::TimerRow;
 
-use super::{Home, Job, QueuedTask, timer::What};
-use crate::{error::ShardError, record::Positions, shard::Shard, sweep::REHOMED_FOR_MAX};
+use super::{Executable, Placement, QueuedTask, timer::TimerAction};
+use crate::{error::ShardError, record::AckLevels, shard::Shard, sweep::RESCHEDULED_FOR_MAX};
 
 /// Rows read at once.
 const PAGE: usize = 512;
@@ -19,7 +20,7 @@ const PAUSES: retry::Policy =
 impl Shard {
     /// Finds again what the owner before left, in the background: new work need not wait for it, since its
     /// ids and edge lie beyond.
-    pub(crate) fn recover(&self, stored: Positions, first: TaskId) {
+    pub(crate) fn recover(&self, stored: AckLevels, first: TaskId) {
         let shard = self.clone();
         let tasks = &self.0.host.deps.tasks;
         tasks.spawn_restarting(TaskKind::Background, "recover-shard", move || {
@@ -28,12 +29,12 @@ impl Shard {
         });
     }
 
-    async fn recover_now(&self, stored: &Positions, first: TaskId) {
+    async fn recover_now(&self, stored: &AckLevels, first: TaskId) {
         let attempt = || async {
             self.recover_outbox(stored, first).await?;
             let edge = self.0.queues.state.lock().edge;
             self.load_timers(edge).await?;
-            self.load_rehomed(edge).await
+            self.load_rescheduled(edge).await
         };
         let worth_it = |error: &ShardError| {
             tracing::warn!(shard = %self.id(), %error,
@@ -47,7 +48,7 @@ impl Shard {
         }
     }
 
-    async fn recover_outbox(&self, stored: &Positions, first: TaskId) -> Result<(), ShardError> {
+    async fn recover_outbox(&self, stored: &AckLevels, first: TaskId) -> Result<(), ShardError> {
         let store = &self.0.host.deps.store.execution;
         let mut after = stored.trim();
         let mut found = 0_usize;
@@ -75,20 +76,20 @@ impl Shard {
     }
 
     /// Registers and dispatches one task, unless it is done or known.
-    fn take_over(&self, task: QueuedTask, stored: &Positions) -> bool {
+    fn take_over(&self, task: QueuedTask, stored: &AckLevels) -> bool {
         let level = match task.task.kind.category() {
             Category::Transfer => stored.transfer,
             Category::Timer => stored.timer,
             Category::Visibility => stored.visibility,
             Category::Replication => stored.replication,
         };
-        if task.task_id <= level || !self.0.queues.state.lock().open(&task, Home::Outbox) {
+        if task.task_id <= level || !self.0.queues.state.lock().open(&task, Placement::Outbox) {
             return false;
         }
-        let job = Job::new(self, Arc::new(task));
-        match job.task.task.fire_at {
-            Some(at) => self.0.host.timers.arm(at, What::Fire(job)),
-            None => job.dispatch(),
+        let executable = Executable::new(self, Arc::new(task));
+        match executable.task.task.fire_at {
+            Some(at) => self.0.host.timers.arm(at, TimerAction::Fire(executable)),
+            None => executable.dispatch(),
         }
         true
     }
@@ -106,7 +107,7 @@ impl Shard {
             for row in &rows {
                 after = (row.fire_at, row.task_id);
                 for task in self.tasks_of_timer_row(row).await? {
-                    self.arm_task(row.fire_at, task);
+                    self.arm_row(row.fire_at, task);
                 }
             }
             if rows.len() < PAGE {
@@ -130,20 +131,23 @@ impl Shard {
         if let Some(next) = next.first() {
             let window = self.0.queues.state.lock().look_ahead(next.fire_at, self);
             if let Some(at) = window {
-                self.0.host.timers.arm(at, What::Window(self.clone()));
+                self.0
+                    .host
+                    .timers
+                    .arm(at, TimerAction::LoadWindow(self.clone()));
             }
         }
         Ok(())
     }
 
-    /// Tasks that are not timers but moved to timer rows because they hung: a new owner has to know of them at
-    /// once, since the run may change or the namespace fail over before their rows are due.
-    async fn load_rehomed(&self, edge: Timestamp) -> Result<(), ShardError> {
+    /// Tasks that are not timers but were rescheduled to timer rows because they hung: a new owner has to know
+    /// of them at once, since the run may change or the namespace fail over before their rows are due.
+    async fn load_rescheduled(&self, edge: Timestamp) -> Result<(), ShardError> {
         let host = &self.0.host;
         // Twice as far as such rows lie: the host that wrote them may have had another idea of the time.
         let until = host
             .now()
-            .plus(2 * REHOMED_FOR_MAX.max(host.options.rehome_after));
+            .plus(2 * RESCHEDULED_FOR_MAX.max(host.options.reschedule_after));
         let mut after = (edge, TaskId::new(i64::MAX));
         loop {
             let store = &host.deps.store.execution;
@@ -152,7 +156,7 @@ impl Shard {
                 after = (row.fire_at, row.task_id);
                 for task in self.tasks_of_timer_row(row).await? {
                     if task.task.fire_at != Some(row.fire_at) {
-                        self.arm_task(row.fire_at, task);
+                        self.arm_row(row.fire_at, task);
                     }
                 }
             }
@@ -172,22 +176,27 @@ impl Shard {
         Ok(tasks)
     }
 
-    fn arm_task(&self, fire_at: Timestamp, task: QueuedTask) {
+    fn arm_row(&self, fire_at: Timestamp, task: QueuedTask) {
         let mut state = self.0.queues.state.lock();
-        if state.has_ended(fire_at, task.task_id) || !state.open(&task, Home::Row(fire_at)) {
+        if state.has_ended(fire_at, task.task_id)
+            || !state.open(&task, Placement::TimerRow(fire_at))
+        {
             return;
         }
-        let is_rehomed = task.task.fire_at != Some(fire_at);
-        if is_rehomed {
-            state.rehome(task.task_id, fire_at);
+        let is_rescheduled = task.task.fire_at != Some(fire_at);
+        if is_rescheduled {
+            state.reschedule(task.task_id, fire_at);
         }
         drop(state);
-        let job = Job::new(self, Arc::new(task));
-        if is_rehomed {
+        let executable = Executable::new(self, Arc::new(task));
+        if is_rescheduled {
             // Overdue already when it was made to wait.
-            job.dispatch();
+            executable.dispatch();
         } else {
-            self.0.host.timers.arm(fire_at, What::Fire(job));
+            self.0
+                .host
+                .timers
+                .arm(fire_at, TimerAction::Fire(executable));
         }
     }
 

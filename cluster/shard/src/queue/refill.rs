@@ -76,7 +76,7 @@ impl Shard {
             Ok(()) => Ok(()),
             Err(TxnError::Decided(ShardError::Corrupt(cause))) => {
                 let entry = DlqEntry::of_run(run, cause);
-                Ok(self.set_aside(entry).await?)
+                Ok(self.send_to_dlq(entry).await?)
             }
             Err(TxnError::Decided(error) | TxnError::Shard(error)) => Err(error),
             Err(other) => Err(ShardError::Unavailable(other.to_string())),

@@ -14,7 +14,7 @@ use proto_ids::{ClusterName, ShardId, TaskId};
 use tokio::sync::watch;
 
 use super::QueuedTask;
-use crate::{error::ShardError, record::Positions, shard::Shard};
+use crate::{error::ShardError, record::AckLevels, shard::Shard};
 
 /// Outbox rows read at once when a stream is behind the ring.
 const PAGE: usize = 256;
@@ -79,7 +79,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(first: TaskId, stored: &Positions, capacity: usize) -> Self {
+    pub(super) fn new(first: TaskId, stored: &AckLevels, capacity: usize) -> Self {
         Self {
             ring: VecDeque::new(),
             capacity,

@@ -1,5 +1,5 @@
-//! One heap of moments for the whole process: timers within the window, pauses between attempts, parked
-//! tasks, and looks at the next window. No rounding.
+//! The timer queue: one heap for the whole process, of timers within the window, pauses between attempts, waiting
+//! tasks, and reads of the next window. No rounding.
 
 use std::{
     cmp::Reverse,
@@ -16,22 +16,22 @@ use parking_lot::Mutex;
 use proto_ids::{RunKey, Timestamp};
 use tokio::sync::Notify;
 
-use super::{Job, QueuedTask};
+use super::{Executable, QueuedTask};
 use crate::{host::Host, shard::Shard};
 
 /// Longest sleep: bounds the harm of a wall clock that is set forward.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
-/// What happens at a moment.
-pub(crate) enum What {
+/// What happens when an item of the heap is due.
+pub(crate) enum TimerAction {
     /// A task is due.
-    Fire(Job),
+    Fire(Executable),
     /// A task's pause is over.
-    Again(Job),
+    Retry(Executable),
     /// A shard's timer window ends soon.
-    Window(Shard),
-    /// A parked task has waited long enough.
-    Unpark(Shard, RunKey, u64),
+    LoadWindow(Shard),
+    /// A task has waited for a change long enough.
+    WaitOver(Shard, RunKey, u64),
 }
 
 /// Items whose time has come. Those that a panic keeps from happening are armed again.
@@ -43,7 +43,7 @@ struct Due<'a> {
 impl Drop for Due<'_> {
     fn drop(&mut self) {
         for item in self.items.drain(..) {
-            self.queue.arm(Timestamp::from_nanos(item.at), item.what);
+            self.queue.arm(Timestamp::from_nanos(item.at), item.action);
         }
     }
 }
@@ -51,7 +51,7 @@ impl Drop for Due<'_> {
 struct Item {
     at: i64,
     seq: u64,
-    what: What,
+    action: TimerAction,
 }
 
 /// The heap.
@@ -73,13 +73,13 @@ impl Default for TimerQueue {
 }
 
 impl TimerQueue {
-    pub(crate) fn arm(&self, at: Timestamp, what: What) {
+    pub(crate) fn arm(&self, at: Timestamp, action: TimerAction) {
         let mut heap = self.heap.lock();
         heap.1 += 1;
         let item = Item {
             at: at.nanos(),
             seq: heap.1,
-            what,
+            action,
         };
         heap.0.push(Reverse(item));
         if at.nanos() < self.first.load(Ordering::Acquire) {
@@ -90,31 +90,32 @@ impl TimerQueue {
     }
 
     /// Arms a task.
-    pub(crate) fn arm_job(&self, at: Timestamp, job: Job) {
-        self.arm(at, What::Fire(job));
+    pub(crate) fn arm_task(&self, at: Timestamp, executable: Executable) {
+        self.arm(at, TimerAction::Fire(executable));
     }
 
-    /// Makes armed tasks due at once; returns how many. For rare occasions: it looks at all of them.
-    pub(crate) fn hasten(&self, now: Timestamp, which: impl Fn(&QueuedTask) -> bool) -> usize {
-        let mut hastened = 0;
+    /// Fires armed timers now instead of when they are due; returns how many. For rare occasions: it looks at
+    /// all of them.
+    pub(crate) fn fire_now(&self, now: Timestamp, which: impl Fn(&QueuedTask) -> bool) -> usize {
+        let mut fired = 0;
         let mut heap = self.heap.lock();
         let mut items = std::mem::take(&mut heap.0).into_vec();
         for Reverse(item) in &mut items {
-            if let What::Fire(job) = &item.what
+            if let TimerAction::Fire(executable) = &item.action
                 && item.at > now.nanos()
-                && which(&job.task)
+                && which(&executable.task)
             {
                 item.at = now.nanos();
-                hastened += 1;
+                fired += 1;
             }
         }
         heap.0 = items.into();
-        if hastened > 0 {
+        if fired > 0 {
             self.first.store(now.nanos(), Ordering::Release);
             drop(heap);
             self.earlier.notify_one();
         }
-        hastened
+        fired
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -145,7 +146,7 @@ impl TimerQueue {
                 items: host.timers.due(now).into(),
             };
             while let Some(item) = due.items.pop_front() {
-                item.happen(&host, now);
+                item.run(&host, now);
             }
             drop(due);
             let first = host.timers.first.load(Ordering::Acquire);
@@ -167,22 +168,22 @@ impl TimerQueue {
 }
 
 impl Item {
-    fn happen(self, host: &Host, now: i64) {
-        match self.what {
-            What::Fire(job) => {
+    fn run(self, host: &Host, now: i64) {
+        match self.action {
+            TimerAction::Fire(executable) => {
                 let late = Duration::from_nanos(u64::try_from(now - self.at).unwrap_or(0));
                 host.meters.timer_lateness.observe(late.as_secs_f64());
-                if !job.is_void() {
-                    job.dispatch();
+                if !executable.is_obsolete() {
+                    executable.dispatch();
                 }
             }
-            What::Again(job) => {
-                if !job.is_void() {
-                    job.dispatch();
+            TimerAction::Retry(executable) => {
+                if !executable.is_obsolete() {
+                    executable.dispatch();
                 }
             }
-            What::Window(shard) => shard.advance_window(),
-            What::Unpark(shard, run, ticket) => shard.0.parked.unpark(&run, ticket),
+            TimerAction::LoadWindow(shard) => shard.advance_window(),
+            TimerAction::WaitOver(shard, run, ticket) => shard.0.wait_list.release(&run, ticket),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Workers that execute tasks, and what follows from each verdict.
+//! The workers of the transfer queue and the timer queue, and what follows from each outcome.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -8,23 +8,25 @@ use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::Instrument;
 
-use super::{Executor, Job, Role, Verdict, park::Judging, timer::What};
+use super::{
+    Executable, ExecutionMode, Executor, Outcome, timer::TimerAction, wait_list::Observed,
+};
 use crate::{dlq::DlqEntry, error::TxnError, host::Host};
 
 /// First pause after a failed attempt that names none.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How soon a task is looked at again when its run or a namespace changed while it was judged.
-const AT_ONCE: Duration = Duration::from_millis(10);
+/// How soon a task is looked at again when its run or a namespace changed while it was executed.
+const RETRY_NOW: Duration = Duration::from_millis(10);
 
-/// Tasks that wait for a worker.
-pub(crate) struct Pool {
+/// A queue of tasks that wait for a worker: the transfer queue, or timer tasks that are due.
+pub(crate) struct WorkerQueue {
     name: &'static str,
-    waiting: Mutex<VecDeque<Job>>,
+    waiting: Mutex<VecDeque<Executable>>,
     ready: Semaphore,
 }
 
-impl Pool {
+impl WorkerQueue {
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -33,8 +35,8 @@ impl Pool {
         }
     }
 
-    pub(crate) fn push(&self, job: Job) {
-        self.waiting.lock().push_back(job);
+    pub(crate) fn push(&self, executable: Executable) {
+        self.waiting.lock().push_back(executable);
         self.ready.add_permits(1);
     }
 
@@ -42,7 +44,7 @@ impl Pool {
         self.waiting.lock().len()
     }
 
-    async fn pop(&self) -> Option<Job> {
+    async fn pop(&self) -> Option<Executable> {
         self.ready.acquire().await.ok()?.forget();
         self.waiting.lock().pop_front()
     }
@@ -52,7 +54,7 @@ impl Pool {
 pub(crate) fn start(
     host: &Arc<Host>,
     tasks: &Tasks,
-    pool: fn(&Host) -> &Pool,
+    pool: fn(&Host) -> &WorkerQueue,
     executor: &Arc<dyn Executor>,
     n: usize,
 ) {
@@ -63,113 +65,123 @@ pub(crate) fn start(
         tasks.spawn_restarting(TaskKind::Background, name, move || {
             let (host, executor) = (host.clone(), executor.clone());
             async move {
-                while let Some(job) = pool(&host).pop().await {
-                    work(&host, executor.as_ref(), job).await;
+                while let Some(executable) = pool(&host).pop().await {
+                    process(&host, executor.as_ref(), executable).await;
                 }
             }
         });
     }
 }
 
-async fn work(host: &Arc<Host>, executor: &dyn Executor, mut job: Job) {
-    if job.is_void() {
+async fn process(host: &Arc<Host>, executor: &dyn Executor, mut executable: Executable) {
+    if executable.is_obsolete() {
         return;
     }
-    let judging = Judging::begin(&job);
-    let role = match role(host, &job).await {
-        Ok(Some(role)) => role,
+    let observed = Observed::begin(&executable);
+    let mode = match mode(host, &executable).await {
+        Ok(Some(mode)) => mode,
         // The namespace is gone, and with it every reason.
-        Ok(None) => return done(&job),
-        Err(()) => return again(host, job, FIRST_PAUSE),
+        Ok(None) => return done(&executable),
+        Err(()) => return retry(host, executable, FIRST_PAUSE),
     };
     let begun = Instant::now();
-    let span = tracing::debug_span!("task", shard = %job.shard.id(), task_id = %job.task.task_id,
-        namespace = %job.task.run.namespace_id, workflow_id = %job.task.run.workflow_id,
-        run_id = %job.task.run.run_id, kind = ?job.task.task.kind, ?role);
-    let execution = AssertUnwindSafe(executor.execute(&job.shard, &job.task, role));
-    let verdict = execution.catch_unwind().instrument(span).await;
-    let verdict = verdict.unwrap_or_else(|_| after_panic(host, &job));
+    let span = tracing::debug_span!("task", shard = %executable.shard.id(), task_id = %executable.task.task_id,
+        namespace = %executable.task.run.namespace_id, workflow_id = %executable.task.run.workflow_id,
+        run_id = %executable.task.run.run_id, kind = ?executable.task.task.kind, ?mode);
+    let execution = AssertUnwindSafe(executor.execute(&executable.shard, &executable.task, mode));
+    let outcome = execution.catch_unwind().instrument(span).await;
+    let outcome = outcome.unwrap_or_else(|_| after_panic(host, &executable));
     host.meters
-        .executed(&job.task.task.kind, role, begun.elapsed(), &verdict);
-    match verdict {
-        Verdict::Done => done(&job),
-        Verdict::Retry(pause) => again(host, job, pause),
-        Verdict::Park => {
+        .executed(&executable.task.task.kind, mode, begun.elapsed(), &outcome);
+    match outcome {
+        Outcome::Done => done(&executable),
+        Outcome::Retry(pause) => retry(host, executable, pause),
+        Outcome::Wait => {
             // The delay is a safety net under the wake-ups, so it grows.
-            let grown = 1 << job.attempt.min(6);
-            let delay = host.options.park_delay.saturating_mul(grown);
-            job.attempt = job.attempt.saturating_add(1);
-            rehome_if_old(host, &job);
-            if let Some(mut job) = judging.park(job, delay) {
-                job.attempt = 0;
-                host.timers.arm(host.now().plus(AT_ONCE), What::Again(job));
+            let grown = 1 << executable.attempt.min(6);
+            let delay = host.options.wait_delay.saturating_mul(grown);
+            executable.attempt = executable.attempt.saturating_add(1);
+            reschedule_if_old(host, &executable);
+            if let Some(mut executable) = observed.wait(executable, delay) {
+                executable.attempt = 0;
+                host.timers
+                    .arm(host.now().plus(RETRY_NOW), TimerAction::Retry(executable));
             }
         }
-        Verdict::Poison(cause) => set_aside(host, job, cause).await,
+        Outcome::PermanentFailure(cause) => send_to_dlq(host, executable, cause).await,
     }
 }
 
 /// A panic may come from what cannot be seen here, so the task is tried again; not for ever.
-fn after_panic(host: &Host, job: &Job) -> Verdict {
-    tracing::error!(shard = %job.shard.id(), run = %job.task.run, kind = ?job.task.task.kind,
-        attempt = job.attempt, "the executor of a task panicked");
-    if job.attempt >= host.options.panics_max {
-        return Verdict::Poison("its executor panics, see the log".to_owned());
+fn after_panic(host: &Host, executable: &Executable) -> Outcome {
+    tracing::error!(shard = %executable.shard.id(), run = %executable.task.run, kind = ?executable.task.task.kind,
+        attempt = executable.attempt, "the executor of a task panicked");
+    if executable.attempt >= host.options.panics_max {
+        return Outcome::PermanentFailure("its executor panics, see the log".to_owned());
     }
-    Verdict::Retry(host.options.retry_max)
+    Outcome::Retry(host.options.retry_max)
 }
 
-/// What this cluster is to the task's namespace now; `None` when there is no such namespace.
-async fn role(host: &Host, job: &Job) -> Result<Option<Role>, ()> {
-    let found = host.namespace::<()>(&job.task.run.namespace_id).await;
+/// The execution mode of a task now; `None` when its namespace does not exist.
+async fn mode(host: &Host, executable: &Executable) -> Result<Option<ExecutionMode>, ()> {
+    let found = host
+        .namespace::<()>(&executable.task.run.namespace_id)
+        .await;
     match found {
         Ok(namespace) if namespace.is_active_in(&host.deps.clusters.current_name()) => {
-            Ok(Some(Role::Active))
+            Ok(Some(ExecutionMode::Active))
         }
-        Ok(_) => Ok(Some(Role::Standby)),
+        Ok(_) => Ok(Some(ExecutionMode::Standby)),
         Err(TxnError::NamespaceNotFound(_)) => Ok(None),
         Err(_) => Err(()),
     }
 }
 
-fn done(job: &Job) {
-    job.shard.0.queues.done(&job.task);
-    job.shard.mark();
+fn done(executable: &Executable) {
+    executable.shard.0.queues.done(&executable.task);
+    executable.shard.mark();
 }
 
-fn again(host: &Host, mut job: Job, pause: Duration) {
-    job.attempt = job.attempt.saturating_add(1);
-    let grown = FIRST_PAUSE.saturating_mul(1 << job.attempt.min(12));
+fn retry(host: &Host, mut executable: Executable, pause: Duration) {
+    executable.attempt = executable.attempt.saturating_add(1);
+    let grown = FIRST_PAUSE.saturating_mul(1 << executable.attempt.min(12));
     // The first retry comes when the executor said; later ones back off, but never sooner than it said.
-    let pause = if job.attempt == 1 {
+    let pause = if executable.attempt == 1 {
         pause
     } else {
         pause.max(grown.min(host.options.retry_max))
     };
-    rehome_if_old(host, &job);
-    host.timers.arm(host.now().plus(pause), What::Again(job));
+    reschedule_if_old(host, &executable);
+    host.timers
+        .arm(host.now().plus(pause), TimerAction::Retry(executable));
 }
 
-/// A task that hangs must not hold back the trimming of everything after it: its stored form moves to a
+/// A task that hangs must not block the trimming of everything after it: it is rescheduled, that is moved to a
 /// timer row.
-fn rehome_if_old(host: &Host, job: &Job) {
-    let age = host.now().since(job.task.at);
-    if age >= host.options.rehome_after && job.shard.0.queues.is_in_the_way(&job.task, host.now()) {
-        job.shard.rehome(job.task.clone());
+fn reschedule_if_old(host: &Host, executable: &Executable) {
+    let age = host.now().since(executable.task.at);
+    if age >= host.options.reschedule_after
+        && executable
+            .shard
+            .0
+            .queues
+            .blocks_trimming(&executable.task, host.now())
+    {
+        executable.shard.reschedule(executable.task.clone());
     }
 }
 
-async fn set_aside(host: &Host, job: Job, cause: String) {
+async fn send_to_dlq(host: &Host, executable: Executable, cause: String) {
     let entry = DlqEntry {
-        attempts: job.attempt.saturating_add(1),
-        ..DlqEntry::of_tasks(&job.task.run, &[job.task.as_ref()], cause)
+        attempts: executable.attempt.saturating_add(1),
+        ..DlqEntry::of_tasks(&executable.task.run, &[executable.task.as_ref()], cause)
     };
-    match job.shard.set_aside(entry).await {
-        Ok(()) => done(&job),
+    match executable.shard.send_to_dlq(entry).await {
+        Ok(()) => done(&executable),
         Err(error) => {
-            tracing::warn!(shard = %job.shard.id(), run = %job.task.run, %error,
-                "a task cannot be set aside yet");
-            again(host, job, host.options.retry_max);
+            tracing::warn!(shard = %executable.shard.id(), run = %executable.task.run, %error,
+                "a task cannot be sent to the dead-letter queue yet");
+            retry(host, executable, host.options.retry_max);
         }
     }
 }

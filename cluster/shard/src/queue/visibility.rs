@@ -18,7 +18,7 @@ use schema_store::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Job, QueuedTask, timer::What};
+use super::{Executable, QueuedTask, timer::TimerAction};
 use crate::{
     dlq::DlqEntry,
     error::{ReadError, ShardError},
@@ -40,7 +40,7 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs whose row has to be written.
 #[derive(Default)]
-pub(crate) struct VisibilityInbox {
+pub(crate) struct VisibilityQueue {
     pending: Mutex<HashMap<RunKey, Pending>>,
     ready: Notify,
 }
@@ -67,7 +67,7 @@ impl Pending {
     }
 }
 
-impl VisibilityInbox {
+impl VisibilityQueue {
     pub(crate) fn push(&self, shard: &Shard, task: &Arc<QueuedTask>) {
         let mut pending = self.pending.lock();
         match pending.entry(task.run.clone()) {
@@ -104,7 +104,7 @@ impl VisibilityInbox {
 
     /// Writes until it is stopped; what is collected by then is left to the next owner.
     pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
-        let (inbox, options) = (&host.visibility, &host.options);
+        let (inbox, options) = (&host.visibility_queue, &host.options);
         let mut work = Work::new(host.clone());
         loop {
             let due = work.due();
@@ -245,7 +245,7 @@ impl Work {
             self.pieces.push_back(Piece::new(rows));
         }
         for (key, pending, cause) in unreadable {
-            if let Err(error) = set_aside(&key, &pending, cause, 1).await {
+            if let Err(error) = send_to_dlq(&key, &pending, cause, 1).await {
                 self.read_again(&key, pending, &error.into());
             }
         }
@@ -281,8 +281,8 @@ impl Work {
             "a run cannot be read for its visibility row yet");
         let at = self.host.now().plus(READ_AGAIN);
         for task in pending.tasks {
-            let job = Job::new(&pending.shard, task);
-            self.host.timers.arm(at, What::Again(job));
+            let executable = Executable::new(&pending.shard, task);
+            self.host.timers.arm(at, TimerAction::Retry(executable));
         }
     }
 
@@ -330,8 +330,9 @@ impl Work {
             is_refused || (piece.attempts >= ALONE_MAX && self.written > piece.written_before);
         if is_one && is_at_fault {
             let row = &piece.rows[0];
-            let set_aside = set_aside(&row.key, &row.pending, error.to_string(), piece.attempts);
-            if set_aside.await.is_ok() {
+            let send_to_dlq =
+                send_to_dlq(&row.key, &row.pending, error.to_string(), piece.attempts);
+            if send_to_dlq.await.is_ok() {
                 return;
             }
         }
@@ -351,7 +352,7 @@ impl Drop for Work {
         let left = rows.map(|row| row.pending);
         for pending in self.taken.drain(..).map(|(_, pending)| pending).chain(left) {
             for task in &pending.tasks {
-                self.host.visibility.push(&pending.shard, task);
+                self.host.visibility_queue.push(&pending.shard, task);
             }
         }
     }
@@ -365,7 +366,7 @@ fn delete(key: &RunKey) -> VisibilityWrite {
 }
 
 /// Sets a run's visibility tasks aside; they count as done then.
-async fn set_aside(
+async fn send_to_dlq(
     key: &RunKey,
     pending: &Pending,
     cause: String,
@@ -376,7 +377,7 @@ async fn set_aside(
         attempts,
         ..DlqEntry::of_tasks(key, &tasks, cause)
     };
-    pending.shard.set_aside(entry).await?;
+    pending.shard.send_to_dlq(entry).await?;
     pending.done();
     Ok(())
 }

@@ -426,8 +426,8 @@ fn all_tasks() -> Vec<QueuedTask> {
     kinds.into_iter().enumerate().map(queued).collect()
 }
 
-fn positions() -> Positions {
-    Positions {
+fn ack_levels() -> AckLevels {
+    AckLevels {
         transfer: TaskId::new(1),
         timer: TaskId::new(2),
         visibility: TaskId::new(3),
@@ -452,16 +452,16 @@ fn reader(incarnation: &str, acked: i64) -> Reader {
 }
 
 /// As version 1 wrote them: readers were positions, and nothing was said of what had been trimmed.
-fn older_positions() -> Positions {
+fn older_positions() -> AckLevels {
     let reader = |acked| Reader {
         connected: true,
         acked: TaskId::new(acked),
         ..Reader::default()
     };
-    Positions {
+    AckLevels {
         readers: [("b".to_owned(), reader(7)), ("c/2".to_owned(), reader(8))].into(),
         dropped: TaskId::new(4),
-        ..positions()
+        ..ack_levels()
     }
 }
 
@@ -482,10 +482,10 @@ fn what_is_written_is_read() {
     let row = encode_tasks(&tasks[0].run, &tasks.iter().collect::<Vec<_>>());
     assert_eq!(decode_tasks(&row), Ok(tasks));
     assert_eq!(
-        decode_positions(&encode_positions(&positions())),
-        Ok(positions())
+        decode_ack_levels(&encode_ack_levels(&ack_levels())),
+        Ok(ack_levels())
     );
-    assert_eq!(decode_positions(&[]), Ok(Positions::default()));
+    assert_eq!(decode_ack_levels(&[]), Ok(AckLevels::default()));
 }
 
 #[test]
@@ -533,7 +533,7 @@ fn samples() -> Vec<(String, Bytes)> {
             "tasks".to_owned(),
             encode_tasks(&tasks[0].run, &tasks.iter().collect::<Vec<_>>()),
         ),
-        ("positions".to_owned(), encode_positions(&positions())),
+        ("positions".to_owned(), encode_ack_levels(&ack_levels())),
     ];
     let items = run
         .items
@@ -567,7 +567,7 @@ fn rows_of_version_1_can_be_read() {
             "hot" => run.hot = data,
             "start" => run.start = data,
             "tasks" => assert_eq!(decode_tasks(&data), Ok(all_tasks())),
-            "positions" => assert_eq!(decode_positions(&data), Ok(older_positions())),
+            "positions" => assert_eq!(decode_ack_levels(&data), Ok(older_positions())),
             item => {
                 let (kind, id) = item.split_once(' ').expect("kind and id");
                 let key = ItemRowKey {

@@ -147,7 +147,7 @@ impl Txn {
         let Some(place) = self.locked.loaded(&staged.run_id) else {
             // Only a task's home moves; the run itself may be gone or need not be loaded.
             let mut write = RunWrite::keep(key, Expected::Any, at);
-            write.rehomed = staged.rehomed;
+            write.rescheduled = staged.rescheduled;
             return Some(write);
         };
         if staged.delete {
@@ -219,7 +219,7 @@ impl Txn {
             branches: staged.branches,
             history: staged.nodes,
             tasks: staged.tasks,
-            rehomed: staged.rehomed,
+            rescheduled: staged.rescheduled,
             progress: Some(RunProgress::of(&slot.mutable_state)),
             ..RunWrite::keep(key, Expected::Any, at)
         })
@@ -298,7 +298,7 @@ impl RunWrite {
             branches: Vec::new(),
             history: Vec::new(),
             tasks: Vec::new(),
-            rehomed: Vec::new(),
+            rescheduled: Vec::new(),
             at,
             progress: None,
         }

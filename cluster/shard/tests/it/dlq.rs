@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cluster_shard::{DlqEntry, TaskDlq, Verdict};
+use cluster_shard::{DlqEntry, Outcome, TaskDlq};
 use futures::future::join_all;
 use proto_ids::{NamespaceId, ShardId, TaskId};
 use schema_store::execution::{
@@ -53,7 +53,7 @@ fn is_listed(world: &World, workflow_id: &str) -> bool {
 #[tokio::test]
 async fn a_task_that_can_never_be_done_is_set_aside() {
     let world = World::with(one_shard(), namespace(), false);
-    *world.seen.verdict.lock() = Some(Verdict::Poison("never".into()));
+    *world.seen.outcome.lock() = Some(Outcome::PermanentFailure("never".into()));
     world.start("w").await.unwrap();
     until("set aside", || entries(&world, TRANSFER).len() == 1).await;
     let entry = entries(&world, TRANSFER).remove(0);
@@ -62,15 +62,10 @@ async fn a_task_that_can_never_be_done_is_set_aside() {
     assert_eq!(entry.kind, "WorkflowTask");
     assert!(!entry.time.is_zero());
     until("what comes after is trimmed", || outbox(&world) == 0).await;
-    *world.seen.verdict.lock() = None;
+    *world.seen.outcome.lock() = None;
     let before = world.seen.dispatched("w");
     let entry = DlqEntry::from_bytes(&entry.to_bytes()).unwrap();
-    world
-        .shard("w")
-        .await
-        .retry_set_aside(&entry)
-        .await
-        .unwrap();
+    world.shard("w").await.retry_from_dlq(&entry).await.unwrap();
     until("executed again", || world.seen.dispatched("w") > before).await;
     assert_eq!(
         at_once(dlq(&world).delete(TRANSFER, 1, i64::MAX)).unwrap(),
@@ -104,7 +99,7 @@ async fn a_refused_visibility_row_stops_no_other() {
     world
         .shard("w7")
         .await
-        .retry_set_aside(&entry)
+        .retry_from_dlq(&entry)
         .await
         .unwrap();
     until("listed", || is_listed(&world, "w7")).await;
@@ -121,7 +116,7 @@ async fn a_retry_after_the_run_was_deleted_leaves_no_row() {
     let shard = world.shard("w").await;
     shard.delete_run(&key("w")).await.unwrap();
     let entry = entries(&world, VISIBILITY).remove(0);
-    shard.retry_set_aside(&entry).await.unwrap();
+    shard.retry_from_dlq(&entry).await.unwrap();
     assert!(!is_listed(&world, "w"));
 }
 
@@ -129,7 +124,7 @@ async fn a_retry_after_the_run_was_deleted_leaves_no_row() {
 #[tokio::test]
 async fn rows_that_cannot_be_decoded_are_set_aside() {
     let world = World::with(one_shard(), namespace(), false);
-    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_secs(3_600)));
+    *world.seen.outcome.lock() = Some(Outcome::Retry(Duration::from_secs(3_600)));
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
     let shard = world.shard("w").await;
@@ -182,7 +177,7 @@ async fn rows_that_cannot_be_decoded_are_set_aside() {
     world
         .shard("w")
         .await
-        .retry_set_aside(&entry)
+        .retry_from_dlq(&entry)
         .await
         .unwrap_err();
     until("the shard is recovered", || {
@@ -211,17 +206,12 @@ async fn a_corrupt_run_does_not_hold_its_shard() {
     world
         .shard("w")
         .await
-        .retry_set_aside(&entry)
+        .retry_from_dlq(&entry)
         .await
         .unwrap_err();
     *world.faults.corrupt.lock() = None;
     let before = world.seen.dispatched("w");
-    world
-        .shard("w")
-        .await
-        .retry_set_aside(&entry)
-        .await
-        .unwrap();
+    world.shard("w").await.retry_from_dlq(&entry).await.unwrap();
     until("dispatched again", || world.seen.dispatched("w") > before).await;
 }
 
@@ -235,10 +225,10 @@ async fn a_task_that_panics_is_set_aside_in_the_end() {
             &self,
             shard: &cluster_shard::Shard,
             task: &cluster_shard::QueuedTask,
-            role: cluster_shard::Role,
-        ) -> Verdict {
+            mode: cluster_shard::ExecutionMode,
+        ) -> Outcome {
             assert_ne!(task.run.workflow_id.as_str(), "bad", "injected");
-            self.0.execute(shard, task, role).await
+            self.0.execute(shard, task, mode).await
         }
     }
     let mut options = one_shard();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_core::TaskKind;
-use cluster_shard::{AckRefused, Role, Verdict, reader_name};
+use cluster_shard::{AckRefused, ExecutionMode, Outcome, reader_name};
 use proto_ids::{NamespaceId, ShardId, TaskId};
 
 use crate::world::{NS, World, at_once, key, quick, replicated, until};
@@ -57,7 +57,7 @@ async fn idle_is_silent() {
 #[tokio::test]
 async fn verdicts_are_obeyed() {
     let world = World::new();
-    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_millis(1)));
+    *world.seen.outcome.lock() = Some(Outcome::Retry(Duration::from_millis(1)));
     world.start("w").await.unwrap();
     until("tried again", || world.seen.dispatched("w") >= 3).await;
 }
@@ -66,7 +66,7 @@ async fn verdicts_are_obeyed() {
 #[tokio::test]
 async fn parked_tasks_wake() {
     let world = World::with(quick(), replicated("a"), true);
-    *world.seen.verdict.lock() = Some(Verdict::Park);
+    *world.seen.outcome.lock() = Some(Outcome::Wait);
     world.start("w").await.unwrap();
     until("looked at", || world.seen.dispatched("w") == 1).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -81,7 +81,10 @@ async fn parked_tasks_wake() {
         world.seen.dispatched("w") > looked
     })
     .await;
-    assert_eq!(world.seen.tasks.lock().last().unwrap().1, Role::Standby);
+    assert_eq!(
+        world.seen.tasks.lock().last().unwrap().1,
+        ExecutionMode::Standby
+    );
 }
 
 /// A failover that comes while a task is being judged as standby is not missed: it is executed as active at
@@ -89,24 +92,24 @@ async fn parked_tasks_wake() {
 #[tokio::test]
 async fn a_failover_while_a_task_is_judged_wakes_it() {
     let world = World::with(quick(), replicated("a"), true);
-    *world.seen.verdict.lock() = Some(Verdict::Park);
+    *world.seen.outcome.lock() = Some(Outcome::Wait);
     world.start("w").await.unwrap();
-    let seen_as = |role: Role| {
+    let seen_as = |mode: ExecutionMode| {
         let tasks = world.seen.tasks.lock();
-        tasks.iter().filter(|(_, r)| *r == role).count()
+        tasks.iter().filter(|(_, r)| *r == mode).count()
     };
-    until("looked at", || seen_as(Role::Active) > 0).await;
+    until("looked at", || seen_as(ExecutionMode::Active) > 0).await;
     world.registry.set(vec![replicated("b")]);
-    until("parked as standby", || seen_as(Role::Standby) > 0).await;
+    until("parked as standby", || seen_as(ExecutionMode::Standby) > 0).await;
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     *world.seen.gate.lock() = Some(gate.clone());
-    let looks = seen_as(Role::Standby);
+    let looks = seen_as(ExecutionMode::Standby);
     let mut standby = replicated("b");
     standby.failover_version = proto_ids::FailoverVersion::new(12);
     world.registry.set(vec![standby]);
-    until("judged again", || seen_as(Role::Standby) > looks).await;
-    let acted = seen_as(Role::Active);
-    *world.seen.verdict.lock() = Some(Verdict::Done);
+    until("judged again", || seen_as(ExecutionMode::Standby) > looks).await;
+    let acted = seen_as(ExecutionMode::Active);
+    *world.seen.outcome.lock() = Some(Outcome::Done);
     let mut active = replicated("a");
     active.failover_version = proto_ids::FailoverVersion::new(21);
     world.registry.set(vec![active]);
@@ -114,7 +117,10 @@ async fn a_failover_while_a_task_is_judged_wakes_it() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     *world.seen.gate.lock() = None;
     gate.add_permits(1_000);
-    until("executed as active", || seen_as(Role::Active) > acted).await;
+    until("executed as active", || {
+        seen_as(ExecutionMode::Active) > acted
+    })
+    .await;
 }
 
 /// Streams read from memory when they keep up and from the outbox when they do not, and nothing is trimmed
@@ -347,10 +353,10 @@ async fn near_timers_are_accurate() {
 #[tokio::test]
 async fn a_stuck_task_does_not_hold_back_trimming() {
     let mut options = quick();
-    options.rehome_after = Duration::from_millis(300);
+    options.reschedule_after = Duration::from_millis(300);
     options.timer_window = Duration::from_millis(1);
     let world = World::with(options, crate::world::namespace(), false);
-    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_millis(20)));
+    *world.seen.outcome.lock() = Some(Outcome::Retry(Duration::from_millis(20)));
     world.start("w").await.unwrap();
     let shard = ShardId::for_workflow(&NS.into(), &"w".into(), 4);
     let rows = || {

@@ -37,7 +37,7 @@ async fn a_crash_loses_only_what_was_not_answered() {
 #[tokio::test]
 async fn obligations_are_found_again() {
     let world = World::new();
-    *world.seen.verdict.lock() = Some(cluster_shard::Verdict::Retry(Duration::from_secs(3600)));
+    *world.seen.outcome.lock() = Some(cluster_shard::Outcome::Retry(Duration::from_secs(3600)));
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
     let world = world.crash().await;

@@ -17,8 +17,8 @@ use cluster_core::{
 use cluster_membership::{Member, Membership, Role as MemberRole};
 use cluster_runtime::{Clock, Metrics, Settings, SystemClock, Tasks};
 use cluster_shard::{
-    CurrentChange, Executor, Executors, QueuedTask, Role, Shard, Shards, ShardsDeps, ShardsOptions,
-    Txn, TxnError, UpdateError, Updated, Verdict,
+    CurrentChange, ExecutionMode, Executor, Executors, Outcome, QueuedTask, Shard, Shards,
+    ShardsDeps, ShardsOptions, Txn, TxnError, UpdateError, Updated,
 };
 use futures::FutureExt;
 use namespaces::{ClusterInfo, Clusters, Namespace, Registry};
@@ -41,22 +41,22 @@ pub const NS: &str = "11111111-2222-3333-4444-555555555555";
 /// What executors were given, and how they answer.
 #[derive(Default)]
 pub struct Seen {
-    pub tasks: Mutex<Vec<(QueuedTask, Role)>>,
-    pub verdict: Mutex<Option<Verdict>>,
+    pub tasks: Mutex<Vec<(QueuedTask, ExecutionMode)>>,
+    pub outcome: Mutex<Option<Outcome>>,
     /// Executions need a permit each before they answer, while there is a gate.
     pub gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
 #[async_trait]
 impl Executor for Seen {
-    async fn execute(&self, _: &Shard, task: &QueuedTask, role: Role) -> Verdict {
-        let verdict = self.verdict.lock().clone();
+    async fn execute(&self, _: &Shard, task: &QueuedTask, mode: ExecutionMode) -> Outcome {
+        let outcome = self.outcome.lock().clone();
         let gate = self.gate.lock().clone();
-        self.tasks.lock().push((task.clone(), role));
+        self.tasks.lock().push((task.clone(), mode));
         if let Some(gate) = gate {
             gate.acquire().await.expect("never closed").forget();
         }
-        verdict.unwrap_or(Verdict::Done)
+        outcome.unwrap_or(Outcome::Done)
     }
 }
 
@@ -71,7 +71,7 @@ impl Seen {
 
     pub fn dispatched(&self, workflow_id: &str) -> usize {
         let tasks = self.tasks.lock();
-        let of = |t: &&(QueuedTask, Role)| {
+        let of = |t: &&(QueuedTask, ExecutionMode)| {
             t.0.run.workflow_id.as_str() == workflow_id
                 && matches!(t.0.task.kind, TaskKind::WorkflowTask { .. })
         };
@@ -148,7 +148,7 @@ pub fn quick() -> ShardsOptions {
         behind_after: Duration::from_millis(20),
         progress_every: Duration::from_millis(40),
         visibility_lag: Duration::from_millis(5),
-        park_delay: Duration::from_secs(3600),
+        wait_delay: Duration::from_secs(3600),
         ..ShardsOptions::default()
     }
 }
@@ -470,7 +470,7 @@ impl World {
 
     /// Whether the timer that the workflow asked for has fired.
     pub fn fired(&self, workflow_id: &str) -> bool {
-        let is_it = |(t, _): &(QueuedTask, Role)| {
+        let is_it = |(t, _): &(QueuedTask, ExecutionMode)| {
             t.run.workflow_id.as_str() == workflow_id
                 && matches!(t.task.kind, TaskKind::UserTimer { .. })
         };

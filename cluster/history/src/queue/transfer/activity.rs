@@ -8,13 +8,13 @@ use proto_messages::{
 use tonic::Code;
 
 use cluster_core::MutableState;
-use cluster_shard::{QueuedTask, Shard, Verdict};
+use cluster_shard::{Outcome, QueuedTask, Shard};
 
 use crate::{
     poll,
     queue::{
         ExecutorDeps,
-        ended::{after_call, after_read},
+        outcome::{after_call, after_read},
     },
 };
 
@@ -24,7 +24,7 @@ pub async fn dispatch(
     shard: &Shard,
     task: &QueuedTask,
     scheduled: EventId,
-) -> Verdict {
+) -> Outcome {
     let look = |ms: &MutableState| {
         (ms.is_pending(&task.task.kind) && !ms.execution_info.zombie)
             .then(|| request(ms, scheduled))
@@ -32,12 +32,12 @@ pub async fn dispatch(
     };
     let request = match shard.read(&task.run, look).await {
         Ok(Some(request)) => request,
-        Ok(None) => return Verdict::Done,
+        Ok(None) => return Outcome::Done,
         Err(error) => return after_read(error),
     };
     match deps.matching.add_activity_task(request).await {
-        Ok(_) => Verdict::Done,
-        Err(status) if status.code() == Code::NotFound => Verdict::Done,
+        Ok(_) => Outcome::Done,
+        Err(status) if status.code() == Code::NotFound => Outcome::Done,
         Err(status) => after_call(&status, &task.run),
     }
 }

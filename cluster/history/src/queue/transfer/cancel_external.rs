@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use cluster_core::{MutableState, Request};
 use cluster_rpc::status;
-use cluster_shard::{QueuedTask, Shard, Verdict};
+use cluster_shard::{Outcome, QueuedTask, Shard};
 
 use super::{initiated, namespace_name};
 use crate::{
@@ -22,12 +22,12 @@ use crate::{
     poll,
     queue::{
         ExecutorDeps,
-        ended::{after_call, after_read, apply_to_run},
+        outcome::{after_call, after_read, apply_to_run},
     },
 };
 
 /// Executes the task.
-pub async fn cancel(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: EventId) -> Verdict {
+pub async fn cancel(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: EventId) -> Outcome {
     let look = |ms: &MutableState| {
         let pending = ms
             .external_cancels
@@ -37,17 +37,17 @@ pub async fn cancel(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: E
     };
     let (pending, branch) = match shard.read(&task.run, look).await {
         Ok(Some(found)) => found,
-        Ok(None) => return Verdict::Done,
+        Ok(None) => return Outcome::Done,
         Err(error) => return after_read(error),
     };
     let event = match initiated(shard, task, &branch, pending.initiated_batch_id, id).await {
         Ok(event) => event,
-        Err(verdict) => return verdict,
+        Err(outcome) => return outcome,
     };
     let Some(Attributes::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(wish)) =
         event.attributes
     else {
-        return Verdict::Poison(format!("event {id} does not initiate a cancel request"));
+        return Outcome::PermanentFailure(format!("event {id} does not initiate a cancel request"));
     };
     let own = task.run.namespace_id.as_str();
     let namespace_id = if wish.namespace_id.is_empty() {
@@ -68,7 +68,7 @@ pub async fn cancel(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: E
     let namespace = match namespace_name(deps, &namespace_id).await {
         Ok(Some(namespace)) => namespace,
         Ok(None) => return end(shard, task, id, Err(Cause::NamespaceNotFound)).await,
-        Err(verdict) => return verdict,
+        Err(outcome) => return outcome,
     };
     let call = RequestCancelWorkflowExecutionRequest {
         namespace_id,
@@ -106,7 +106,7 @@ fn failed_cause(error: &Status) -> Option<Cause> {
     )
 }
 
-async fn end(shard: &Shard, task: &QueuedTask, id: EventId, result: Result<(), Cause>) -> Verdict {
+async fn end(shard: &Shard, task: &QueuedTask, id: EventId, result: Result<(), Cause>) -> Outcome {
     apply_to_run(
         shard,
         &task.run,

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use cluster_core::{
     MutableState, mutable_state::ChildExecutionInfo, request::Parent, version::BranchToken,
 };
-use cluster_shard::{ReadError, Shard, Verdict};
+use cluster_shard::{Outcome, ReadError, Shard};
 
 use super::namespace_name;
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     events, poll,
     queue::{
         ExecutorDeps,
-        ended::{after_call, after_read},
+        outcome::{after_call, after_read},
     },
 };
 
@@ -55,7 +55,7 @@ impl Closed {
 }
 
 /// Looks at the run; `None` when it is open or gone, or when no other run has to be notified of its end.
-pub async fn look(shard: &Shard, run: &RunKey) -> Result<Option<Closed>, Verdict> {
+pub async fn look(shard: &Shard, run: &RunKey) -> Result<Option<Closed>, Outcome> {
     let look = |ms: &MutableState| {
         let at = (
             ms.execution_info.close_batch_first_event_id,
@@ -107,27 +107,27 @@ fn closed(ms: &MutableState) -> Closed {
 }
 
 /// Executes the task.
-pub async fn close(deps: &ExecutorDeps, shard: &Shard, run: &RunKey) -> Verdict {
+pub async fn close(deps: &ExecutorDeps, shard: &Shard, run: &RunKey) -> Outcome {
     let closed = match look(shard, run).await {
         Ok(Some(closed)) => closed,
-        Ok(None) => return Verdict::Done,
-        Err(verdict) => return verdict,
+        Ok(None) => return Outcome::Done,
+        Err(outcome) => return outcome,
     };
-    let mut verdict = Verdict::Done;
+    let mut outcome = Outcome::Done;
     if let Some(parent) = closed.parent_to_notify() {
-        verdict = notify_parent(deps, &closed, parent).await;
+        outcome = notify_parent(deps, &closed, parent).await;
     }
     // A child that cannot be reached must not keep the others waiting.
     for child in &closed.children {
         let applied = apply_policy(deps, &closed.key, child).await;
-        if !matches!(applied, Verdict::Done) {
-            verdict = applied;
+        if !matches!(applied, Outcome::Done) {
+            outcome = applied;
         }
     }
-    verdict
+    outcome
 }
 
-async fn notify_parent(deps: &ExecutorDeps, closed: &Closed, parent: &Parent) -> Verdict {
+async fn notify_parent(deps: &ExecutorDeps, closed: &Closed, parent: &Parent) -> Outcome {
     let key = &closed.key;
     let call = internal::RecordChildExecutionCompletedRequest {
         namespace_id: parent.key.namespace_id.as_str().to_owned(),
@@ -138,8 +138,8 @@ async fn notify_parent(deps: &ExecutorDeps, closed: &Closed, parent: &Parent) ->
         completion_event: closed.event.clone(),
     };
     match deps.history.record_child_execution_completed(call).await {
-        Ok(_) => Verdict::Done,
-        Err(error) if error.code() == Code::NotFound => Verdict::Done,
+        Ok(_) => Outcome::Done,
+        Err(error) if error.code() == Code::NotFound => Outcome::Done,
         Err(error) => after_call(&error, key),
     }
 }
@@ -150,20 +150,20 @@ pub async fn apply_policy(
     deps: &ExecutorDeps,
     parent: &RunKey,
     child: &ChildExecutionInfo,
-) -> Verdict {
+) -> Outcome {
     let namespace = match namespace_name(deps, &child.namespace_id).await {
         Ok(Some(namespace)) => namespace,
-        Ok(None) => return Verdict::Done,
-        Err(verdict) => return verdict,
+        Ok(None) => return Outcome::Done,
+        Err(outcome) => return outcome,
     };
     let done = match child.parent_close_policy {
-        ParentClosePolicy::Abandon => return Verdict::Done,
+        ParentClosePolicy::Abandon => return Outcome::Done,
         ParentClosePolicy::RequestCancel => request_cancel(deps, parent, child, namespace).await,
         _ => terminate(deps, parent, child, namespace).await,
     };
     match done {
-        Ok(()) => Verdict::Done,
-        Err(error) if error.code() == Code::NotFound => Verdict::Done,
+        Ok(()) => Outcome::Done,
+        Err(error) if error.code() == Code::NotFound => Outcome::Done,
         Err(error) => after_call(&error, parent),
     }
 }

@@ -3,12 +3,12 @@
 use proto_ids::RunKey;
 
 use cluster_core::{Task, TaskKind};
-use cluster_shard::{QueuedTask, Role, Shard, ShardError, Txn, TxnError, Verdict};
+use cluster_shard::{ExecutionMode, Outcome, QueuedTask, Shard, ShardError, Txn, TxnError};
 
 use super::close;
 use crate::queue::{
     ExecutorDeps,
-    ended::{LATER, SOON, after_read},
+    outcome::{LATER, SOON, after_read},
 };
 
 /// The reason of a deletion.
@@ -25,30 +25,30 @@ pub async fn requested(
     deps: &ExecutorDeps,
     shard: &Shard,
     task: &QueuedTask,
-    role: Role,
-) -> Verdict {
-    if role == Role::Active {
+    mode: ExecutionMode,
+) -> Outcome {
+    if mode == ExecutionMode::Active {
         match close::close(deps, shard, &task.run).await {
-            Verdict::Done => {}
-            verdict => return verdict,
+            Outcome::Done => {}
+            outcome => return outcome,
         }
     }
     remove(shard, &task.run, Cause::Asked).await
 }
 
 /// Its retention has passed.
-pub async fn expired(shard: &Shard, task: &QueuedTask) -> Verdict {
+pub async fn expired(shard: &Shard, task: &QueuedTask) -> Outcome {
     remove(shard, &task.run, Cause::Retention).await
 }
 
-async fn remove(shard: &Shard, run: &RunKey, cause: Cause) -> Verdict {
+async fn remove(shard: &Shard, run: &RunKey, cause: Cause) -> Outcome {
     match shard
         .read(run, |ms| ms.is_running() && !ms.execution_info.zombie)
         .await
     {
         // It was replicated back to life; only its end may remove it.
-        Ok(true) if cause == Cause::Retention => return Verdict::Done,
-        Ok(true) => return Verdict::Retry(LATER),
+        Ok(true) if cause == Cause::Retention => return Outcome::Done,
+        Ok(true) => return Outcome::Retry(LATER),
         Ok(false) => {}
         Err(error) => return after_read(error),
     }
@@ -59,17 +59,17 @@ async fn remove(shard: &Shard, run: &RunKey, cause: Cause) -> Verdict {
             .await
         {
             Ok(()) | Err(TxnError::NamespaceNotFound(_)) => {}
-            Err(_) => return Verdict::Retry(SOON),
+            Err(_) => return Outcome::Retry(SOON),
         }
     }
     match shard.delete_run(run).await {
-        Ok(()) => Verdict::Done,
+        Ok(()) => Outcome::Done,
         Err(error) => {
             tracing::debug!(
                 namespace = %run.namespace_id, workflow_id = %run.workflow_id,
                 run_id = %run.run_id, %error, "a run cannot be removed now"
             );
-            Verdict::Retry(SOON)
+            Outcome::Retry(SOON)
         }
     }
 }

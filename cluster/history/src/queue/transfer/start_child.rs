@@ -27,14 +27,14 @@ use cluster_core::{
     version::BranchToken,
 };
 use cluster_rpc::status;
-use cluster_shard::{QueuedTask, Shard, UpdateError, Verdict};
+use cluster_shard::{Outcome, QueuedTask, Shard, UpdateError};
 
 use super::{close, initiated, namespace_name};
 use crate::{
     change, poll,
     queue::{
         ExecutorDeps,
-        ended::{LATER, after_call, after_read, after_update, apply_to_run},
+        outcome::{LATER, after_call, after_read, after_update, apply_to_run},
     },
 };
 use proto_messages::temporal::api::errordetails::v1::NamespaceNotFoundFailure;
@@ -52,10 +52,10 @@ struct Wanted {
 }
 
 /// Executes the task.
-pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: EventId) -> Verdict {
+pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: EventId) -> Outcome {
     let wanted = match shard.read(&task.run, |ms| look(ms, id)).await {
         Ok(Some(wanted)) => wanted,
-        Ok(None) => return Verdict::Done,
+        Ok(None) => return Outcome::Done,
         Err(error) => return after_read(error),
     };
     if wanted.child.started_event_id.get() > 0 {
@@ -63,17 +63,17 @@ pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: Ev
     }
     // Whatever its parent-close policy: the parent has closed before the child was there to be closed or left.
     if !wanted.is_open {
-        return Verdict::Done;
+        return Outcome::Done;
     }
     let batch = wanted.child.initiated_batch_id;
     let event = match initiated(shard, task, &wanted.branch, batch, id).await {
         Ok(event) => event,
-        Err(verdict) => return verdict,
+        Err(outcome) => return outcome,
     };
     let (namespace_id, call) = match call(deps, &wanted, event).await {
         Ok(Some(call)) => call,
         Ok(None) => return refused(shard, task, id, Cause::NamespaceNotFound).await,
-        Err(verdict) => return verdict,
+        Err(outcome) => return outcome,
     };
     let again = wanted.is_reset.then(|| call.clone());
     let mut started = deps.history.start_workflow_execution(call).await;
@@ -86,7 +86,7 @@ pub async fn start(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask, id: Ev
                 started = deps.history.start_workflow_execution(call).await;
             }
             Ok(false) => {}
-            Err(verdict) => return verdict,
+            Err(outcome) => return outcome,
         }
     }
     match started {
@@ -124,14 +124,14 @@ async fn call(
     deps: &ExecutorDeps,
     wanted: &Wanted,
     event: HistoryEvent,
-) -> Result<Option<(String, StartWorkflowExecutionRequest)>, Verdict> {
+) -> Result<Option<(String, StartWorkflowExecutionRequest)>, Outcome> {
     let version = event.version;
     let user_metadata = event.user_metadata;
     let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(attributes)) =
         event.attributes
     else {
         let text = format!("event {} does not initiate a child", event.event_id);
-        return Err(Verdict::Poison(text));
+        return Err(Outcome::PermanentFailure(text));
     };
     let namespace_id = if wanted.child.namespace_id.is_empty() {
         wanted.parent.namespace_id.as_str().to_owned()
@@ -204,7 +204,7 @@ fn failed_cause(error: &Status) -> Option<Cause> {
     }
 }
 
-async fn refused(shard: &Shard, task: &QueuedTask, id: EventId, cause: Cause) -> Verdict {
+async fn refused(shard: &Shard, task: &QueuedTask, id: EventId, cause: Cause) -> Outcome {
     apply_to_run(
         shard,
         &task.run,
@@ -225,7 +225,7 @@ async fn record(
     wanted: Wanted,
     namespace_id: String,
     run_id: String,
-) -> Verdict {
+) -> Outcome {
     let result = Ok(RunId::new(&run_id));
     let id = wanted.child.initiated_event_id;
     let core_request = Request::ChildStarted {
@@ -252,7 +252,7 @@ async fn release(
     task: &QueuedTask,
     child: &ChildExecutionInfo,
     run_id: &str,
-) -> Verdict {
+) -> Outcome {
     let namespace_id = if child.namespace_id.is_empty() {
         task.run.namespace_id.as_str().to_owned()
     } else {
@@ -266,10 +266,10 @@ async fn release(
         }),
     };
     match deps.history.schedule_first_workflow_task(call).await {
-        Ok(_) => Verdict::Done,
+        Ok(_) => Outcome::Done,
         // It has closed already, or is gone.
-        Err(error) if error.code() == Code::NotFound => Verdict::Done,
-        Err(error) if error.code() == Code::FailedPrecondition => Verdict::Retry(LATER),
+        Err(error) if error.code() == Code::NotFound => Outcome::Done,
+        Err(error) if error.code() == Code::FailedPrecondition => Outcome::Retry(LATER),
         Err(error) => after_call(&error, &task.run),
     }
 }

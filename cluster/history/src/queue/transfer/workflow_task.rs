@@ -10,13 +10,13 @@ use tonic::{Code, Status};
 
 use cluster_core::{MutableState, TaskKind, mutable_state::WorkflowTask};
 use cluster_rpc::status;
-use cluster_shard::{QueuedTask, Shard, Verdict};
+use cluster_shard::{Outcome, QueuedTask, Shard};
 
 use crate::{
     poll,
     queue::{
         ExecutorDeps,
-        ended::{after_call, after_read},
+        outcome::{after_call, after_read},
     },
 };
 
@@ -29,17 +29,17 @@ struct Wanted {
 }
 
 /// Dispatches the task.
-pub async fn dispatch(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask) -> Verdict {
+pub async fn dispatch(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask) -> Outcome {
     let look = |ms: &MutableState| wanted(ms, &task.task.kind);
     let wanted = match shard.read(&task.run, look).await {
         Ok(Some(wanted)) => wanted,
-        Ok(None) => return Verdict::Done,
+        Ok(None) => return Outcome::Done,
         Err(error) => return after_read(error),
     };
     let mut request = wanted.request;
     if wanted.sticky {
         match deps.matching.add_workflow_task(request.clone()).await {
-            Ok(_) => return Verdict::Done,
+            Ok(_) => return Outcome::Done,
             Err(refused) if status::is_sticky_worker_unavailable(&refused) => {}
             Err(status) => return ended(&status, task),
         }
@@ -47,7 +47,7 @@ pub async fn dispatch(deps: &ExecutorDeps, shard: &Shard, task: &QueuedTask) -> 
         request.schedule_to_start_timeout = None;
     }
     match deps.matching.add_workflow_task(request).await {
-        Ok(_) => Verdict::Done,
+        Ok(_) => Outcome::Done,
         Err(status) => ended(&status, task),
     }
 }
@@ -92,9 +92,9 @@ fn request(ms: &MutableState, task: &WorkflowTask, priority: Option<Priority>) -
 }
 
 /// NOT_FOUND says that the task became obsolete on its way.
-fn ended(status: &Status, task: &QueuedTask) -> Verdict {
+fn ended(status: &Status, task: &QueuedTask) -> Outcome {
     match status.code() {
-        Code::NotFound => Verdict::Done,
+        Code::NotFound => Outcome::Done,
         _ => after_call(status, &task.run),
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Task {
 
 /// Where a shard's queues stand.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub(crate) struct Positions {
+pub(crate) struct AckLevels {
     #[prost(int64, tag = "1")]
     pub(crate) transfer: i64,
     #[prost(int64, tag = "2")]

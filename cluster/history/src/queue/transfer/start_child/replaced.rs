@@ -14,11 +14,11 @@ use proto_messages::{
 use tonic::{Code, Status};
 
 use cluster_core::MutableState;
-use cluster_shard::{ReadError, Shard, Verdict};
+use cluster_shard::{Outcome, ReadError, Shard};
 
 use crate::queue::{
     ExecutorDeps,
-    ended::{after_call, after_read},
+    outcome::{after_call, after_read},
 };
 
 /// Whether the run is one that a reset made: its first history was another's.
@@ -32,7 +32,7 @@ pub async fn is_of_replaced_parent(
     shard: &Shard,
     parent: &RunKey,
     call: &StartWorkflowExecutionRequest,
-) -> Result<bool, Verdict> {
+) -> Result<bool, Outcome> {
     let id = call
         .request
         .as_ref()

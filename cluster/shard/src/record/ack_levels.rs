@@ -13,7 +13,7 @@ use crate::queue::Reader;
 /// highest replication task that may have been trimmed. Timer rows have no position: the rows that are left are
 /// the ones that are not done, and a fire time of one host's clock says nothing about the rows of another's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Positions {
+pub(crate) struct AckLevels {
     pub(crate) transfer: TaskId,
     pub(crate) timer: TaskId,
     pub(crate) visibility: TaskId,
@@ -22,7 +22,7 @@ pub(crate) struct Positions {
     pub(crate) dropped: TaskId,
 }
 
-impl Positions {
+impl AckLevels {
     /// Outbox rows up to here are not needed any more.
     pub(crate) fn trim(&self) -> TaskId {
         self.transfer
@@ -32,8 +32,8 @@ impl Positions {
     }
 }
 
-pub(crate) fn encode_positions(p: &Positions) -> Bytes {
-    let stored = message::Positions {
+pub(crate) fn encode_ack_levels(p: &AckLevels) -> Bytes {
+    let stored = message::AckLevels {
         transfer: p.transfer.get(),
         timer: p.timer.get(),
         visibility: p.visibility.get(),
@@ -49,8 +49,8 @@ pub(crate) fn encode_positions(p: &Positions) -> Bytes {
     Bytes::from(stored.encode_to_vec())
 }
 
-pub(crate) fn decode_positions(data: &[u8]) -> Result<Positions, RecordError> {
-    let p: message::Positions = decode_message("queue positions", data)?;
+pub(crate) fn decode_ack_levels(data: &[u8]) -> Result<AckLevels, RecordError> {
+    let p: message::AckLevels = decode_message("queue positions", data)?;
     let replication = TaskId::new(p.replication);
     // Records without it were written when trimming told nobody; all up to the level may be gone by then.
     let dropped = p.dropped.map_or(replication, TaskId::new);
@@ -65,7 +65,7 @@ pub(crate) fn decode_positions(data: &[u8]) -> Result<Positions, RecordError> {
         };
         (name, reader)
     });
-    Ok(Positions {
+    Ok(AckLevels {
         transfer: TaskId::new(p.transfer),
         timer: TaskId::new(p.timer),
         visibility: TaskId::new(p.visibility),

@@ -1,4 +1,4 @@
-//! How an attempt at a task ends, from how what it tried ended.
+//! The outcome of a task, from the result of the call that it made.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use cluster_core::{Refusal, Request};
 use cluster_rpc::status;
-use cluster_shard::{ReadError, Shard, ShardError, UpdateError, Verdict};
+use cluster_shard::{Outcome, ReadError, Shard, ShardError, UpdateError};
 use proto_messages::temporal::api::errordetails::v1::NamespaceNotActiveFailure;
 
 use crate::change;
@@ -18,57 +18,61 @@ pub const SOON: Duration = Duration::from_millis(100);
 pub const LATER: Duration = Duration::from_secs(1);
 
 /// Applies a request to the task's own run; done when the run took it or it does not apply any more.
-pub async fn apply_to_run(shard: &Shard, key: &RunKey, request: Request) -> Verdict {
+pub async fn apply_to_run(shard: &Shard, key: &RunKey, request: Request) -> Outcome {
     match change::apply_request(shard, key, request).await {
-        Ok(_) => Verdict::Done,
+        Ok(_) => Outcome::Done,
         Err(error) => after_update(error),
     }
 }
 
 /// After an update that failed.
-pub fn after_update(error: UpdateError) -> Verdict {
+pub fn after_update(error: UpdateError) -> Outcome {
     match error {
-        UpdateError::Refused(Refusal::NotReady(_)) => Verdict::Retry(SOON),
-        UpdateError::Refused(Refusal::Corrupt(corrupt)) => Verdict::Poison(corrupt.to_string()),
-        UpdateError::Refused(_) | UpdateError::NotFound => Verdict::Done,
-        UpdateError::NamespaceNotFound(_) => Verdict::Retry(LATER),
-        UpdateError::NotActive { .. } => Verdict::Park,
-        UpdateError::Handover(_) | UpdateError::Busy(_) => Verdict::Retry(LATER),
+        UpdateError::Refused(Refusal::NotReady(_)) => Outcome::Retry(SOON),
+        UpdateError::Refused(Refusal::Corrupt(corrupt)) => {
+            Outcome::PermanentFailure(corrupt.to_string())
+        }
+        UpdateError::Refused(_) | UpdateError::NotFound => Outcome::Done,
+        UpdateError::NamespaceNotFound(_) => Outcome::Retry(LATER),
+        UpdateError::NotActive { .. } => Outcome::Wait,
+        UpdateError::Handover(_) | UpdateError::Busy(_) => Outcome::Retry(LATER),
         UpdateError::Shard(error) => after_shard(error),
     }
 }
 
 /// After a read that failed.
-pub fn after_read(error: ReadError) -> Verdict {
+pub fn after_read(error: ReadError) -> Outcome {
     match error {
-        ReadError::NotFound => Verdict::Done,
+        ReadError::NotFound => Outcome::Done,
         ReadError::Shard(error) => after_shard(error),
     }
 }
 
 /// The outcome after an error of the shard. Data that cannot be read, or is refused for its content, is a
 /// permanent failure.
-fn after_shard(error: ShardError) -> Verdict {
+fn after_shard(error: ShardError) -> Outcome {
     match error {
-        ShardError::Corrupt(_) | ShardError::Rejected(_) => Verdict::Poison(error.to_string()),
-        _ => Verdict::Retry(SOON),
+        ShardError::Corrupt(_) | ShardError::Rejected(_) => {
+            Outcome::PermanentFailure(error.to_string())
+        }
+        _ => Outcome::Retry(SOON),
     }
 }
 
 /// After a call to another run or to matching that failed for a reason the task does not know.
-pub fn after_call(error: &Status, key: &RunKey) -> Verdict {
+pub fn after_call(error: &Status, key: &RunKey) -> Outcome {
     match error.code() {
-        Code::FailedPrecondition if is_not_active(error) => Verdict::Retry(LATER),
+        Code::FailedPrecondition if is_not_active(error) => Outcome::Retry(LATER),
         Code::Unavailable | Code::Aborted | Code::DeadlineExceeded | Code::Cancelled => {
-            Verdict::Retry(SOON)
+            Outcome::Retry(SOON)
         }
-        Code::ResourceExhausted => Verdict::Retry(LATER),
+        Code::ResourceExhausted => Outcome::Retry(LATER),
         code => {
             tracing::warn!(
                 namespace = %key.namespace_id, workflow_id = %key.workflow_id, run_id = %key.run_id,
                 ?code, error = error.message(), "a task's call failed; it is tried again"
             );
-            Verdict::Retry(LATER)
+            Outcome::Retry(LATER)
         }
     }
 }
