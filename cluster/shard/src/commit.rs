@@ -28,7 +28,7 @@ pub(crate) use lane::{Driver, Lane};
 #[derive(Default)]
 pub(crate) struct Ticket {
     ended: OnceLock<Result<(), Failure>>,
-    told: Notify,
+    notify: Notify,
 }
 
 /// The reason why a write did not become durable. No caller was answered with success, and nothing of it remains.
@@ -96,13 +96,13 @@ impl Ticket {
     /// Returns when the write has ended.
     pub(crate) async fn wait(&self) -> Result<(), ShardError> {
         loop {
-            let told = self.told.notified();
-            tokio::pin!(told);
-            told.as_mut().enable();
+            let notify = self.notify.notified();
+            tokio::pin!(notify);
+            notify.as_mut().enable();
             if let Some(ended) = self.ended.get() {
                 return ended.clone().map_err(ShardError::from);
             }
-            told.await;
+            notify.await;
         }
     }
 
@@ -112,7 +112,7 @@ impl Ticket {
 
     pub(crate) fn end(&self, how: Result<(), Failure>) {
         let _ = self.ended.set(how);
-        self.told.notify_waiters();
+        self.notify.notify_waiters();
     }
 }
 
@@ -129,7 +129,7 @@ impl From<Failure> for ShardError {
 
 impl Write {
     /// Whether what it was built on is still true.
-    pub(crate) fn is_void(&self) -> bool {
+    pub(crate) fn is_invalid(&self) -> bool {
         self.shard.is_lost() || self.entry.epoch() != self.epoch
     }
 

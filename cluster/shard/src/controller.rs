@@ -16,6 +16,7 @@ use proto_ids::{FailoverVersion, NamespaceId, ShardId, WorkflowId};
 use crate::{
     commit::{Driver, Lane},
     error::ShardError,
+    flush::Flusher,
     handover::Frozen,
     host::{Host, ShardsDeps},
     limits::NamespaceLimits,
@@ -24,7 +25,6 @@ use crate::{
     queue::{Executors, TimerQueue, VisibilityQueue, WorkerQueue, start_workers},
     record,
     shard::{Shard, ring_key},
-    sweep::Sweeper,
 };
 
 /// Shards acquired at once.
@@ -40,7 +40,7 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 fn start_queues(host: &Arc<Host>) {
     let tasks = &host.deps.tasks;
     let stop = tasks.token(TaskKind::Queue);
-    let (timers, visibility, sweeper) = (host.clone(), host.clone(), host.clone());
+    let (timers, visibility, flusher) = (host.clone(), host.clone(), host.clone());
     let stops = (stop.clone(), stop.clone(), stop);
     tasks.spawn_restarting(TaskKind::Queue, "timers", move || {
         TimerQueue::run(timers.clone(), stops.0.clone())
@@ -48,16 +48,16 @@ fn start_queues(host: &Arc<Host>) {
     tasks.spawn_restarting(TaskKind::Queue, "visibility", move || {
         VisibilityQueue::run(visibility.clone(), stops.1.clone())
     });
-    tasks.spawn_restarting(TaskKind::Queue, "sweeper", move || {
-        Sweeper::run(sweeper.clone(), stops.2.clone())
+    tasks.spawn_restarting(TaskKind::Queue, "flusher", move || {
+        Flusher::run(flusher.clone(), stops.2.clone())
     });
 }
 
 /// The shards of this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Shards(Arc<Inner>);
+pub struct Shards(Arc<ShardsInner>);
 
-struct Inner {
+struct ShardsInner {
     host: Arc<Host>,
     /// One per shard of the cluster.
     slots: Vec<Slot>,
@@ -96,11 +96,11 @@ impl Shards {
             timer_queue: WorkerQueue::new("timer"),
             timers: TimerQueue::default(),
             visibility_queue: VisibilityQueue::default(),
-            sweeper: Sweeper::default(),
+            flusher: Flusher::default(),
             executors: std::sync::OnceLock::new(),
             frozen: Frozen::default(),
             cache_bytes: AtomicUsize::new(0),
-            tail_bytes: AtomicUsize::new(0),
+            event_cache_bytes: AtomicUsize::new(0),
             lost: tokio::sync::Notify::new(),
             options,
             deps,
@@ -115,7 +115,7 @@ impl Shards {
             );
         }
         start_queues(&host);
-        let shards = Self(Arc::new(Inner {
+        let shards = Self(Arc::new(ShardsInner {
             host,
             slots,
             draining: CancellationToken::new(),
@@ -267,7 +267,7 @@ impl Shards {
 
     async fn release(&self, shard: Shard) {
         if !shard.is_lost() {
-            shard.settle().await;
+            shard.flush_all().await;
             shard.close();
             // Transactions that were under way when it closed may have left something behind.
             shard.0.lane.barrier().await;
@@ -340,9 +340,9 @@ impl Shards {
     }
 
     /// Workflow tasks that were made under an earlier version belong to workers of the side that was active
-    /// before. Their timeouts are made due at once, so that the new side settles them now instead of after
+    /// before. Their timeouts are made due at once, so that the new side times them out now instead of after
     /// the rest of the timeout.
-    fn settle_predecessors(
+    fn time_out_predecessors(
         &self,
         before: &HashMap<NamespaceId, (FailoverVersion, bool)>,
         now: &HashMap<NamespaceId, (FailoverVersion, bool)>,
@@ -373,12 +373,12 @@ impl Shards {
         if fired > 0 {
             tracing::info!(
                 workflow_tasks = fired,
-                "settling workflow tasks of the side that was active before"
+                "timing out workflow tasks of the side that was active before"
             );
         }
     }
 
-    /// Wakes parked tasks of namespaces whose role here may have changed.
+    /// Wakes waiting tasks of namespaces that may have become active or standby here.
     async fn follow_namespaces(self) {
         let registry = self.0.host.deps.registry.clone();
         let mut changed = registry.watch();
@@ -396,7 +396,7 @@ impl Shards {
                     .wait_list
                     .wake_namespaces(|id| known.get(id) != now.get(id));
             }
-            self.settle_predecessors(&known, &now);
+            self.time_out_predecessors(&known, &now);
             known = now;
             if changed.changed().await.is_err() {
                 return;

@@ -128,7 +128,9 @@ impl Shard {
         until: Instant,
     ) -> Result<(), ShardError> {
         loop {
-            let left = self.store_behind_of(namespace_id, Duration::ZERO).await;
+            let left = self
+                .flush_write_behind_of(namespace_id, Duration::ZERO)
+                .await;
             let ended = tokio::time::timeout_at(until, self.0.lane.barrier()).await;
             self.check()?;
             match ended {

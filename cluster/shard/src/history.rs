@@ -120,7 +120,7 @@ impl Shard {
         })?;
         let branch = record::branch_record(self.id(), &current.branch);
         let unsaved = slot
-            .behind
+            .write_behind
             .iter()
             .flat_map(|b| b.nodes.iter().cloned().map(batch_of));
         let unsaved = unsaved.collect();
@@ -139,7 +139,11 @@ impl Shard {
         until: EventId,
         limit: usize,
     ) -> Result<Vec<HistoryBatch>, ShardError> {
-        match self.0.tail.read(&branch.branch_id, from, until, limit) {
+        match self
+            .0
+            .event_cache
+            .read(&branch.branch_id, from, until, limit)
+        {
             Some(found) => Ok(found),
             None => {
                 self.read_store(branch, from, until, limit, Direction::Forward)

@@ -15,12 +15,12 @@ use schema_store::Store;
 use crate::{
     commit::Lane,
     error::TxnError,
+    flush::Flusher,
     handover::Frozen,
     limits::NamespaceLimits,
     metrics::Meters,
     options::ShardsOptions,
     queue::{Executors, TimerQueue, VisibilityQueue, WorkerQueue},
-    sweep::Sweeper,
 };
 
 /// The dependencies of the kernel.
@@ -56,14 +56,14 @@ pub(crate) struct Host {
     pub(crate) timer_queue: WorkerQueue,
     pub(crate) timers: TimerQueue,
     pub(crate) visibility_queue: VisibilityQueue,
-    pub(crate) sweeper: Sweeper,
+    pub(crate) flusher: Flusher,
     pub(crate) executors: OnceLock<Executors>,
     /// Namespaces frozen by an explicit barrier.
     pub(crate) frozen: Frozen,
     /// Notified when a shard is lost.
     pub(crate) lost: tokio::sync::Notify,
     pub(crate) cache_bytes: AtomicUsize,
-    pub(crate) tail_bytes: AtomicUsize,
+    pub(crate) event_cache_bytes: AtomicUsize,
 }
 
 impl Host {

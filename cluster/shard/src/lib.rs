@@ -20,6 +20,8 @@ mod commit;
 mod controller;
 mod dlq;
 mod error;
+mod event_cache;
+mod flush;
 mod handover;
 mod history;
 mod host;
@@ -33,8 +35,6 @@ mod queue;
 mod record;
 mod regenerate;
 mod shard;
-mod sweep;
-mod tail;
 mod txn;
 
 pub use changes::ChangedRuns;

@@ -53,7 +53,7 @@ pub(crate) struct Cached {
     pub(crate) epoch: u64,
     /// The last write that was submitted; an answer that depends on this state waits for it.
     pub(crate) last: Option<Arc<Ticket>>,
-    /// State in memory is suspect: it is dropped once the last write has ended.
+    /// State in memory is invalid: it is dropped once the last write has ended.
     pub(crate) reload: bool,
     /// The current pointer; the outer `None` means not loaded.
     pub(crate) current: Option<Option<CurrentRecord>>,
@@ -68,8 +68,8 @@ pub(crate) struct Slot {
     pub(crate) mutable_state: MutableState,
     /// The row version that will be stored when all submitted writes are; 0 when there is no row yet.
     pub(crate) row: i64,
-    /// State that is ahead of all submitted writes.
-    pub(crate) behind: Option<Behind>,
+    /// Write-behind state: ahead of all submitted writes.
+    pub(crate) write_behind: Option<WriteBehind>,
     /// Tasks may have been done on the ground of state that was not submitted.
     pub(crate) ahead: bool,
     /// The last write of this run.
@@ -79,13 +79,13 @@ pub(crate) struct Slot {
     pub(crate) item_bytes: usize,
 }
 
-/// State to be written behind.
-pub(crate) struct Behind {
+/// Write-behind state of a run.
+pub(crate) struct WriteBehind {
     pub(crate) since: Instant,
     pub(crate) delta: Delta,
     pub(crate) nodes: Vec<HistoryNode>,
     pub(crate) tasks: Vec<Task>,
-    /// Raised when the tasks are stored: the copies armed in memory before are then void.
+    /// Set when the tasks are stored: the copies armed in memory before are then void.
     pub(crate) superseded: Arc<AtomicBool>,
 }
 
@@ -296,19 +296,18 @@ impl Locked {
                 epoch,
                 ..Cached::default()
             };
-            self.shard.forget_behind(&self.entry.key);
+            self.shard.forget_write_behind(&self.entry.key);
         }
     }
 
-    /// Drops what is in memory as soon as the writes under way have ended; what the run owes is found again
-    /// by [`Shard::regenerate_tasks`].
-    pub(crate) fn suspect(&mut self) {
+    /// Invalidates what is in memory: it is dropped as soon as the writes under way have ended, and pending
+    /// tasks are generated again by [`Shard::regenerate_tasks`].
+    pub(crate) fn invalidate(&mut self) {
         self.cached.reload = true;
         self.regenerate_lost();
     }
 
-    /// What runs owe has to be found again when tasks of theirs may be done on the ground of state that is
-    /// dropped now.
+    /// Regenerates pending tasks of runs where a task may have been done on the ground of state that is dropped now.
     fn regenerate_lost(&self) {
         let lossy = self.cached.runs.iter().filter(|s| s.ahead);
         let runs = lossy.map(|s| s.mutable_state.key.run_id.clone()).collect();
@@ -360,7 +359,7 @@ impl Locked {
         self.cached.runs.push(Slot {
             mutable_state: ms,
             row,
-            behind: None,
+            write_behind: None,
             ahead: false,
             last: None,
             execution_info_bytes,
@@ -391,7 +390,7 @@ impl Locked {
             .map(|c| c.run_id.clone());
         self.cached.runs.retain(|slot| {
             slot.mutable_state.is_running()
-                || slot.behind.is_some()
+                || slot.write_behind.is_some()
                 || slot.last.as_ref().is_some_and(|t| !t.is_done())
                 || current.as_ref() == Some(&slot.mutable_state.key.run_id)
         });

@@ -30,7 +30,7 @@ pub(crate) struct Meters {
     task_seconds: HistogramVec,
     pub(crate) timer_lateness: Histogram,
     pub(crate) cache_bytes: IntGauge,
-    pub(crate) tail_bytes: IntGauge,
+    pub(crate) event_cache_bytes: IntGauge,
     pub(crate) loads: IntCounter,
     pub(crate) visibility_writes: IntCounter,
     pub(crate) dropped: IntCounterVec,
@@ -92,7 +92,7 @@ impl Meters {
             ),
             timer_lateness: m.latency("meridian_timer_lateness_seconds", "How late timers fire."),
             cache_bytes: m.gauge("meridian_workflow_cache_bytes", "Cached workflow state."),
-            tail_bytes: m.gauge("meridian_history_tail_bytes", "Cached history tails."),
+            event_cache_bytes: m.gauge("meridian_history_tail_bytes", "Cached history tails."),
             loads: m.counter("meridian_workflow_loads_total", "Runs read from the store."),
             visibility_writes: m.counter(
                 "meridian_visibility_writes_total",

@@ -62,7 +62,7 @@ impl Watchers {
         receiver
     }
 
-    pub(crate) fn tell(&self, key: &RunKey, progress: &RunProgress) {
+    pub(crate) fn notify(&self, key: &RunKey, progress: &RunProgress) {
         let mut runs = self.0.lock();
         let Some(sender) = runs.get(key) else { return };
         if sender.receiver_count() == 0 {

@@ -20,14 +20,14 @@ pub struct ShardsOptions {
     pub lane_capacity_bytes: usize,
     /// Cached workflow state, over all shards.
     pub cache_bytes: usize,
-    /// Cached history tails, over all shards.
-    pub tail_bytes: usize,
+    /// Event cache, over all shards.
+    pub event_cache_bytes: usize,
     /// Timers due within this stay in the outbox and get no timer row.
     pub near_timer: Duration,
     /// Timer rows due within this are held in memory.
     pub timer_window: Duration,
-    /// State written behind is stored when it is this old (and at the next sweep).
-    pub behind_after: Duration,
+    /// State written behind is stored when it is this old (and at the next flush).
+    pub write_behind_after: Duration,
     /// Queue positions are written at most this often.
     pub progress_every: Duration,
     /// Transfer tasks executed at once.
@@ -60,10 +60,10 @@ impl Default for ShardsOptions {
             lane_capacity: 4_096,
             lane_capacity_bytes: 64 << 20,
             cache_bytes: 128 << 20,
-            tail_bytes: 32 << 20,
+            event_cache_bytes: 32 << 20,
             near_timer: Duration::from_secs(5),
             timer_window: Duration::from_secs(60),
-            behind_after: Duration::from_millis(250),
+            write_behind_after: Duration::from_millis(250),
             progress_every: Duration::from_secs(1),
             transfer_workers: 128,
             timer_workers: 64,

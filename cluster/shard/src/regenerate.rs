@@ -1,6 +1,6 @@
-//! Tasks that have to be found again. When state that was ahead of the store is dropped, tasks may be done on
-//! the ground of it: what its runs owe is generated from what is stored, as new tasks. The debt is the
-//! shard's until it is paid; queue positions stand still so long, so that a new owner of the shard finds the
+//! Regeneration of tasks. When state that was ahead of the store is dropped, tasks may have been done on the ground of
+//! it: the pending tasks of its runs are generated from what is stored, as new tasks. Until that is done the
+//! acknowledgement levels of the shard stand still, so that a new owner of the shard finds the
 //! old tasks if this one dies first.
 
 use std::sync::Arc;
@@ -26,35 +26,35 @@ const PAUSES: retry::Policy = retry::Policy::exponential(
 
 /// Workflow ids of a shard whose tasks have to be generated again.
 #[derive(Default)]
-pub(crate) struct Owed(Mutex<Debts>);
+pub(crate) struct Regenerations(Mutex<State>);
 
 #[derive(Default)]
-struct Debts {
-    by_key: HashMap<WorkflowKey, Debt>,
-    /// Somebody works on them.
-    is_worked_on: bool,
+struct State {
+    by_key: HashMap<WorkflowKey, Regeneration>,
+    /// A background task works on them.
+    is_running: bool,
 }
 
 #[derive(Clone)]
-struct Debt {
+struct Regeneration {
     entry: Arc<Entry>,
     runs: Vec<RunId>,
     /// Rises when something is added.
     round: u64,
 }
 
-/// Whoever works on the debts; dropped however that ends.
-struct Worker(Shard);
+/// Held by the background task that regenerates tasks; dropped however that ends.
+struct RegenerationGuard(Shard);
 
-impl Drop for Worker {
+impl Drop for RegenerationGuard {
     fn drop(&mut self) {
-        self.0.0.owed.0.lock().is_worked_on = false;
-        // The sweeper sees whether anything is left.
-        self.0.mark();
+        self.0.0.regenerations.0.lock().is_running = false;
+        // The flusher sees whether anything is left.
+        self.0.mark_dirty();
     }
 }
 
-impl Owed {
+impl Regenerations {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().by_key.is_empty()
     }
@@ -64,76 +64,80 @@ impl Owed {
     }
 
     fn add(&self, entry: Arc<Entry>, runs: Vec<RunId>) {
-        let mut debts = self.0.lock();
-        let debt = debts
+        let mut state = self.0.lock();
+        let regeneration = state
             .by_key
             .entry(entry.key.clone())
-            .or_insert_with(|| Debt {
+            .or_insert_with(|| Regeneration {
                 entry,
                 runs: Vec::new(),
                 round: 0,
             });
-        debt.round += 1;
+        regeneration.round += 1;
         for run in runs {
-            if !debt.runs.contains(&run) {
-                debt.runs.push(run);
+            if !regeneration.runs.contains(&run) {
+                regeneration.runs.push(run);
             }
         }
     }
 
-    fn all(&self) -> Vec<Debt> {
+    fn all(&self) -> Vec<Regeneration> {
         self.0.lock().by_key.values().cloned().collect()
     }
 
-    /// What was added while the debt was being paid stays.
-    fn paid(&self, paid: &Debt) {
-        let mut debts = self.0.lock();
-        let key = &paid.entry.key;
-        if debts.by_key.get(key).is_some_and(|d| d.round == paid.round) {
-            debts.by_key.remove(key);
+    /// Removes a regeneration that is complete; what was added to it meanwhile stays.
+    fn complete(&self, completed: &Regeneration) {
+        let mut state = self.0.lock();
+        let key = &completed.entry.key;
+        if state
+            .by_key
+            .get(key)
+            .is_some_and(|d| d.round == completed.round)
+        {
+            state.by_key.remove(key);
         }
     }
 
-    /// Whether the caller is the one to work on them.
-    fn take_up(&self) -> bool {
-        let mut debts = self.0.lock();
-        let is_free = !debts.is_worked_on && !debts.by_key.is_empty();
-        debts.is_worked_on |= is_free;
+    /// Claims the work; false when there is none or another task has claimed it.
+    fn claim(&self) -> bool {
+        let mut state = self.0.lock();
+        let is_free = !state.is_running && !state.by_key.is_empty();
+        state.is_running |= is_free;
         is_free
     }
 }
 
 impl Shard {
-    /// After state was dropped from memory: what its runs owe is generated again from what is stored.
+    /// Regenerates the pending tasks of runs whose state was dropped from memory, from what is stored.
     pub(crate) fn regenerate_tasks(&self, entry: Arc<Entry>, runs: Vec<RunId>) {
         if self.is_lost() || runs.is_empty() {
             return;
         }
-        self.0.owed.add(entry, runs);
-        self.pay_debts();
+        self.0.regenerations.add(entry, runs);
+        self.run_regenerations();
     }
 
-    /// Works on what is owed, in the background, unless somebody does already.
-    pub(crate) fn pay_debts(&self) {
-        if self.is_lost() || !self.0.owed.take_up() {
+    /// Regenerates tasks in the background, unless a task does so already.
+    pub(crate) fn run_regenerations(&self) {
+        if self.is_lost() || !self.0.regenerations.claim() {
             return;
         }
-        let worker = Worker(self.clone());
+        let guard = RegenerationGuard(self.clone());
         let tasks = &self.0.host.deps.tasks;
         tasks.spawn(TaskKind::Background, "regenerate-tasks", async move {
-            let shard = &worker.0;
+            let shard = &guard.0;
             let mut pauses = PAUSES.pauses();
-            while !shard.is_lost() && !shard.0.owed.is_empty() {
+            while !shard.is_lost() && !shard.0.regenerations.is_empty() {
                 let mut any_failed = false;
-                for debt in shard.0.owed.all() {
-                    match shard.pay(&debt).await {
-                        Ok(()) => shard.0.owed.paid(&debt),
+                for regeneration in shard.0.regenerations.all() {
+                    match shard.regenerate(&regeneration).await {
+                        Ok(()) => shard.0.regenerations.complete(&regeneration),
                         Err(_) if shard.is_lost() => return,
                         Err(error) => {
                             any_failed = true;
                             tracing::warn!(shard = %shard.id(), %error,
-                                namespace = %debt.entry.key.namespace_id,
-                                workflow_id = %debt.entry.key.workflow_id,
+                                namespace = %regeneration.entry.key.namespace_id,
+                                workflow_id = %regeneration.entry.key.workflow_id,
                                 "the tasks of a workflow cannot be generated again yet");
                         }
                     }
@@ -145,17 +149,17 @@ impl Shard {
         });
     }
 
-    async fn pay(&self, debt: &Debt) -> Result<(), TxnError<ShardError>> {
-        let mut txn = Txn::begin(self, debt.entry.key.clone(), Mode::Replicating).await?;
+    async fn regenerate(&self, regeneration: &Regeneration) -> Result<(), TxnError<ShardError>> {
+        let mut txn = Txn::begin(self, regeneration.entry.key.clone(), Mode::Replicating).await?;
         let context = txn.decision_context();
         let limits = context.borrowed().limits;
-        for run_id in &debt.runs {
+        for run_id in &regeneration.runs {
             let tasks: Vec<Task> = match txn.peek(run_id).await {
                 Ok(Some(ms)) if ms.is_running() => ms.pending_tasks(limits),
                 Ok(_) => continue,
                 // It can be read only after a repair: it must not hold the whole shard until then.
                 Err(ShardError::Corrupt(cause)) => {
-                    let entry = DlqEntry::of_run(debt.entry.run_key(run_id), cause);
+                    let entry = DlqEntry::of_run(regeneration.entry.run_key(run_id), cause);
                     let send_to_dlq = self.send_to_dlq(entry).await;
                     send_to_dlq.map_err(|e| TxnError::Shard(e.into()))?;
                     continue;

@@ -19,23 +19,23 @@ use crate::{
     changes::Changes,
     commit::Lane,
     error::{Ended, ReadError, ShardError, TxnError, UpdateError},
+    event_cache::EventCache,
     host::Host,
     lease::Lease,
     load::{Cache, Entry, Locked, WorkflowKey},
     notify::{RunProgress, Watchers},
     queue::{Executable, QueuedTask, Queues, WaitList},
     record::AckLevels,
-    regenerate::Owed,
-    tail::Tail,
+    regenerate::Regenerations,
     txn::{Mode, Txn},
 };
 
 /// A shard this process owns. Cheap to clone; clones are the same shard. After the shard is lost every
 /// method fails, and a new handle has to be asked for.
 #[derive(Clone)]
-pub struct Shard(pub(crate) Arc<Inner>);
+pub struct Shard(pub(crate) Arc<ShardInner>);
 
-pub(crate) struct Inner {
+pub(crate) struct ShardInner {
     pub(crate) id: ShardId,
     pub(crate) host: Arc<Host>,
     pub(crate) lane: Arc<Lane>,
@@ -45,14 +45,14 @@ pub(crate) struct Inner {
     pub(crate) wait_list: WaitList,
     pub(crate) watchers: Watchers,
     pub(crate) changes: Changes,
-    pub(crate) tail: Tail,
+    pub(crate) event_cache: EventCache,
     /// Runs whose tasks have to be generated again.
-    pub(crate) owed: Owed,
-    /// Entries with state behind their writes.
-    pub(crate) behind: Mutex<HashMap<WorkflowKey, Arc<Entry>>>,
-    /// Whether the sweeper knows of it.
-    pub(crate) marked: AtomicBool,
-    pub(crate) swept: Mutex<Instant>,
+    pub(crate) regenerations: Regenerations,
+    /// Entries with write-behind state.
+    pub(crate) write_behind: Mutex<HashMap<WorkflowKey, Arc<Entry>>>,
+    /// Whether the flusher knows of it.
+    pub(crate) dirty: AtomicBool,
+    pub(crate) last_flush: Mutex<Instant>,
     lost: CancellationToken,
     /// No new transactions: it is being handed over in good order.
     closing: AtomicBool,
@@ -84,7 +84,7 @@ impl Shard {
             edge,
             host.options.replication_ring,
         );
-        Self(Arc::new(Inner {
+        Self(Arc::new(ShardInner {
             id,
             lane: host.lane_of(id),
             lease,
@@ -93,11 +93,11 @@ impl Shard {
             wait_list: WaitList::default(),
             watchers: Watchers::default(),
             changes: Changes::default(),
-            tail: Tail::default(),
-            owed: Owed::default(),
-            behind: Mutex::default(),
-            marked: AtomicBool::new(false),
-            swept: Mutex::new(Instant::now()),
+            event_cache: EventCache::default(),
+            regenerations: Regenerations::default(),
+            write_behind: Mutex::default(),
+            dirty: AtomicBool::new(false),
+            last_flush: Mutex::new(Instant::now()),
             lost: CancellationToken::new(),
             closing: AtomicBool::new(false),
             host,
@@ -303,7 +303,7 @@ impl Shard {
         };
         for history in &branches {
             let branch = crate::record::branch_record(self.id(), &history.branch);
-            self.0.tail.forget(&self.0.host, &branch.branch_id);
+            self.0.event_cache.forget(&self.0.host, &branch.branch_id);
             self.0
                 .host
                 .deps
@@ -373,11 +373,11 @@ impl Shard {
             tracing::warn!(shard = %self.id(), range = %self.range(), why, "lost the shard");
         }
         self.0.cache.clear(&self.0.host);
-        self.0.behind.lock().clear();
-        self.0.owed.clear();
+        self.0.write_behind.lock().clear();
+        self.0.regenerations.clear();
         self.0.wait_list.clear();
         self.0.watchers.clear();
-        self.0.tail.clear(&self.0.host);
+        self.0.event_cache.clear(&self.0.host);
         self.0.host.lost.notify_one();
     }
 
@@ -388,22 +388,22 @@ impl Shard {
         self.0.host.timers.arm_task(at, executable);
     }
 
-    pub(crate) fn note_behind(&self, entry: &Arc<Entry>) {
+    pub(crate) fn note_write_behind(&self, entry: &Arc<Entry>) {
         self.0
-            .behind
+            .write_behind
             .lock()
             .insert(entry.key.clone(), entry.clone());
-        self.mark();
+        self.mark_dirty();
     }
 
-    pub(crate) fn forget_behind(&self, key: &WorkflowKey) {
-        self.0.behind.lock().remove(key);
+    pub(crate) fn forget_write_behind(&self, key: &WorkflowKey) {
+        self.0.write_behind.lock().remove(key);
     }
 
-    /// Tells the sweeper that there is something to write in the background.
-    pub(crate) fn mark(&self) {
-        if !self.0.marked.swap(true, Ordering::AcqRel) {
-            self.0.host.sweeper.mark(self);
+    /// Notifies the flusher that there is something to write in the background.
+    pub(crate) fn mark_dirty(&self) {
+        if !self.0.dirty.swap(true, Ordering::AcqRel) {
+            self.0.host.flusher.mark_dirty(self);
         }
     }
 }
@@ -467,7 +467,7 @@ async fn decide<T>(
         }
         Err(refusal) => {
             if matches!(refusal, Refusal::Corrupt(_)) {
-                txn.spoil();
+                txn.invalidate();
             }
             Ok(Err(Ended::Refused(refusal)))
         }

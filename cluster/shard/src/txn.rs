@@ -66,7 +66,7 @@ pub struct Txn {
     touched: bool,
     /// Runs that were handed out and not staged since, as they were.
     handed_out: Vec<HandedOut>,
-    spoiled: bool,
+    invalidated: bool,
     finished: bool,
 }
 
@@ -137,7 +137,7 @@ impl Txn {
             staged: Vec::new(),
             touched: false,
             handed_out: Vec::new(),
-            spoiled: false,
+            invalidated: false,
             finished: false,
         })
     }
@@ -174,9 +174,9 @@ impl Txn {
         Ok(at.map(|at| &self.locked.cached.runs[at].mutable_state))
     }
 
-    /// A run, to decide on. A change of it has to be staged with [`Self::put`] or [`Self::replace`]; whoever
-    /// changed a run and then gives up calls [`Self::spoil`]. (A refused request changes nothing; that is
-    /// checked when the transaction ends.)
+    /// A run, to decide on. A change of it has to be staged with [`Self::put`] or [`Self::replace`]; a caller
+    /// that changed a run and then gives up calls [`Self::invalidate`]. (A refused request changes nothing;
+    /// that is checked when the transaction ends.)
     pub async fn run(&mut self, run_id: &RunId) -> Result<Option<&mut MutableState>, ShardError> {
         let Some(at) = self.locked.find(run_id).await? else {
             return Ok(None);
@@ -189,10 +189,10 @@ impl Txn {
         Ok(Some(ms))
     }
 
-    /// What is in memory of this workflow id is wrong: it is dropped when the transaction ends, whatever it
+    /// Invalidates what is in memory of this workflow id: it is dropped when the transaction ends, whatever it
     /// ends with, and nothing staged is written.
-    pub fn spoil(&mut self) {
-        self.spoiled = true;
+    pub fn invalidate(&mut self) {
+        self.invalidated = true;
     }
 
     /// Stages a decision made on a loaded run: events on its current branch, its changed parts, tasks, and
@@ -236,7 +236,7 @@ impl Txn {
         self.locked.cached.runs.push(Slot {
             mutable_state: ms,
             row: 0,
-            behind: None,
+            write_behind: None,
             ahead: false,
             last: None,
             execution_info_bytes: 0,
@@ -336,7 +336,7 @@ impl Txn {
         Ok(())
     }
 
-    /// Moves a stored task to a timer row.
+    /// Reschedules a stored task to a timer row.
     pub(crate) fn reschedule(&mut self, task: Arc<QueuedTask>, fire_at: Timestamp) {
         let run_id = task.run.run_id.clone();
         let staged = self.stage(&run_id);
@@ -344,46 +344,46 @@ impl Txn {
         staged.durability = Durability::Durable;
     }
 
-    /// Stages whatever is behind, if it is that old.
-    pub(crate) fn put_behind(&mut self, older_than: std::time::Duration) {
+    /// Stages write-behind state of at least this age.
+    pub(crate) fn stage_write_behind(&mut self, older_than: std::time::Duration) {
         let old = |s: &&Slot| {
-            s.behind
+            s.write_behind
                 .as_ref()
                 .is_some_and(|b| b.since.elapsed() >= older_than)
         };
-        let runs: Vec<_> = self
+        let runs = self.locked.cached.runs.iter().filter(old);
+        let runs: Vec<_> = runs.map(|s| s.mutable_state.key.run_id.clone()).collect();
+        for run_id in runs {
+            self.stage(&run_id).durability = Durability::Durable;
+        }
+        if self
             .locked
             .cached
             .runs
             .iter()
-            .filter(old)
-            .map(|s| s.mutable_state.key.run_id.clone())
-            .collect();
-        for run_id in runs {
-            self.stage(&run_id).durability = Durability::Durable;
-        }
-        if self.locked.cached.runs.iter().all(|s| s.behind.is_none()) {
+            .all(|s| s.write_behind.is_none())
+        {
             // It was dropped with the state it belonged to.
             let shard = &self.locked.shard;
-            shard.forget_behind(&self.locked.entry.key);
+            shard.forget_write_behind(&self.locked.entry.key);
         }
     }
 
     /// Ends the transaction: what is staged goes to the lane, the lock is given up, and the answer waits for
     /// the last write of this workflow id that it may have seen.
     pub(crate) async fn end<T, E>(mut self, result: Result<T, E>) -> Result<T, TxnError<E>> {
-        self.notice_half_done();
+        self.check_handed_out();
         let submitted = match &result {
-            Ok(_) if self.spoiled => Err(TxnError::Shard(ShardError::Dropped(
-                "the transaction was spoiled".to_owned(),
+            Ok(_) if self.invalidated => Err(TxnError::Shard(ShardError::Dropped(
+                "the transaction was invalidated".to_owned(),
             ))),
             Ok(_) => self.submit().await,
             Err(_) => Ok(()),
         };
         // Not before: a transaction that is cancelled while it submits leaves changes that will never be written.
         self.finished = true;
-        if self.spoiled || submitted.is_err() || (result.is_err() && !self.staged.is_empty()) {
-            self.locked.suspect();
+        if self.invalidated || submitted.is_err() || (result.is_err() && !self.staged.is_empty()) {
+            self.locked.invalidate();
         }
         let last = self.locked.cached.last.clone();
         drop(self);
@@ -399,13 +399,13 @@ impl Txn {
         let submitted = self.submit().await;
         self.finished = true;
         if submitted.is_err() {
-            self.locked.suspect();
+            self.locked.invalidate();
         }
         submitted
     }
 
     /// A run that was changed and not staged is a decision that was given up half-way: nothing of it may stay.
-    fn notice_half_done(&mut self) {
+    fn check_handed_out(&mut self) {
         for handed_out in std::mem::take(&mut self.handed_out) {
             let Some(at) = self.locked.loaded(&handed_out.run_id) else {
                 continue;
@@ -414,7 +414,7 @@ impl Txn {
             if handed_out.is_changed(ms) {
                 tracing::error!(shard = %self.locked.shard.id(), run = %ms.key,
                     "a run was changed in memory and nothing of it staged; it is read again");
-                self.spoiled = true;
+                self.invalidated = true;
             }
         }
     }
@@ -460,7 +460,7 @@ impl Drop for Txn {
     fn drop(&mut self) {
         // Cancelled half-way: what was changed in memory was never staged, or never submitted.
         if !self.finished && (self.touched || !self.staged.is_empty()) {
-            self.locked.suspect();
+            self.locked.invalidate();
         }
     }
 }

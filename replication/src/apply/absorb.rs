@@ -308,7 +308,7 @@ pub(super) async fn apply(txn: &mut Txn, run_id: &RunId, batch: EventBatch) -> R
     let mut applied = match applied {
         Ok(applied) => applied,
         Err(corrupt) => {
-            txn.spoil();
+            txn.invalidate();
             return Err(corrupt.into());
         }
     };
@@ -383,7 +383,7 @@ async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
             Ok(())
         }
         Err(refusal) => {
-            txn.spoil();
+            txn.invalidate();
             Err(Fault::Blocked(format!(
                 "buffered events cannot be flushed: {refusal:?}"
             )))

@@ -209,7 +209,7 @@ async fn give(txn: &mut Txn, target: &RunId, picked: &Reappliable) -> Result<boo
         },
         Err(refusal) => {
             if matches!(refusal, Refusal::Corrupt(_)) {
-                txn.spoil();
+                txn.invalidate();
             }
             Err(Fault::Blocked(format!(
                 "events of a losing branch cannot be delivered again: {refusal:?}"

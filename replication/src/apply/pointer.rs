@@ -141,7 +141,7 @@ async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Res
             Ok(())
         }
         Err(refusal) => {
-            txn.spoil();
+            txn.invalidate();
             Err(Fault::Blocked(format!(
                 "the losing run cannot be terminated: {refusal:?}"
             )))

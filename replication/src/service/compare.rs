@@ -228,7 +228,7 @@ async fn flush(shard: &Shard, key: &RunKey) -> Result<i32, Status> {
                         Ok(events)
                     }
                     Err(refusal) => {
-                        txn.spoil();
+                        txn.invalidate();
                         Err(Status::failed_precondition(format!(
                             "buffered events of {key} cannot be flushed: {refusal:?}"
                         )))

@@ -114,7 +114,7 @@ impl Prepared {
         }
         part.shard.0.queues.register(&tasks, &part.rescheduled);
         self.effects.push(Effect {
-            history: part.shard.0.tail.wants(&part.update.history),
+            history: part.shard.0.event_cache.wants(&part.update.history),
             ended: matches!(part.update.row, RowWrite::Delete),
             shard: part.shard,
             run: part.update.key.clone(),
@@ -134,7 +134,7 @@ impl Prepared {
                 .queues
                 .still_trims(p.shard.id(), p.trim_outbox, p.trim_timers);
         if (trim_outbox, trim_timers) != (p.trim_outbox, p.trim_timers) {
-            p.shard.mark();
+            p.shard.mark_dirty();
         }
         let progress = &mut self.batch.progress;
         match progress
@@ -173,7 +173,7 @@ impl Prepared {
             let shard = effect.shard;
             shard
                 .0
-                .tail
+                .event_cache
                 .extend(&shard.0.host, effect.history, effect.ended);
             let moved = !effect.rescheduled.is_empty();
             shard
@@ -181,7 +181,7 @@ impl Prepared {
                 .queues
                 .committed(&shard, effect.tasks, effect.rescheduled);
             if moved {
-                shard.mark();
+                shard.mark_dirty();
             }
             // Whatever changed, with or without tasks: what waits for the run looks again.
             shard.0.wait_list.wake(&effect.run);

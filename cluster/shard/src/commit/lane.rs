@@ -12,7 +12,9 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{Failure, Progress, Unit, Write, batch::Prepared, merge::merge, resolve::Settled};
+use super::{
+    Failure, Progress, Unit, Write, batch::Prepared, merge::merge, resolve::CommitOutcome,
+};
 use crate::host::Host;
 
 /// Pauses while the store cannot be reached.
@@ -25,10 +27,10 @@ const FULL_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How often whatever can run is let before a batch at most.
 const GATHER_ROUNDS: usize = 3;
 
-/// The inbox of a lane.
+/// The queue of a lane.
 pub(crate) struct Lane {
     name: String,
-    inbox: Mutex<Inbox>,
+    queue: Mutex<LaneQueue>,
     ready: Notify,
     capacity: usize,
     capacity_bytes: usize,
@@ -37,7 +39,7 @@ pub(crate) struct Lane {
 }
 
 #[derive(Default)]
-struct Inbox {
+struct LaneQueue {
     units: VecDeque<Unit>,
     writes: usize,
     bytes: usize,
@@ -65,7 +67,7 @@ impl Lane {
     pub(crate) fn new(name: String, options: &crate::ShardsOptions) -> Self {
         Self {
             name,
-            inbox: Mutex::default(),
+            queue: Mutex::default(),
             ready: Notify::new(),
             capacity: options.lane_capacity,
             capacity_bytes: options.lane_capacity_bytes,
@@ -85,18 +87,18 @@ impl Lane {
 
     /// Whether another write may come. Asked before a decision is made, so that a full lane costs nothing.
     pub(crate) fn has_room(&self) -> bool {
-        let inbox = self.inbox.lock();
-        inbox.writes < self.capacity && inbox.bytes < self.capacity_bytes
+        let queue = self.queue.lock();
+        queue.writes < self.capacity && queue.bytes < self.capacity_bytes
     }
 
     pub(crate) fn push(&self, unit: Unit) {
-        let mut inbox = self.inbox.lock();
+        let mut queue = self.queue.lock();
         if let Unit::Write(write) = &unit {
-            inbox.writes += 1;
-            inbox.bytes += write.bytes;
+            queue.writes += 1;
+            queue.bytes += write.bytes;
         }
-        inbox.units.push_back(unit);
-        drop(inbox);
+        queue.units.push_back(unit);
+        drop(queue);
         self.ready.notify_one();
     }
 
@@ -108,7 +110,7 @@ impl Lane {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.inbox.lock().units.len()
+        self.queue.lock().units.len()
     }
 
     /// Lets whatever can run now run first, as long as that brings more to write: what is about to be
@@ -129,8 +131,8 @@ impl Lane {
     fn take(&self) -> Taken {
         let mut taken = Taken::default();
         let (mut updates, mut bytes) = (0, 0);
-        let mut inbox = self.inbox.lock();
-        while let Some(unit) = inbox.units.front() {
+        let mut queue = self.queue.lock();
+        while let Some(unit) = queue.units.front() {
             if let Unit::Write(write) = unit {
                 let full = updates + write.runs.len() > self.most_updates
                     || bytes + write.bytes > self.most_bytes;
@@ -140,7 +142,7 @@ impl Lane {
                 updates += write.runs.len();
                 bytes += write.bytes;
             }
-            match inbox.units.pop_front() {
+            match queue.units.pop_front() {
                 Some(Unit::Write(write)) => taken.writes.push(*write),
                 Some(Unit::Progress(progress)) => taken.progress.push(progress),
                 Some(Unit::Barrier(done)) => {
@@ -150,8 +152,8 @@ impl Lane {
                 None => break,
             }
         }
-        inbox.writes = inbox.writes.saturating_sub(taken.writes.len());
-        inbox.bytes = inbox.bytes.saturating_sub(bytes);
+        queue.writes = queue.writes.saturating_sub(taken.writes.len());
+        queue.bytes = queue.bytes.saturating_sub(bytes);
         taken
     }
 }
@@ -218,7 +220,7 @@ impl Driver {
     async fn commit_all(&mut self, writes: Vec<Write>, mut progress: Vec<Progress>) {
         let mut parts = VecDeque::from([writes]);
         while let Some(mut part) = parts.pop_front() {
-            part = self.without_void(part, &mut progress);
+            part = self.without_invalid(part, &mut progress);
             let (merged, n) = merge(&part);
             if n < part.len() {
                 parts.push_front(part.split_off(n));
@@ -240,20 +242,20 @@ impl Driver {
                 }
             };
             match self.commit(prepared).await {
-                Settled::Stored => {
+                CommitOutcome::Stored => {
                     for write in part {
                         for run in &write.runs {
                             write.shard.0.changes.note(&run.key);
                             if let Some(progress) = &run.progress {
-                                write.shard.0.watchers.tell(&run.key, progress);
+                                write.shard.0.watchers.notify(&run.key, progress);
                             }
                         }
                         write.ticket.end(Ok(()));
                     }
                 }
-                Settled::Again => parts.push_front(part),
-                Settled::NotStored(why) => self.drop_writes(part, &mut progress, why),
-                Settled::Conflict(keys) => {
+                CommitOutcome::Again => parts.push_front(part),
+                CommitOutcome::NotStored(why) => self.drop_writes(part, &mut progress, why),
+                CommitOutcome::Conflict(keys) => {
                     let (failed, rest): (Vec<_>, Vec<_>) = part
                         .into_iter()
                         .partition(|w| w.runs.iter().any(|r| keys.contains(&r.key)));
@@ -274,8 +276,8 @@ impl Driver {
                         parts.push_front(rest);
                     }
                 }
-                Settled::Full(text) => self.refuse_full(part, &mut progress, &text).await,
-                Settled::Refused(text) => {
+                CommitOutcome::Full(text) => self.refuse_full(part, &mut progress, &text).await,
+                CommitOutcome::Refused(text) => {
                     if part.len() > 1 {
                         let later = part.split_off(part.len() / 2);
                         parts.push_front(later);
@@ -288,15 +290,15 @@ impl Driver {
         }
     }
 
-    /// Ends writes whose ground has gone, and forgets progress of shards that are lost or owe tasks: a task
-    /// that counts as done may be one of those.
-    fn without_void(&self, writes: Vec<Write>, progress: &mut Vec<Progress>) -> Vec<Write> {
+    /// Ends writes whose ground has gone, and forgets progress of shards that are lost or regenerate tasks: a
+    /// task that counts as done may be one of those.
+    fn without_invalid(&self, writes: Vec<Write>, progress: &mut Vec<Progress>) -> Vec<Write> {
         give_up(progress, |p| {
-            p.shard.is_lost() || !p.shard.0.owed.is_empty()
+            p.shard.is_lost() || !p.shard.0.regenerations.is_empty()
         });
         let mut kept = Vec::with_capacity(writes.len());
         for write in writes {
-            if write.is_void() {
+            if write.is_invalid() {
                 self.host.meters.dropped.with_label_values(&["void"]).inc();
                 write.fail(Failure::Dropped("an earlier write of the workflow failed"));
             } else {
@@ -354,7 +356,7 @@ impl Driver {
         }
     }
 
-    async fn commit(&mut self, mut prepared: Prepared) -> Settled {
+    async fn commit(&mut self, mut prepared: Prepared) -> CommitOutcome {
         let meters = &self.host.meters;
         let count = prepared.count;
         let begun = Instant::now();
@@ -363,8 +365,8 @@ impl Driver {
         let committing = self.host.deps.store.execution.commit(batch);
         let ended = committing.instrument(span).await;
         meters.commit_seconds.observe(begun.elapsed().as_secs_f64());
-        let settled = match ended {
-            Ok(()) => Settled::Stored,
+        let outcome = match ended {
+            Ok(()) => CommitOutcome::Stored,
             Err(CommitError::Fenced(shards)) => {
                 let mut any = false;
                 for shard in prepared.shards.iter().filter(|s| shards.contains(&s.id())) {
@@ -372,12 +374,12 @@ impl Driver {
                     any = true;
                 }
                 if any {
-                    Settled::Again
+                    CommitOutcome::Again
                 } else {
-                    Settled::NotStored("the store named no shard")
+                    CommitOutcome::NotStored("the store named no shard")
                 }
             }
-            Err(CommitError::Conflict(keys)) => Settled::Conflict(keys),
+            Err(CommitError::Conflict(keys)) => CommitOutcome::Conflict(keys),
             Err(CommitError::Unavailable(text)) => {
                 let pause = self.pauses.next_pause();
                 tracing::warn!(
@@ -390,7 +392,7 @@ impl Driver {
                 prepared.abort();
                 meters.batches.with_label_values(&["unavailable"]).inc();
                 tokio::time::sleep(pause).await;
-                return Settled::Again;
+                return CommitOutcome::Again;
             }
             Err(CommitError::Unknown(text)) => {
                 tracing::warn!(
@@ -402,10 +404,10 @@ impl Driver {
                 meters.batches.with_label_values(&["unknown"]).inc();
                 self.resolve(&prepared.shards).await
             }
-            Err(CommitError::Full(text)) => Settled::Full(text),
-            Err(CommitError::Refused(text)) => Settled::Refused(text),
+            Err(CommitError::Full(text)) => CommitOutcome::Full(text),
+            Err(CommitError::Refused(text)) => CommitOutcome::Refused(text),
         };
-        if matches!(settled, Settled::Stored) {
+        if matches!(outcome, CommitOutcome::Stored) {
             self.pauses.reset();
             self.host
                 .meters
@@ -423,7 +425,7 @@ impl Driver {
                 .inc();
             prepared.abort();
         }
-        settled
+        outcome
     }
 }
 

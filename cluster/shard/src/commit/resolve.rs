@@ -1,4 +1,4 @@
-//! What to do when nobody knows whether a batch was stored: take the ranges of its shards again, which
+//! Resolution of a commit whose outcome is unknown: take the ranges of its shards again, which
 //! waits out a transaction still under way, and only then look.
 
 use std::time::Duration;
@@ -9,8 +9,8 @@ use proto_ids::RunKey;
 use super::lane::Driver;
 use crate::shard::Shard;
 
-/// How a batch ended.
-pub(super) enum Settled {
+/// The outcome of a batch.
+pub(super) enum CommitOutcome {
     /// It is stored.
     Stored,
     /// It is not; submit what is left of it again.
@@ -29,8 +29,8 @@ const PAUSES: retry::Policy =
     retry::Policy::exponential(Duration::from_millis(20), Duration::from_secs(2));
 
 impl Driver {
-    /// Settles the lane's last batch.
-    pub(super) async fn resolve(&mut self, shards: &[Shard]) -> Settled {
+    /// Resolves the outcome of the lane's last batch.
+    pub(super) async fn resolve(&mut self, shards: &[Shard]) -> CommitOutcome {
         for shard in shards {
             // A shard that the ring gave away is not taken back only to learn something.
             if shard.is_lost() || !shard.is_mine() {
@@ -40,7 +40,7 @@ impl Driver {
             }
         }
         if shards.iter().all(Shard::is_lost) {
-            return Settled::NotStored("the outcome is unknown and the shard was lost");
+            return CommitOutcome::NotStored("the outcome is unknown and the shard was lost");
         }
         let store = &self.host.deps.store.execution;
         let (lane, seq) = (self.lane.name().to_owned(), self.seq);
@@ -54,8 +54,8 @@ impl Driver {
         )
         .await;
         match happened {
-            Ok(true) => Settled::Stored,
-            _ => Settled::NotStored("the commit did not happen"),
+            Ok(true) => CommitOutcome::Stored,
+            _ => CommitOutcome::NotStored("the commit did not happen"),
         }
     }
 

@@ -9,7 +9,7 @@ use proto_ids::{TaskId, Timestamp};
 use schema_store::execution::TimerRow;
 
 use super::{Executable, Placement, QueuedTask, timer::TimerAction};
-use crate::{error::ShardError, record::AckLevels, shard::Shard, sweep::RESCHEDULED_FOR_MAX};
+use crate::{error::ShardError, flush::RESCHEDULED_FOR_MAX, record::AckLevels, shard::Shard};
 
 /// Rows read at once.
 const PAGE: usize = 512;
@@ -43,7 +43,7 @@ impl Shard {
         };
         if retry::retry(&PAUSES, worth_it, attempt).await.is_ok() {
             self.0.queues.state.lock().recovered = true;
-            self.mark();
+            self.mark_dirty();
             self.refill_visibility().await;
         }
     }
@@ -123,7 +123,7 @@ impl Shard {
             state.read = state.read.max(edge);
         }
         // A timer that ended while its row was being read may have been waiting for this to be trimmed.
-        self.mark();
+        self.mark_dirty();
         let beyond = (edge, TaskId::new(i64::MAX));
         let next = store
             .timer_read(self.id(), beyond, Timestamp::MAX, 1)

@@ -265,7 +265,7 @@ impl Shard {
     /// goes on as whoever was there.
     pub fn replication_open(&self, reader: &str, incarnation: &str) -> Reader {
         let opened = self.0.queues.state.lock().stream.enter(reader, incarnation);
-        self.mark();
+        self.mark_dirty();
         opened
     }
 
@@ -282,7 +282,7 @@ impl Shard {
         let stream = &mut state.stream;
         if stream.acknowledge(reader, incarnation, acked_below, end)? {
             drop(state);
-            self.mark();
+            self.mark_dirty();
         }
         Ok(())
     }

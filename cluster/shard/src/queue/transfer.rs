@@ -139,7 +139,7 @@ async fn mode(host: &Host, executable: &Executable) -> Result<Option<ExecutionMo
 
 fn done(executable: &Executable) {
     executable.shard.0.queues.done(&executable.task);
-    executable.shard.mark();
+    executable.shard.mark_dirty();
 }
 
 fn retry(host: &Host, mut executable: Executable, pause: Duration) {

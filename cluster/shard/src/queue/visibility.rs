@@ -63,7 +63,7 @@ impl Pending {
         for task in &self.tasks {
             self.shard.0.queues.done(task);
         }
-        self.shard.mark();
+        self.shard.mark_dirty();
     }
 }
 

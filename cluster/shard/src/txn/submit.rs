@@ -16,7 +16,7 @@ use crate::{
     commit::{RunWrite, Ticket, Unit, Write, bytes_of},
     error::{ShardError, TxnError},
     handover::Barriers,
-    load::Behind,
+    load::WriteBehind,
     notify::RunProgress,
     queue::QueuedTask,
     record,
@@ -42,7 +42,7 @@ impl Txn {
             let frozen = host.frozen.read();
             self.admit_still(&frozen)?;
             for s in staged {
-                self.keep_behind(s);
+                self.keep_write_behind(s);
             }
             return Ok(());
         }
@@ -56,7 +56,7 @@ impl Txn {
     }
 
     /// State that is written behind: visible at once, its timers armed at once.
-    fn keep_behind(&mut self, staged: Staged) {
+    fn keep_write_behind(&mut self, staged: Staged) {
         let shard = self.locked.shard.clone();
         let Some(at) = self.locked.loaded(&staged.run_id) else {
             return;
@@ -64,23 +64,23 @@ impl Txn {
         let slot = &mut self.locked.cached.runs[at];
         slot.ahead = true;
         let now = shard.0.host.now();
-        let behind = slot.behind.get_or_insert_with(|| Behind {
+        let write_behind = slot.write_behind.get_or_insert_with(|| WriteBehind {
             since: Instant::now(),
             delta: Delta::default(),
             nodes: Vec::new(),
             tasks: Vec::new(),
             superseded: Arc::new(AtomicBool::new(false)),
         });
-        behind.delta.merge(staged.delta);
-        behind.nodes.extend(staged.nodes);
+        write_behind.delta.merge(staged.delta);
+        write_behind.nodes.extend(staged.nodes);
         shard.arm(
             &slot.mutable_state.key,
             &staged.tasks,
             now,
-            &behind.superseded,
+            &write_behind.superseded,
         );
-        behind.tasks.extend(staged.tasks);
-        shard.note_behind(&self.locked.entry);
+        write_behind.tasks.extend(staged.tasks);
+        shard.note_write_behind(&self.locked.entry);
     }
 
     /// The current pointer after everything staged, when it differs from the one before, with its guard.
@@ -140,7 +140,7 @@ impl Txn {
         }
     }
 
-    /// Makes rows of a run's state, with whatever was behind.
+    /// Makes rows of a run's state, with its write-behind state.
     fn encode(&mut self, mut staged: Staged) -> Option<RunWrite> {
         let at = self.locked.shard.0.host.now();
         let key = self.locked.entry.run_key(&staged.run_id);
@@ -152,8 +152,8 @@ impl Txn {
         };
         if staged.delete {
             let slot = self.locked.cached.runs.swap_remove(place);
-            if let Some(behind) = slot.behind {
-                behind.superseded.store(true, Ordering::Release);
+            if let Some(write_behind) = slot.write_behind {
+                write_behind.superseded.store(true, Ordering::Release);
             }
             if slot.row == 0 {
                 return None;
@@ -169,16 +169,16 @@ impl Txn {
             return Some(write);
         }
         let slot = &mut self.locked.cached.runs[place];
-        if let Some(behind) = slot.behind.take() {
-            behind.superseded.store(true, Ordering::Release);
-            let mut delta = behind.delta;
+        if let Some(write_behind) = slot.write_behind.take() {
+            write_behind.superseded.store(true, Ordering::Release);
+            let mut delta = write_behind.delta;
             delta.merge(std::mem::take(&mut staged.delta));
             staged.delta = delta;
-            let mut nodes = behind.nodes;
+            let mut nodes = write_behind.nodes;
             nodes.append(&mut staged.nodes);
             staged.nodes = nodes;
             // What became obsolete meanwhile is never stored.
-            let mut tasks = behind.tasks;
+            let mut tasks = write_behind.tasks;
             tasks.retain(|t| slot.mutable_state.is_pending(&t.kind));
             tasks.append(&mut staged.tasks);
             staged.tasks = tasks;
@@ -279,8 +279,14 @@ impl Txn {
         shard.0.lane.push(Unit::Write(Box::new(write)));
         drop(frozen);
         self.locked.prune();
-        if self.locked.cached.runs.iter().all(|s| s.behind.is_none()) {
-            shard.forget_behind(&self.locked.entry.key);
+        if self
+            .locked
+            .cached
+            .runs
+            .iter()
+            .all(|s| s.write_behind.is_none())
+        {
+            shard.forget_write_behind(&self.locked.entry.key);
         }
         Ok(())
     }

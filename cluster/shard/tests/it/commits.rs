@@ -117,7 +117,7 @@ async fn an_unavailable_store_only_delays() {
 #[tokio::test]
 async fn a_full_store_is_told_at_once() {
     let mut options = quick();
-    options.behind_after = std::time::Duration::from_secs(3_600);
+    options.write_behind_after = std::time::Duration::from_secs(3_600);
     let world = World::with(options, namespace(), false);
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
@@ -347,7 +347,7 @@ async fn a_full_lane_refuses() {
 async fn caches_have_a_limit() {
     let mut options = crate::world::quick();
     options.cache_bytes = 20_000;
-    options.tail_bytes = 2_000;
+    options.event_cache_bytes = 2_000;
     let world = World::with(options, crate::world::namespace(), false);
     let ids: Vec<_> = (0..40).map(|n| format!("w{n}")).collect();
     for round in 0..3 {
@@ -495,7 +495,7 @@ async fn a_hold_that_runs_out_before_it_takes_effect_is_not_given() {
 async fn a_full_lane_leaves_nothing_behind_a_freeze() {
     let options = cluster_shard::ShardsOptions {
         lane_capacity: 1,
-        behind_after: Duration::from_secs(3_600),
+        write_behind_after: Duration::from_secs(3_600),
         ..crate::world::quick()
     };
     let world = World::with(options, crate::world::replicated("a"), true);

@@ -157,8 +157,8 @@ async fn replication_tasks_wait_for_their_readers() {
         assert_eq!(first_event_id.get(), next);
         next = next_event_id.get();
     }
-    let tail = read(all[4].task_id.get()).await;
-    assert_eq!(tail, all[4..]);
+    let event_cache = read(all[4].task_id.get()).await;
+    assert_eq!(event_cache, all[4..]);
     let rows = || {
         let rows = world
             .store

@@ -57,7 +57,7 @@ async fn obligations_are_found_again() {
 #[tokio::test]
 async fn started_is_written_behind() {
     let mut options = crate::world::quick();
-    options.behind_after = Duration::from_secs(3600);
+    options.write_behind_after = Duration::from_secs(3600);
     let world = World::with(options, crate::world::namespace(), false);
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
@@ -77,7 +77,7 @@ async fn started_is_written_behind() {
         "the worker sees its own start"
     );
     let mut world = world;
-    world.options.behind_after = Duration::from_millis(20);
+    world.options.write_behind_after = Duration::from_millis(20);
     let world = world.crash().await;
     until("dispatched again", || world.seen.dispatched("w") == 1).await;
     world.take_task("w", "another poll").await.unwrap();
@@ -210,7 +210,7 @@ async fn a_deleted_visibility_file_is_filled_from_the_runs() {
 #[tokio::test]
 async fn what_is_dropped_is_owed_again() {
     let mut options = crate::world::quick();
-    options.behind_after = Duration::from_secs(3600);
+    options.write_behind_after = Duration::from_secs(3600);
     let world = World::with(options, crate::world::namespace(), false);
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
@@ -257,7 +257,7 @@ async fn a_cancelled_transaction_leaves_nothing() {
 #[tokio::test]
 async fn drain_stores_what_was_behind() {
     let mut options = crate::world::quick();
-    options.behind_after = Duration::from_secs(3600);
+    options.write_behind_after = Duration::from_secs(3600);
     let world = World::with(options, crate::world::namespace(), false);
     world.start("w").await.unwrap();
     world.take_task("w", "poll").await.unwrap();

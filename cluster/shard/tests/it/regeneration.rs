@@ -24,7 +24,7 @@ fn outbox_is_empty(world: &World) -> bool {
 #[tokio::test]
 async fn tasks_are_generated_again_until_that_succeeds() {
     let mut options = quick();
-    options.behind_after = Duration::from_secs(3600);
+    options.write_behind_after = Duration::from_secs(3600);
     let world = World::with(options, namespace(), false);
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
@@ -41,7 +41,7 @@ async fn tasks_are_generated_again_until_that_succeeds() {
 #[tokio::test]
 async fn a_crash_before_tasks_are_generated_again_loses_nothing() {
     let mut options = quick();
-    options.behind_after = Duration::from_secs(1);
+    options.write_behind_after = Duration::from_secs(1);
     let world = World::with(options, namespace(), false);
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
@@ -66,7 +66,7 @@ async fn a_crash_before_tasks_are_generated_again_loses_nothing() {
 #[tokio::test]
 async fn positions_move_on_after_state_was_dropped() {
     let mut options = quick();
-    options.behind_after = Duration::from_millis(500);
+    options.write_behind_after = Duration::from_millis(500);
     let world = World::with(options, namespace(), false);
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;

@@ -145,7 +145,7 @@ pub fn replicated(active: &str) -> Namespace {
 
 pub fn quick() -> ShardsOptions {
     ShardsOptions {
-        behind_after: Duration::from_millis(20),
+        write_behind_after: Duration::from_millis(20),
         progress_every: Duration::from_millis(40),
         visibility_lag: Duration::from_millis(5),
         wait_delay: Duration::from_secs(3600),

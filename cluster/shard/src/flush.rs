@@ -1,4 +1,4 @@
-//! Background writes of the process: state that was left behind, and queue positions. Runs only while some
+//! The flusher: background writes of write-behind state and of acknowledgement levels. Runs only while some
 //! shard has something to write.
 
 use std::{
@@ -27,64 +27,64 @@ pub(crate) const RESCHEDULED_FOR_MAX: Duration = Duration::from_secs(600);
 
 /// Shards with something to write.
 #[derive(Default)]
-pub(crate) struct Sweeper {
-    marked: Mutex<HashMap<ShardId, Shard>>,
+pub(crate) struct Flusher {
+    dirty: Mutex<HashMap<ShardId, Shard>>,
     ready: Notify,
     /// Clusters that have a copy of some namespace, and the registry's state they were read from.
     copies: Mutex<Option<(u64, HashSet<ClusterName>)>>,
 }
 
 /// Shards of one round. A panic in its midst forgets none of them.
-struct Swept(Vec<Shard>);
+struct FlushRound(Vec<Shard>);
 
-impl Drop for Swept {
+impl Drop for FlushRound {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.iter().for_each(Shard::mark);
+            self.0.iter().for_each(Shard::mark_dirty);
         }
     }
 }
 
-impl Sweeper {
-    pub(crate) fn mark(&self, shard: &Shard) {
-        self.marked.lock().insert(shard.id(), shard.clone());
+impl Flusher {
+    pub(crate) fn mark_dirty(&self, shard: &Shard) {
+        self.dirty.lock().insert(shard.id(), shard.clone());
         self.ready.notify_one();
     }
 
     fn take(&self) -> Vec<Shard> {
         let taken = self
-            .marked
+            .dirty
             .lock()
             .drain()
             .map(|(_, shard)| shard)
             .collect::<Vec<_>>();
         for shard in &taken {
-            shard.0.marked.store(false, Ordering::Release);
+            shard.0.dirty.store(false, Ordering::Release);
         }
         taken
     }
 
     /// Sweeps until it is stopped, and then once more for everything.
     pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
-        let sweeper = &host.sweeper;
+        let flusher = &host.flusher;
         while !stop.is_cancelled() {
-            if sweeper.marked.lock().is_empty() {
+            if flusher.dirty.lock().is_empty() {
                 tokio::select! {
-                    () = sweeper.ready.notified() => {}
+                    () = flusher.ready.notified() => {}
                     () = stop.cancelled() => break,
                 }
                 continue;
             }
             tokio::select! {
-                () = tokio::time::sleep(host.options.behind_after) => {}
+                () = tokio::time::sleep(host.options.write_behind_after) => {}
                 () = stop.cancelled() => break,
             }
             let remotes = remotes(&host);
-            let shards = Swept(sweeper.take());
-            join_all(shards.0.iter().map(|shard| shard.sweep(&remotes))).await;
+            let shards = FlushRound(flusher.take());
+            join_all(shards.0.iter().map(|shard| shard.flush(&remotes))).await;
             host.measure(&shards.0);
         }
-        join_all(sweeper.take().iter().map(|shard| shard.settle())).await;
+        join_all(flusher.take().iter().map(|shard| shard.flush_all())).await;
     }
 }
 
@@ -93,7 +93,7 @@ impl Sweeper {
 fn remotes(host: &Host) -> Vec<Remote> {
     let clusters = &host.deps.clusters;
     let current = clusters.current_name();
-    let mut copies = host.sweeper.copies.lock();
+    let mut copies = host.flusher.copies.lock();
     // Read before the namespaces, so that a change in between is seen by the next look.
     let version = *host.deps.registry.watch().borrow();
     if copies.as_ref().is_none_or(|(seen, _)| *seen != version) {
@@ -115,7 +115,7 @@ fn remotes(host: &Host) -> Vec<Remote> {
 }
 
 impl Host {
-    /// Numbers that nobody pays for per event.
+    /// Sets gauges, which cost nothing per event.
     fn measure(&self, shards: &[Shard]) {
         let meters = &self.meters;
         let depth = |queue: &str, n: usize| {
@@ -134,53 +134,55 @@ impl Host {
             .cache_bytes
             .set(self.cache_bytes.load(Ordering::Relaxed) as i64);
         meters
-            .tail_bytes
-            .set(self.tail_bytes.load(Ordering::Relaxed) as i64);
+            .event_cache_bytes
+            .set(self.event_cache_bytes.load(Ordering::Relaxed) as i64);
     }
 }
 
 impl Shard {
-    /// One round: stores what is old enough, and positions when their time has come.
-    async fn sweep(&self, remotes: &[Remote]) {
+    /// Runs one round: stores write-behind state that is old enough, and acknowledgement levels when their time
+    /// has come.
+    async fn flush(&self, remotes: &[Remote]) {
         if self.is_lost() {
             return;
         }
         let host = &self.0.host;
-        self.store_behind(host.options.behind_after).await;
+        self.flush_write_behind(host.options.write_behind_after)
+            .await;
         self.0.cache.trim(host);
-        self.0.tail.trim(host);
-        if !self.0.owed.is_empty() {
-            self.pay_debts();
-            return self.mark();
+        self.0.event_cache.trim(host);
+        if !self.0.regenerations.is_empty() {
+            self.run_regenerations();
+            return self.mark_dirty();
         }
-        let due = self.0.swept.lock().elapsed() >= host.options.progress_every;
+        let due = self.0.last_flush.lock().elapsed() >= host.options.progress_every;
         let moved = self.0.queues.has_moved(remotes);
         if due && moved {
-            *self.0.swept.lock() = Instant::now();
+            *self.0.last_flush.lock() = Instant::now();
             self.store_progress(remotes).await;
         }
-        if (moved && !due) || !self.0.behind.lock().is_empty() {
-            self.mark();
+        if (moved && !due) || !self.0.write_behind.lock().is_empty() {
+            self.mark_dirty();
         }
     }
 
     /// Stores everything that is not stored yet.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn flush_all(&self) {
         if self.is_lost() {
             return;
         }
-        self.store_behind(Duration::ZERO).await;
+        self.flush_write_behind(Duration::ZERO).await;
         self.store_progress(&remotes(&self.0.host)).await;
     }
 
-    /// Gives state that has been behind for so long to the lane.
-    pub(crate) async fn store_behind(&self, older_than: Duration) {
-        self.store_behind_of(None, older_than).await;
+    /// Gives write-behind state of at least this age to the lane.
+    pub(crate) async fn flush_write_behind(&self, older_than: Duration) {
+        self.flush_write_behind_of(None, older_than).await;
     }
 
-    /// The same for one namespace. Returns how many workflows of it stay behind: the lane was full, or a read
-    /// failed.
-    pub(crate) async fn store_behind_of(
+    /// The same for one namespace. Returns how many of its workflows still have write-behind state: the lane
+    /// was full, or a read failed.
+    pub(crate) async fn flush_write_behind_of(
         &self,
         namespace_id: Option<&NamespaceId>,
         older_than: Duration,
@@ -189,7 +191,7 @@ impl Shard {
             |key: &WorkflowKey| namespace_id.is_none_or(|wanted| key.namespace_id == *wanted);
         let entries: Vec<_> = self
             .0
-            .behind
+            .write_behind
             .lock()
             .iter()
             .filter(|(key, _)| is_meant(key))
@@ -199,7 +201,7 @@ impl Shard {
             let txn = Txn::begin::<()>(self, entry.key.clone(), Mode::Replicating).await;
             let stored = match txn {
                 Ok(mut txn) => {
-                    txn.put_behind(older_than);
+                    txn.stage_write_behind(older_than);
                     txn.end_unawaited().await
                 }
                 Err(error) => Err(error),
@@ -211,24 +213,24 @@ impl Shard {
                 _ => {}
             }
         }
-        let behind = self.0.behind.lock();
-        behind.keys().filter(|key| is_meant(key)).count()
+        let write_behind = self.0.write_behind.lock();
+        write_behind.keys().filter(|key| is_meant(key)).count()
     }
 
     /// Stores queue positions and trims what they allow. A task may be done because of state that is still
     /// behind, so that goes to the lane first, after the positions were taken: lane order does the rest.
     async fn store_progress(&self, remotes: &[Remote]) {
         let queues = &self.0.queues;
-        if !self.0.owed.is_empty() {
+        if !self.0.regenerations.is_empty() {
             return;
         }
         let Some(advance) = queues.advance(remotes) else {
             return;
         };
-        self.store_behind(Duration::ZERO).await;
-        if !self.0.behind.lock().is_empty() {
+        self.flush_write_behind(Duration::ZERO).await;
+        if !self.0.write_behind.lock().is_empty() {
             queues.forget_written();
-            return self.mark();
+            return self.mark_dirty();
         }
         self.0.lane.push(Unit::Progress(Progress {
             shard: self.clone(),
@@ -238,7 +240,7 @@ impl Shard {
         }));
     }
 
-    /// Moves a task that is not getting done to a timer row, in the background.
+    /// Reschedules a task that is not getting done: moves it to a timer row, in the background.
     pub(crate) fn reschedule(&self, task: Arc<QueuedTask>) {
         let shard = self.clone();
         let tasks = self.0.host.deps.tasks.clone();

@@ -1,5 +1,6 @@
-//! Encoded event batches of live branches, so that a worker without a sticky cache, a long poll or a stream
-//! is served without a read. Filled only by commits, without gaps: what is cached of a branch is its end.
+//! The event cache: encoded event batches of live branches, so that a worker without a sticky cache, a long
+//! poll or a stream is served without a read. Filled only by commits, without gaps: what is cached of a branch
+//! is its end.
 
 use std::{collections::VecDeque, sync::atomic::Ordering};
 
@@ -10,9 +11,9 @@ use schema_store::execution::HistoryNode;
 
 use crate::{history::HistoryBatch, host::Host};
 
-/// Tails of one shard's branches.
+/// The events of one shard's branches.
 #[derive(Default)]
-pub(crate) struct Tail(Mutex<Branches>);
+pub(crate) struct EventCache(Mutex<Branches>);
 
 #[derive(Default)]
 struct Branches {
@@ -28,8 +29,8 @@ struct Branch {
     used: bool,
 }
 
-impl Tail {
-    /// What of a write's history has to be kept for [`Self::extend`].
+impl EventCache {
+    /// The part of a write that [`Self::extend`] needs.
     pub(crate) fn wants(&self, history: &[HistoryNode]) -> Vec<HistoryNode> {
         history.to_vec()
     }
@@ -47,7 +48,7 @@ impl Tail {
                 next: EventId::new(node.next_node_id),
                 data: node.data,
             };
-            if deleted || size > host.options.tail_bytes / 4 {
+            if deleted || size > host.options.event_cache_bytes / 4 {
                 branches.remove(host, &node.branch_id);
                 continue;
             }
@@ -61,14 +62,14 @@ impl Tail {
                 .back()
                 .is_some_and(|last| last.next != batch.first)
             {
-                Host::recount(&host.tail_bytes, branch.bytes, 0);
+                Host::recount(&host.event_cache_bytes, branch.bytes, 0);
                 branch.bytes = 0;
                 branch.batches.clear();
             }
             branch.batches.push_back(batch);
             branch.bytes += size;
             branch.used = true;
-            Host::recount(&host.tail_bytes, 0, size);
+            Host::recount(&host.event_cache_bytes, 0, size);
         }
         branches.evict(host);
     }
@@ -108,7 +109,7 @@ impl Tail {
     pub(crate) fn clear(&self, host: &Host) {
         let mut branches = self.0.lock();
         for branch in branches.by_id.values() {
-            Host::recount(&host.tail_bytes, branch.bytes, 0);
+            Host::recount(&host.event_cache_bytes, branch.bytes, 0);
         }
         *branches = Branches::default();
     }
@@ -117,13 +118,15 @@ impl Tail {
 impl Branches {
     fn remove(&mut self, host: &Host, branch_id: &str) {
         if let Some(branch) = self.by_id.remove(branch_id) {
-            Host::recount(&host.tail_bytes, branch.bytes, 0);
+            Host::recount(&host.event_cache_bytes, branch.bytes, 0);
         }
     }
 
     fn evict(&mut self, host: &Host) {
         let mut looks = 2 * self.clock.len();
-        while looks > 0 && host.tail_bytes.load(Ordering::Relaxed) > host.options.tail_bytes {
+        while looks > 0
+            && host.event_cache_bytes.load(Ordering::Relaxed) > host.options.event_cache_bytes
+        {
             looks -= 1;
             let Some(id) = self.clock.pop_front() else {
                 return;
