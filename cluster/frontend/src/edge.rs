@@ -1,4 +1,4 @@
-//! The one path of every call on a namespace. What RPCs differ in is told by [`Rpc`] and its [`Nature`];
+//! The path of every call on a namespace. The differences between RPCs are described by [`Rpc`] and its [`RpcTraits`];
 //! what they do is in [`Serve`]. Nothing about forwarding, hand-over, quotas or statuses is in their files.
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
     frontend::Host,
     limits,
     quota::{Counts, Priority},
-    redirect::{Forwarded, Marks},
+    redirect::{Forwarded, RedirectionHeaders},
     refusal, token, versions,
 };
 
@@ -32,13 +32,13 @@ mod path;
 mod rpc;
 mod table;
 
-use rpc::{Answered, Attempt, Held};
-pub(crate) use rpc::{Locate, Nature, Parks, Rpc, Serve};
+use rpc::{ErasedAnswer, ErasedCall, TypedCall};
+pub(crate) use rpc::{Locate, LongPoll, Rpc, RpcTraits, Serve};
 
-/// What is known about a call beside its request.
+/// The context of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// The namespace it is about, as known when this attempt began.
+    /// Its namespace, as known when this attempt began.
     pub(crate) namespace: Arc<Namespace>,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
@@ -48,10 +48,10 @@ pub(crate) struct Call {
     pub(crate) headers: Arc<MetadataMap>,
 }
 
-/// A call at the door.
-struct Arrival {
+/// A call as it came in.
+struct IncomingCall {
     headers: Arc<MetadataMap>,
-    marks: Marks,
+    redirection: RedirectionHeaders,
     deadline: Option<Instant>,
     /// A gate has let its class's share in already.
     is_gated: bool,
@@ -59,10 +59,10 @@ struct Arrival {
     peer: Option<AuthenticatedPeer>,
 }
 
-impl Arrival {
+impl IncomingCall {
     fn new(headers: MetadataMap, is_gated: bool) -> Self {
         Self {
-            marks: Marks::read(&headers),
+            redirection: RedirectionHeaders::read(&headers),
             deadline: deadline::timeout_of(&headers).map(|d| Instant::now() + d),
             headers: Arc::new(headers),
             is_gated,
@@ -103,19 +103,19 @@ impl Host {
         request: Request<R>,
     ) -> Result<Response<R::Answer>, Status> {
         let (headers, extensions, message) = request.into_parts();
-        let mut attempt = Held(message);
+        let mut rpc = TypedCall(message);
         let connection = extensions.get::<Arc<Connection>>();
         let mut unread = match connection {
-            Some(connection) if reads_much(&attempt) => connection.turn_to_read().await,
+            Some(connection) if is_large_read(&rpc) => connection.turn_to_read().await,
             _ => None,
         };
         let is_gated = extensions.get::<Gated>().is_some();
-        let mut arrival = Arrival::new(headers, is_gated);
-        arrival.peer = extensions.get::<AuthenticatedPeer>().cloned();
-        let answered = self.run_attempt(arrival, &mut attempt).await?;
+        let mut incoming = IncomingCall::new(headers, is_gated);
+        incoming.peer = extensions.get::<AuthenticatedPeer>().cloned();
+        let answered = self.run_erased(incoming, &mut rpc).await?;
         if let Some(connection) = connection
-            && attempt.is_long()
-            && R::NATURE.parks == Parks::Read
+            && rpc.is_long()
+            && R::TRAITS.long_poll == LongPoll::Read
         {
             let held = connection.hold(answered.bytes());
             unread = Some(held.ok_or_else(unread_refusal)?);
@@ -127,19 +127,19 @@ impl Host {
         Ok(response)
     }
 
-    async fn run_attempt(
+    async fn run_erased(
         &self,
-        arrival: Arrival,
-        attempt: &mut dyn Attempt,
-    ) -> Result<Answered, Status> {
-        let mut running = self.metrics.begin(attempt.operation());
-        let result = self.checked(arrival, attempt, &mut running).await;
+        incoming: IncomingCall,
+        rpc: &mut dyn ErasedCall,
+    ) -> Result<ErasedAnswer, Status> {
+        let mut running = self.metrics.begin(rpc.operation());
+        let result = self.checked(incoming, rpc, &mut running).await;
         let result = result.map_err(|s| self.for_client(s));
         running.end(&result);
         result
     }
 
-    /// Serves a call that is about no namespace, or about the namespace's own record.
+    /// Serves a call without a namespace, or about the namespace's own record.
     pub(crate) async fn run_plain<T, A, F>(
         &self,
         operation: &'static str,
@@ -173,38 +173,40 @@ impl Host {
 
     async fn checked(
         &self,
-        arrival: Arrival,
-        attempt: &mut dyn Attempt,
+        incoming: IncomingCall,
+        rpc: &mut dyn ErasedCall,
         running: &mut Serving<'_>,
-    ) -> Result<Answered, Status> {
+    ) -> Result<ErasedAnswer, Status> {
         self.readiness.check()?;
-        versions::check(&arrival.headers)?;
-        let operation = attempt.operation();
-        if attempt.nature().parks == Parks::Poll {
-            check_poll_deadline(&arrival, operation)?;
+        versions::check(&incoming.headers)?;
+        let operation = rpc.operation();
+        if rpc.traits().long_poll == LongPoll::Poll {
+            check_poll_deadline(&incoming, operation)?;
         }
-        let _in_flight = self.let_in(&arrival, attempt)?;
-        let namespace = self.namespace_of(attempt.locate()).await?;
-        self.check_peer(arrival.peer.as_ref(), &namespace)?;
+        let _in_flight = self.let_in(&incoming, rpc)?;
+        let namespace = self.namespace_of(rpc.locate()).await?;
+        self.check_peer(incoming.peer.as_ref(), &namespace)?;
         running.in_namespace(&namespace.name);
-        if let Some(queue) = attempt.begins_on() {
+        if let Some(queue) = rpc.begins_on() {
             let admitted = self.overload.admit_to_queue(namespace.id.as_str(), queue);
             admitted.map_err(status::overloaded)?;
         }
         let span = tracing::debug_span!("call", operation, namespace = %namespace.name);
-        self.drive(&arrival, attempt, namespace)
-            .instrument(span)
-            .await
+        self.serve(&incoming, rpc, namespace).instrument(span).await
     }
 
     /// Refuses what an overloaded process cannot do in time. What is returned is held while the call runs.
-    fn let_in(&self, arrival: &Arrival, attempt: &dyn Attempt) -> Result<Option<InFlight>, Status> {
-        let class = priority_of(attempt).class();
-        let left = || left(arrival.deadline);
-        let is_long = attempt.is_long() || attempt.nature().counts == Counts::Long;
+    fn let_in(
+        &self,
+        incoming: &IncomingCall,
+        rpc: &dyn ErasedCall,
+    ) -> Result<Option<InFlight>, Status> {
+        let class = priority_of(rpc).class();
+        let left = || left(incoming.deadline);
+        let is_long = rpc.is_long() || rpc.traits().counts == Counts::Long;
         let admitted = match () {
             () if is_long => self.overload.admit_long(class).map(|()| None),
-            () if arrival.is_gated && class == Class::Start => {
+            () if incoming.is_gated && class == Class::Start => {
                 self.overload.place(class, left()).map(Some)
             }
             () => self.overload.admit(class, left()).map(Some),
@@ -256,12 +258,12 @@ impl Host {
 }
 
 /// Whether the answer may be large, as a page of a history or a list is.
-fn reads_much(attempt: &dyn Attempt) -> bool {
-    let nature = attempt.nature();
-    let is_page = nature.parks == Parks::Read
-        || nature.counts == Counts::Visibility
-        || nature.priority == Priority::Low;
-    is_page && !attempt.is_long()
+fn is_large_read(rpc: &dyn ErasedCall) -> bool {
+    let traits = rpc.traits();
+    let is_page = traits.long_poll == LongPoll::Read
+        || traits.counts == Counts::Visibility
+        || traits.priority == Priority::Low;
+    is_page && !rpc.is_long()
 }
 
 fn unread_refusal() -> Status {
@@ -273,16 +275,16 @@ fn unread_refusal() -> Status {
 }
 
 /// The priority of a call. A read that waits for something to happen can wait for its turn, too.
-fn priority_of(attempt: &dyn Attempt) -> Priority {
-    match attempt.nature().parks {
-        Parks::Read if attempt.is_long() => Priority::Low,
-        _ => attempt.nature().priority,
+fn priority_of(rpc: &dyn ErasedCall) -> Priority {
+    match rpc.traits().long_poll {
+        LongPoll::Read if rpc.is_long() => Priority::Low,
+        _ => rpc.traits().priority,
     }
 }
 
 /// A poll without a deadline would be held for ever, and one with a short one ends before it is parked.
-fn check_poll_deadline(arrival: &Arrival, operation: &'static str) -> Result<(), Status> {
-    match left(arrival.deadline) {
+fn check_poll_deadline(incoming: &IncomingCall, operation: &'static str) -> Result<(), Status> {
+    match left(incoming.deadline) {
         None => Err(status::invalid_argument("Context timeout is not set.")),
         // Not INVALID_ARGUMENT, which workers take for a defect of their own and stop for good.
         Some(left) if left < limits::POLL_DEADLINE_MIN => {
@@ -310,15 +312,15 @@ fn check_state(namespace: &Namespace, allowed: &[NamespaceState]) -> Result<(), 
     ))
 }
 
-impl Nature {
+impl RpcTraits {
     /// An ordinary call.
     pub(crate) const CALL: Self = Self {
         forwarded: Forwarded::All,
         counts: Counts::Call,
         priority: Priority::Status,
-        parks: Parks::No,
+        long_poll: LongPoll::No,
         waits_for_handover: true,
-        farewell: false,
+        best_effort: false,
         states: &[NamespaceState::Registered, NamespaceState::Deprecated],
     };
 
@@ -340,7 +342,7 @@ impl Nature {
     pub(crate) const POLL: Self = Self {
         counts: Counts::Long,
         priority: Priority::Progress,
-        parks: Parks::Poll,
+        long_poll: LongPoll::Poll,
         ..Self::CALL
     };
 

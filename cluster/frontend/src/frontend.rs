@@ -23,7 +23,7 @@ use crate::{
     metrics::FrontendMetrics,
     operator_service::Operator,
     quota::Quota,
-    redirect::Policy,
+    redirect::ForwardingPolicy,
     remotes::RemoteFrontends,
     workflow_service::Workflows,
 };
@@ -60,7 +60,7 @@ pub struct FrontendDeps {
     /// The services behind the admin RPCs that are not the frontend's own.
     pub delegates: Delegates,
     /// Which calls are passed on to the active cluster.
-    pub policy: Policy,
+    pub policy: ForwardingPolicy,
     /// Whether calls may be served.
     pub readiness: Readiness,
     /// Information about the installation.
@@ -93,7 +93,7 @@ pub(crate) struct Host {
     pub(crate) matching: MatchingClient,
     pub(crate) remotes: RemoteFrontends,
     pub(crate) membership: Membership,
-    pub(crate) policy: Policy,
+    pub(crate) policy: ForwardingPolicy,
     pub(crate) readiness: Readiness,
     pub(crate) about: About,
     pub(crate) overload: Overload,

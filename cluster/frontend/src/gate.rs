@@ -33,14 +33,14 @@ mod tests {
     #[test]
     fn the_gate_knows_every_call_that_starts_workflows() {
         let named = [
-            (STARTS[0], api::StartWorkflowExecutionRequest::NATURE),
+            (STARTS[0], api::StartWorkflowExecutionRequest::TRAITS),
             (
                 STARTS[1],
-                api::SignalWithStartWorkflowExecutionRequest::NATURE,
+                api::SignalWithStartWorkflowExecutionRequest::TRAITS,
             ),
         ];
-        for (path, nature) in named {
-            assert_eq!(nature.priority, Priority::Start, "{path}");
+        for (path, traits) in named {
+            assert_eq!(traits.priority, Priority::Start, "{path}");
         }
     }
 }

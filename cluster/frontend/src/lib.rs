@@ -27,7 +27,7 @@ mod workflow_service;
 pub use admin_service::Delegates;
 pub use frontend::{About, Frontend, FrontendDeps};
 pub use health::Readiness;
-pub use redirect::Policy;
+pub use redirect::ForwardingPolicy;
 pub use remotes::RemoteFrontends;
 pub use versions::SERVER_VERSION;
 

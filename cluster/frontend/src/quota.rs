@@ -140,8 +140,8 @@ pub(crate) struct Quota {
 
 type Open = HashMap<(NamespaceId, &'static str), i64>;
 
-/// A long call's place; dropping it gives the place back.
-pub(crate) struct Place {
+/// The permit of a long call; dropping it returns it.
+pub(crate) struct Permit {
     open: Arc<Mutex<Open>>,
     key: (NamespaceId, &'static str),
 }
@@ -166,9 +166,9 @@ impl Quota {
         counts: Counts,
         priority: Priority,
         hosts: &dyn Fn() -> usize,
-    ) -> Result<Option<Place>, Status> {
-        let place = match counts {
-            Counts::Long => Some(self.place(namespace, operation)?),
+    ) -> Result<Option<Permit>, Status> {
+        let permit = match counts {
+            Counts::Long => Some(self.permit(namespace, operation)?),
             _ => None,
         };
         let name = namespace.name.as_str();
@@ -192,7 +192,7 @@ impl Quota {
                 "service rate limit exceeded",
             ));
         }
-        Ok(place)
+        Ok(permit)
     }
 
     /// The rate of this host: its part of the rate of all, when there is one, else its own.
@@ -237,7 +237,7 @@ impl Quota {
         })
     }
 
-    fn place(&self, namespace: &Namespace, operation: &'static str) -> Result<Place, Status> {
+    fn permit(&self, namespace: &Namespace, operation: &'static str) -> Result<Permit, Status> {
         let limit = self
             .settings
             .get_for_namespace(&CONCURRENT, namespace.name.as_str());
@@ -253,14 +253,14 @@ impl Quota {
         }
         *count += 1;
         drop(open);
-        Ok(Place {
+        Ok(Permit {
             open: self.open.clone(),
             key,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut open = self.open.lock();
         if let Some(count) = open.get_mut(&self.key) {

@@ -30,7 +30,7 @@ pub(crate) static KEYS: &[&dyn AnyKey] = &[&AUTO_FORWARDING, &FORCE_SELECTED];
 
 /// Which calls are passed on to the active cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
+pub enum ForwardingPolicy {
     /// None.
     Noop,
     /// Those that clients start, signal, query and end workflows with.
@@ -51,9 +51,9 @@ pub(crate) enum Forwarded {
     Never,
 }
 
-/// What a call's headers say about passing it on.
+/// The redirection headers of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Marks {
+pub(crate) struct RedirectionHeaders {
     /// The client wants it served here.
     pub(crate) declined: bool,
     /// Another cluster passed it on.
@@ -66,9 +66,9 @@ pub(crate) struct Marks {
     "{0:?} is not a redirection policy; policies are noop, selected-apis-forwarding and \
      all-apis-forwarding"
 )]
-pub struct UnknownPolicy(String);
+pub struct UnknownForwardingPolicy(String);
 
-impl Marks {
+impl RedirectionHeaders {
     pub(crate) fn read(headers: &MetadataMap) -> Self {
         let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
         Self {
@@ -83,7 +83,7 @@ impl Marks {
     }
 }
 
-impl Policy {
+impl ForwardingPolicy {
     /// Whether an RPC on this namespace may be passed on at all.
     pub(crate) fn allows(self, kind: Forwarded, settings: &Settings, namespace: &str) -> bool {
         if kind == Forwarded::Never
@@ -133,20 +133,20 @@ pub(crate) fn headers(from: &MetadataMap, current: &ClusterName) -> MetadataMap 
     headers
 }
 
-impl FromStr for Policy {
-    type Err = UnknownPolicy;
+impl FromStr for ForwardingPolicy {
+    type Err = UnknownForwardingPolicy;
 
-    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
+    fn from_str(text: &str) -> Result<Self, UnknownForwardingPolicy> {
         match text {
             "" | "noop" => Ok(Self::Noop),
             "selected-apis-forwarding" => Ok(Self::Selected),
             "all-apis-forwarding" => Ok(Self::All),
-            other => Err(UnknownPolicy(other.to_owned())),
+            other => Err(UnknownForwardingPolicy(other.to_owned())),
         }
     }
 }
 
-impl fmt::Display for Policy {
+impl fmt::Display for ForwardingPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Noop => "noop",
@@ -163,20 +163,20 @@ mod tests {
     #[test]
     fn policies_choose_by_kind() {
         let settings = Settings::new();
-        let allowed = |policy: Policy| {
+        let allowed = |policy: ForwardingPolicy| {
             [Forwarded::Selected, Forwarded::All, Forwarded::Never]
                 .map(|kind| policy.allows(kind, &settings, "orders"))
         };
-        assert_eq!(allowed(Policy::Noop), [false; 3]);
-        assert_eq!(allowed(Policy::Selected), [true, false, false]);
-        assert_eq!(allowed(Policy::All), [true, true, false]);
+        assert_eq!(allowed(ForwardingPolicy::Noop), [false; 3]);
+        assert_eq!(allowed(ForwardingPolicy::Selected), [true, false, false]);
+        assert_eq!(allowed(ForwardingPolicy::All), [true, true, false]);
         let off = Settings::of([("system.enableNamespaceNotActiveAutoForwarding", false)]);
-        assert!(!Policy::All.allows(Forwarded::Selected, &off, "orders"));
+        assert!(!ForwardingPolicy::All.allows(Forwarded::Selected, &off, "orders"));
         let narrow = Settings::of([("system.forceNamespaceSelectedAPIAutoForwarding", true)]);
-        assert!(!Policy::All.allows(Forwarded::All, &narrow, "orders"));
-        assert!(Policy::All.allows(Forwarded::Selected, &narrow, "orders"));
-        assert_eq!("".parse(), Ok(Policy::Noop));
-        assert!("some".parse::<Policy>().is_err());
+        assert!(!ForwardingPolicy::All.allows(Forwarded::All, &narrow, "orders"));
+        assert!(ForwardingPolicy::All.allows(Forwarded::Selected, &narrow, "orders"));
+        assert_eq!("".parse(), Ok(ForwardingPolicy::Noop));
+        assert!("some".parse::<ForwardingPolicy>().is_err());
     }
 
     #[test]
@@ -185,13 +185,13 @@ mod tests {
         from.insert("client-name", "temporal-go".parse().unwrap());
         from.insert("grpc-timeout", "70S".parse().unwrap());
         from.insert("grpc-encoding", "gzip".parse().unwrap());
-        assert!(!Marks::read(&from).stays());
+        assert!(!RedirectionHeaders::read(&from).stays());
         let onward = headers(&from, &"west".into());
-        assert!(Marks::read(&onward).came_over);
+        assert!(RedirectionHeaders::read(&onward).came_over);
         assert_eq!(onward.get(SOURCE_CELL).unwrap(), "west");
         assert!(onward.get("client-name").is_some());
         assert!(onward.get("grpc-timeout").is_none() && onward.get("grpc-encoding").is_none());
         from.insert(REDIRECTION, "false".parse().unwrap());
-        assert!(Marks::read(&from).declined);
+        assert!(RedirectionHeaders::read(&from).declined);
     }
 }

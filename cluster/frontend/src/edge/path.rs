@@ -14,109 +14,112 @@ use proto_messages::temporal::api::errordetails::v1::{
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
-use super::{Answered, Arrival, Attempt, Call, Nature, Parks, check_state, left, priority_of};
+use super::{
+    Call, ErasedAnswer, ErasedCall, IncomingCall, LongPoll, RpcTraits, check_state, left,
+    priority_of,
+};
 use crate::{frontend::Host, quota::Counts, redirect};
 
 /// Kept back from the caller's deadline, so that a refusal still reaches it.
 const RESERVE: Duration = Duration::from_millis(100);
 /// How long a caller without a deadline waits for a hand-over or for the clusters to agree.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait, without news of the namespace, before trying again.
+const RETRY_FOR: Duration = Duration::from_secs(2);
+/// How long to wait, without a change of any namespace, before trying again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a poll here may take to end once it was told to.
-const UNPARK_GRACE: Duration = Duration::from_secs(3);
+/// How long a poll here may take to end once it was asked to.
+const END_POLL_GRACE: Duration = Duration::from_secs(3);
 /// How long a poll that was passed on is still waited for: its side may be dead, which is why the namespace
 /// moved, and the worker is needed here.
 const LEAVE_GRACE: Duration = Duration::from_millis(500);
 
 /// How one attempt ended.
 enum Ended {
-    Answered(Result<Answered, Status>),
-    /// The namespace became active elsewhere while the call was parked.
+    Answered(Result<ErasedAnswer, Status>),
+    /// The namespace became active elsewhere during the long poll.
     Moved,
 }
 
-/// What a refusal asks for.
-enum Again {
-    /// Nothing: it is the answer.
-    No,
-    /// The same call at this cluster.
-    At(ClusterName),
-    /// The same call a little later.
+/// Where a refused call is tried again.
+enum RetryAt {
+    /// Nowhere: the refusal is the answer.
+    Nowhere,
+    /// At this cluster.
+    Cluster(ClusterName),
+    /// A little later.
     Later,
 }
 
-/// The end of a parked call of a process that stops: nothing has happened, and others serve.
+/// The end of a long poll in a process that stops: nothing has happened, and others serve.
 fn stopping() -> Ended {
     Ended::Answered(Err(status::unavailable("Frontend is stopping")))
 }
 
 impl Host {
-    pub(super) async fn drive(
+    pub(super) async fn serve(
         &self,
-        arrival: &Arrival,
-        attempt: &mut dyn Attempt,
+        incoming: &IncomingCall,
+        rpc: &mut dyn ErasedCall,
         mut namespace: Arc<Namespace>,
-    ) -> Result<Answered, Status> {
-        let nature = attempt.nature();
-        let patience_ends = Instant::now() + left(arrival.deadline).unwrap_or(PATIENCE);
-        let patience_ends = patience_ends - RESERVE;
-        let may_forward = !arrival.marks.stays()
+    ) -> Result<ErasedAnswer, Status> {
+        let traits = rpc.traits();
+        let retry_until = Instant::now() + left(incoming.deadline).unwrap_or(RETRY_FOR);
+        let retry_until = retry_until - RESERVE;
+        let may_forward = !incoming.redirection.stays()
             && self
                 .policy
-                .allows(nature.forwarded, &self.settings, namespace.name.as_str());
+                .allows(traits.forwarded, &self.settings, namespace.name.as_str());
         let current = self.clusters.current_name();
         // Only a replicated namespace can make a second attempt necessary.
         if !namespace.is_replicated() && !namespace.handover {
-            let call = self.call(arrival, nature, namespace);
-            return match self.here_watched(&call, attempt, false, true).await {
+            let call = self.call(incoming, traits, namespace);
+            return match self.serve_long_poll(&call, rpc, false, true).await {
                 Ended::Answered(answered) => answered,
-                Ended::Moved => Ok(attempt.nothing()),
+                Ended::Moved => Ok(rpc.nothing()),
             };
         }
-        let mut told: Option<ClusterName> = None;
+        let mut named_active: Option<ClusterName> = None;
         loop {
-            if nature.waits_for_handover && namespace.handover {
-                self.released(&namespace, patience_ends).await?;
+            if traits.waits_for_handover && namespace.handover {
+                self.wait_for_handover(&namespace, retry_until).await?;
             }
             namespace = self.newest(namespace);
             let active = redirect::elsewhere(&namespace, &current).cloned();
-            let there = told.take().or(active).filter(|_| may_forward);
-            let call = self.call(arrival, nature, namespace.clone());
-            let ended = match &there {
-                Some(cluster) => self.there(cluster, &call, attempt, may_forward).await,
-                None => self.here_watched(&call, attempt, may_forward, false).await,
+            let target = named_active.take().or(active).filter(|_| may_forward);
+            let call = self.call(incoming, traits, namespace.clone());
+            let ended = match &target {
+                Some(cluster) => self.forward(cluster, &call, rpc, may_forward).await,
+                None => self.serve_long_poll(&call, rpc, may_forward, false).await,
             };
             let refused = match ended {
                 Ended::Moved if may_forward => continue,
-                Ended::Moved => return Ok(attempt.nothing()),
+                Ended::Moved => return Ok(rpc.nothing()),
                 Ended::Answered(Ok(answer)) => return Ok(answer),
-                Ended::Answered(Err(_)) if nature.farewell => return Ok(attempt.nothing()),
+                Ended::Answered(Err(_)) if traits.best_effort => return Ok(rpc.nothing()),
                 Ended::Answered(Err(refused)) => refused,
             };
-            match self.again(&refused, there.as_ref(), may_forward, &current) {
-                Again::No => return Err(refused),
-                Again::At(cluster) => told = Some(cluster),
-                Again::Later => {
-                    if Instant::now() + PAUSE >= patience_ends {
+            match self.retry_at(&refused, target.as_ref(), may_forward, &current) {
+                RetryAt::Nowhere => return Err(refused),
+                RetryAt::Cluster(cluster) => named_active = Some(cluster),
+                RetryAt::Later => {
+                    if Instant::now() + PAUSE >= retry_until {
                         return Err(too_long(refused));
                     }
-                    self.news(PAUSE).await;
+                    self.wait_for_change(PAUSE).await;
                 }
             }
         }
     }
 
-    fn call(&self, arrival: &Arrival, nature: &Nature, namespace: Arc<Namespace>) -> Call {
-        let poller_id = match nature.parks {
-            Parks::Poll => self.ids.make(),
-            Parks::No | Parks::Read => String::new(),
+    fn call(&self, incoming: &IncomingCall, traits: &RpcTraits, namespace: Arc<Namespace>) -> Call {
+        let poller_id = match traits.long_poll {
+            LongPoll::Poll => self.ids.make(),
+            LongPoll::No | LongPoll::Read => String::new(),
         };
         Call {
             namespace,
-            deadline: arrival.deadline,
+            deadline: incoming.deadline,
             poller_id,
-            headers: arrival.headers.clone(),
+            headers: incoming.headers.clone(),
         }
     }
 
@@ -124,53 +127,53 @@ impl Host {
         self.registry.by_id(&known.id).unwrap_or(known)
     }
 
-    /// Serves here, and ends a parked call when the namespace becomes active elsewhere or the process stops.
-    async fn here_watched(
+    /// Serves the call here, and ends a long poll when the namespace becomes active elsewhere or the process stops.
+    async fn serve_long_poll(
         &self,
         call: &Call,
-        attempt: &mut dyn Attempt,
+        rpc: &mut dyn ErasedCall,
         may_forward: bool,
         is_last: bool,
     ) -> Ended {
-        let nature = attempt.nature();
-        if let Err(refused) = check_state(&call.namespace, nature.states) {
+        let traits = rpc.traits();
+        if let Err(refused) = check_state(&call.namespace, traits.states) {
             return Ended::Answered(Err(refused));
         }
-        let (parks, counts) = match attempt.is_long() {
-            true => (nature.parks, Counts::Long),
-            false => (Parks::No, nature.counts),
+        let (long_poll, counts) = match rpc.is_long() {
+            true => (traits.long_poll, Counts::Long),
+            false => (LongPoll::No, traits.counts),
         };
         let admitted = self.quota.admit(
             &call.namespace,
-            attempt.operation(),
+            rpc.operation(),
             counts,
-            priority_of(attempt),
+            priority_of(rpc),
             &|| self.membership.ring(Role::Frontend).len(),
         );
-        let _place = match admitted {
-            Ok(place) => place,
+        let _permit = match admitted {
+            Ok(permit) => permit,
             Err(refused) => return Ended::Answered(Err(refused)),
         };
-        if parks == Parks::No {
-            return Ended::Answered(attempt.serve(self, call, is_last).await);
+        if long_poll == LongPoll::No {
+            return Ended::Answered(rpc.serve(self, call, is_last).await);
         }
         // The message is needed once more to end the poll.
-        let mut serve = attempt.serve(self, call, false);
+        let mut serve = rpc.serve(self, call, false);
         let goes_on = tokio::select! {
             biased;
             answered = &mut serve => return Ended::Answered(answered),
-            () = self.moved(&call.namespace), if parks == Parks::Poll || may_forward => true,
+            () = self.moved(&call.namespace), if long_poll == LongPoll::Poll || may_forward => true,
             () = self.readiness.lost() => false,
         };
-        if parks == Parks::Read {
+        if long_poll == LongPoll::Read {
             return if goes_on { Ended::Moved } else { stopping() };
         }
         // A task may be on its way to this very poll: it is asked to end rather than dropped.
         let end = async {
-            attempt.unpark(self, call).await;
+            rpc.end_poll(self, call).await;
             serve.await
         };
-        match timeout(UNPARK_GRACE, end).await {
+        match timeout(END_POLL_GRACE, end).await {
             Ok(Ok(answer)) if !answer.is_empty() => Ended::Answered(Ok(answer)),
             Ok(_) | Err(_) if goes_on => Ended::Moved,
             Ok(answered) => Ended::Answered(answered),
@@ -178,26 +181,26 @@ impl Host {
         }
     }
 
-    /// Passes the call on. A parked one is given up when the namespace becomes active elsewhere; the other
+    /// Forwards the call. A long poll is given up when the namespace becomes active elsewhere; the other
     /// side, which sees that too, is given the time to end it itself.
-    async fn there(
+    async fn forward(
         &self,
         cluster: &ClusterName,
         call: &Call,
-        attempt: &dyn Attempt,
+        rpc: &dyn ErasedCall,
         may_forward: bool,
     ) -> Ended {
         let channel = match self.remotes.get(cluster) {
             Ok(channel) => channel,
             Err(refused) => return Ended::Answered(Err(refused)),
         };
-        let is_long = attempt.is_long() && may_forward;
+        let is_long = rpc.is_long() && may_forward;
         let mut headers = redirect::headers(&call.headers, &self.clusters.current_name());
         if let Some(value) = call.onward(()).metadata().get("grpc-timeout") {
             headers.insert("grpc-timeout", value.clone());
         }
-        let operation = attempt.operation();
-        let forward = attempt.forward(channel, headers);
+        let operation = rpc.operation();
+        let forward = rpc.forward(channel, headers);
         let forward = async {
             let result = forward.await;
             self.metrics.forwarded(operation, cluster.as_str(), &result);
@@ -213,7 +216,7 @@ impl Host {
             () = self.moved(&call.namespace) => {}
             () = self.readiness.lost() => return stopping(),
         }
-        if attempt.nature().parks == Parks::Read {
+        if rpc.traits().long_poll == LongPoll::Read {
             return Ended::Moved;
         }
         match timeout(LEAVE_GRACE, forward).await {
@@ -237,14 +240,14 @@ impl Host {
     }
 
     /// Waits until the namespace is no longer handed over.
-    async fn released(&self, namespace: &Namespace, until: Instant) -> Result<(), Status> {
+    async fn wait_for_handover(&self, namespace: &Namespace, until: Instant) -> Result<(), Status> {
         let mut changes = self.registry.watch();
         loop {
-            let held = self
+            let is_in_handover = self
                 .registry
                 .by_id(&namespace.id)
                 .is_some_and(|n| n.handover);
-            if !held {
+            if !is_in_handover {
                 return Ok(());
             }
             match tokio::time::timeout_at(until, changes.changed()).await {
@@ -254,37 +257,39 @@ impl Host {
         }
     }
 
-    /// Waits for news of any namespace, at most this long.
-    async fn news(&self, at_most: Duration) {
+    /// Waits for a change of any namespace, at most this long.
+    async fn wait_for_change(&self, at_most: Duration) {
         let mut changes = self.registry.watch();
-        // No news is fine: the caller looks again.
+        // No change is fine: the caller looks again.
         let _ = timeout(at_most, changes.changed()).await;
     }
 
-    fn again(
+    fn retry_at(
         &self,
         refused: &Status,
-        there: Option<&ClusterName>,
+        target: Option<&ClusterName>,
         may_forward: bool,
         current: &ClusterName,
-    ) -> Again {
-        // The shards may be frozen before this host has heard of the hand-over.
+    ) -> RetryAt {
+        // The shards may be frozen before this host is notified of the handover.
         if status::decode_detail::<NamespaceUnavailableFailure>(refused).is_some() {
-            return Again::Later;
+            return RetryAt::Later;
         }
         let Some(failure) = status::decode_detail::<NamespaceNotActiveFailure>(refused) else {
-            return Again::No;
+            return RetryAt::Nowhere;
         };
         if !may_forward {
-            return Again::No;
+            return RetryAt::Nowhere;
         }
         let active = ClusterName::from(failure.active_cluster);
         let known = self.clusters.get(&active).is_some();
-        // After a failover the two sides may disagree for as long as the news travels.
-        match there {
-            None if known && active != *current => Again::At(active),
-            Some(tried) if known && active != *current && active != *tried => Again::At(active),
-            _ => Again::Later,
+        // After a failover the two sides may disagree for as long as the change travels.
+        match target {
+            None if known && active != *current => RetryAt::Cluster(active),
+            Some(tried) if known && active != *current && active != *tried => {
+                RetryAt::Cluster(active)
+            }
+            _ => RetryAt::Later,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the path asks of an RPC.
+//! The traits of RPCs, as the path needs them.
 
 use std::{any::Any, future::Future};
 
@@ -16,12 +16,12 @@ use crate::{
 
 /// A request of the public API that is about a namespace.
 pub(crate) trait Rpc: Message + Name + Clone + Default + 'static {
-    /// What it is answered with.
+    /// The message it is answered with.
     type Answer: Message + Default + 'static;
-    /// What kind of call it is.
-    const NATURE: Nature;
+    /// The traits of the RPC.
+    const TRAITS: RpcTraits;
 
-    /// Where it says which namespace it is about.
+    /// The place where it names its namespace.
     fn locate(&self) -> Locate<'_>;
 
     /// Calls the same RPC of another cluster's frontend.
@@ -31,7 +31,7 @@ pub(crate) trait Rpc: Message + Name + Clone + Default + 'static {
     ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
 }
 
-/// What an RPC does here.
+/// Serving of an RPC by this frontend.
 pub(crate) trait Serve: Rpc {
     /// Validates and delegates.
     fn serve(
@@ -40,8 +40,8 @@ pub(crate) trait Serve: Rpc {
         call: &Call,
     ) -> impl Future<Output = Result<Self::Answer, Status>> + Send;
 
-    /// Makes a parked poll end soon, because its namespace has become active elsewhere.
-    fn unpark(&self, _host: &Host, _call: &Call) -> impl Future<Output = ()> + Send {
+    /// Makes a poll that waits here end soon, because its namespace has become active elsewhere.
+    fn end_poll(&self, _host: &Host, _call: &Call) -> impl Future<Output = ()> + Send {
         async {}
     }
 
@@ -52,20 +52,20 @@ pub(crate) trait Serve: Rpc {
 
     /// Whether this very request may stay open for long.
     fn is_long(&self) -> bool {
-        Self::NATURE.parks == Parks::Poll
+        Self::TRAITS.long_poll == LongPoll::Poll
     }
 }
 
-/// One call as the path sees it. The path is the same for all RPCs, so it is compiled once, over this, and
-/// hands the message on as a reference.
-pub(crate) trait Attempt: Send + Sync {
-    /// What kind of call it is.
-    fn nature(&self) -> &'static Nature;
+/// A call without its type, as the path sees it. The path is the same for all RPCs, so it is compiled once,
+/// over this, and hands the message on as a reference.
+pub(crate) trait ErasedCall: Send + Sync {
+    /// The traits of the RPC.
+    fn traits(&self) -> &'static RpcTraits;
 
     /// The RPC's name.
     fn operation(&self) -> &'static str;
 
-    /// Where it says which namespace it is about.
+    /// The place where it names its namespace.
     fn locate(&self) -> Locate<'_>;
 
     /// The task queue for which it begins new work.
@@ -80,29 +80,29 @@ pub(crate) trait Attempt: Send + Sync {
         host: &'a Host,
         call: &'a Call,
         is_last: bool,
-    ) -> BoxFuture<'a, Result<Answered, Status>>;
+    ) -> BoxFuture<'a, Result<ErasedAnswer, Status>>;
 
-    /// Makes a parked poll end soon.
-    fn unpark<'a>(&'a self, host: &'a Host, call: &'a Call) -> BoxFuture<'a, ()>;
+    /// Makes a poll that waits here end soon.
+    fn end_poll<'a>(&'a self, host: &'a Host, call: &'a Call) -> BoxFuture<'a, ()>;
 
     /// Passes a copy on, with these headers.
     fn forward(
         &self,
         to: Channel,
         headers: MetadataMap,
-    ) -> BoxFuture<'static, Result<Answered, Status>>;
+    ) -> BoxFuture<'static, Result<ErasedAnswer, Status>>;
 
     /// The empty answer.
-    fn nothing(&self) -> Answered;
+    fn nothing(&self) -> ErasedAnswer;
 }
 
 /// An answer on its way back along the path.
-pub(crate) struct Answered {
+pub(crate) struct ErasedAnswer {
     message: Box<dyn Any + Send>,
     bytes: usize,
 }
 
-impl Answered {
+impl ErasedAnswer {
     fn of<A: Message + 'static>(message: A) -> Self {
         Self {
             bytes: message.encoded_len(),
@@ -129,12 +129,12 @@ impl Answered {
     }
 }
 
-/// A request under way.
-pub(crate) struct Held<R>(pub(crate) R);
+/// A call with its type.
+pub(crate) struct TypedCall<R>(pub(crate) R);
 
-impl<R: Serve> Attempt for Held<R> {
-    fn nature(&self) -> &'static Nature {
-        &R::NATURE
+impl<R: Serve> ErasedCall for TypedCall<R> {
+    fn traits(&self) -> &'static RpcTraits {
+        &R::TRAITS
     }
 
     fn operation(&self) -> &'static str {
@@ -158,59 +158,59 @@ impl<R: Serve> Attempt for Held<R> {
         host: &'a Host,
         call: &'a Call,
         is_last: bool,
-    ) -> BoxFuture<'a, Result<Answered, Status>> {
+    ) -> BoxFuture<'a, Result<ErasedAnswer, Status>> {
         let message = match is_last {
             true => std::mem::take(&mut self.0),
             false => self.0.clone(),
         };
         let serving = message.serve(host, call);
-        serving.map(|answer| answer.map(Answered::of)).boxed()
+        serving.map(|answer| answer.map(ErasedAnswer::of)).boxed()
     }
 
-    fn unpark<'a>(&'a self, host: &'a Host, call: &'a Call) -> BoxFuture<'a, ()> {
-        self.0.unpark(host, call).boxed()
+    fn end_poll<'a>(&'a self, host: &'a Host, call: &'a Call) -> BoxFuture<'a, ()> {
+        self.0.end_poll(host, call).boxed()
     }
 
     fn forward(
         &self,
         to: Channel,
         headers: MetadataMap,
-    ) -> BoxFuture<'static, Result<Answered, Status>> {
+    ) -> BoxFuture<'static, Result<ErasedAnswer, Status>> {
         let mut request = Request::new(self.0.clone());
         *request.metadata_mut() = headers;
         let forwarding = R::forward(to, request);
         forwarding
-            .map(|answer| answer.map(|a| Answered::of(a.into_inner())))
+            .map(|answer| answer.map(|a| ErasedAnswer::of(a.into_inner())))
             .boxed()
     }
 
-    fn nothing(&self) -> Answered {
-        Answered::of(R::Answer::default())
+    fn nothing(&self) -> ErasedAnswer {
+        ErasedAnswer::of(R::Answer::default())
     }
 }
 
-/// Kinds of calls.
+/// The traits of an RPC.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Nature {
+pub(crate) struct RpcTraits {
     /// When it is passed on to the active cluster.
     pub(crate) forwarded: Forwarded,
     /// Which limits count it.
     pub(crate) counts: Counts,
-    /// What it goes before when not all can be served.
+    /// Its priority when not all calls can be served.
     pub(crate) priority: Priority,
-    /// Whether it may wait for long.
-    pub(crate) parks: Parks,
+    /// Whether it is a long poll.
+    pub(crate) long_poll: LongPoll,
     /// Whether it waits while the namespace is handed over.
     pub(crate) waits_for_handover: bool,
-    /// Whether it is a farewell: when the other side cannot be reached, nothing is left to be told.
-    pub(crate) farewell: bool,
+    /// Whether it is best effort: an error is answered as success.
+    pub(crate) best_effort: bool,
     /// In which states of the namespace it is served.
     pub(crate) states: &'static [NamespaceState],
 }
 
 /// How a call waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parks {
+pub(crate) enum LongPoll {
     /// Not at all.
     No,
     /// For a task: a wait given up without care could lose one.

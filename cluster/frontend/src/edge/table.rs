@@ -1,11 +1,11 @@
-//! The RPCs of the public API that are about a namespace: their answers, natures and where they name it.
+//! The RPCs of the public API that are about a namespace: their answers, traits and where they name it.
 
 use cluster_rpc::INTERNAL_MESSAGE_BYTES_MAX;
 use proto_messages::temporal::api::workflowservice::v1::*;
 use proto_services::temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Channel};
 
-use super::{Locate, Nature, Parks, Rpc};
+use super::{Locate, LongPoll, Rpc, RpcTraits};
 use crate::{
     quota::{Counts, Priority},
     redirect::Forwarded,
@@ -19,10 +19,10 @@ fn client(channel: Channel) -> WorkflowServiceClient {
 }
 
 macro_rules! rpcs {
-    ($($method:ident($request:ident) -> $answer:ident, $nature:expr, $locate:ident;)*) => {$(
+    ($($method:ident($request:ident) -> $answer:ident, $traits:expr, $locate:ident;)*) => {$(
         impl Rpc for $request {
             type Answer = $answer;
-            const NATURE: Nature = $nature;
+            const TRAITS: RpcTraits = $traits;
 
             fn locate(&self) -> Locate<'_> {
                 rpcs!(@$locate self)
@@ -42,74 +42,74 @@ macro_rules! rpcs {
 }
 
 /// Needed for replay; one that waits for new events can wait for its turn, too.
-const HISTORY: Nature = Nature {
+const HISTORY: RpcTraits = RpcTraits {
     priority: Priority::Event,
-    parks: Parks::Read,
-    ..Nature::CALL
+    long_poll: LongPoll::Read,
+    ..RpcTraits::CALL
 };
 
-/// A worker stops where its polls are parked, and its stopping must not fail.
-const FAREWELL: Nature = Nature {
+/// A worker stops where its polls wait, and its shutdown must not fail.
+const BEST_EFFORT: RpcTraits = RpcTraits {
     priority: Priority::Low,
     waits_for_handover: false,
-    farewell: true,
-    ..Nature::CALL
+    best_effort: true,
+    ..RpcTraits::CALL
 };
 
 /// Waits for a worker.
-const QUERY: Nature = Nature {
+const QUERY: RpcTraits = RpcTraits {
     counts: Counts::Long,
     priority: Priority::Status,
-    ..Nature::ACT
+    ..RpcTraits::ACT
 };
 
 /// Calls of low priority.
-const LOW: Nature = Nature {
+const LOW: RpcTraits = RpcTraits {
     priority: Priority::Low,
-    ..Nature::CALL
+    ..RpcTraits::CALL
 };
 
-const LOCAL: Nature = Nature {
+const LOCAL: RpcTraits = RpcTraits {
     forwarded: Forwarded::Never,
     waits_for_handover: false,
-    ..Nature::CALL
+    ..RpcTraits::CALL
 };
 
 rpcs! {
-    start_workflow_execution(StartWorkflowExecutionRequest) -> StartWorkflowExecutionResponse, Nature::START, by_name;
-    signal_with_start_workflow_execution(SignalWithStartWorkflowExecutionRequest) -> SignalWithStartWorkflowExecutionResponse, Nature::START, by_name;
-    signal_workflow_execution(SignalWorkflowExecutionRequest) -> SignalWorkflowExecutionResponse, Nature::ACT, by_name;
-    request_cancel_workflow_execution(RequestCancelWorkflowExecutionRequest) -> RequestCancelWorkflowExecutionResponse, Nature::ACT, by_name;
-    terminate_workflow_execution(TerminateWorkflowExecutionRequest) -> TerminateWorkflowExecutionResponse, Nature::ACT, by_name;
-    delete_workflow_execution(DeleteWorkflowExecutionRequest) -> DeleteWorkflowExecutionResponse, Nature::ACT, by_name;
-    reset_workflow_execution(ResetWorkflowExecutionRequest) -> ResetWorkflowExecutionResponse, Nature::ACT, by_name;
+    start_workflow_execution(StartWorkflowExecutionRequest) -> StartWorkflowExecutionResponse, RpcTraits::START, by_name;
+    signal_with_start_workflow_execution(SignalWithStartWorkflowExecutionRequest) -> SignalWithStartWorkflowExecutionResponse, RpcTraits::START, by_name;
+    signal_workflow_execution(SignalWorkflowExecutionRequest) -> SignalWorkflowExecutionResponse, RpcTraits::ACT, by_name;
+    request_cancel_workflow_execution(RequestCancelWorkflowExecutionRequest) -> RequestCancelWorkflowExecutionResponse, RpcTraits::ACT, by_name;
+    terminate_workflow_execution(TerminateWorkflowExecutionRequest) -> TerminateWorkflowExecutionResponse, RpcTraits::ACT, by_name;
+    delete_workflow_execution(DeleteWorkflowExecutionRequest) -> DeleteWorkflowExecutionResponse, RpcTraits::ACT, by_name;
+    reset_workflow_execution(ResetWorkflowExecutionRequest) -> ResetWorkflowExecutionResponse, RpcTraits::ACT, by_name;
     query_workflow(QueryWorkflowRequest) -> QueryWorkflowResponse, QUERY, by_name;
-    describe_workflow_execution(DescribeWorkflowExecutionRequest) -> DescribeWorkflowExecutionResponse, Nature::CALL, by_name;
+    describe_workflow_execution(DescribeWorkflowExecutionRequest) -> DescribeWorkflowExecutionResponse, RpcTraits::CALL, by_name;
     get_workflow_execution_history(GetWorkflowExecutionHistoryRequest) -> GetWorkflowExecutionHistoryResponse, HISTORY, by_name;
     get_workflow_execution_history_reverse(GetWorkflowExecutionHistoryReverseRequest) -> GetWorkflowExecutionHistoryReverseResponse, LOW, by_name;
 
-    poll_workflow_task_queue(PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse, Nature::POLL, by_name;
-    respond_workflow_task_completed(RespondWorkflowTaskCompletedRequest) -> RespondWorkflowTaskCompletedResponse, Nature::PROGRESS, by_task;
-    respond_workflow_task_failed(RespondWorkflowTaskFailedRequest) -> RespondWorkflowTaskFailedResponse, Nature::CALL, by_task;
-    respond_query_task_completed(RespondQueryTaskCompletedRequest) -> RespondQueryTaskCompletedResponse, Nature::PROGRESS, by_query;
+    poll_workflow_task_queue(PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse, RpcTraits::POLL, by_name;
+    respond_workflow_task_completed(RespondWorkflowTaskCompletedRequest) -> RespondWorkflowTaskCompletedResponse, RpcTraits::PROGRESS, by_task;
+    respond_workflow_task_failed(RespondWorkflowTaskFailedRequest) -> RespondWorkflowTaskFailedResponse, RpcTraits::CALL, by_task;
+    respond_query_task_completed(RespondQueryTaskCompletedRequest) -> RespondQueryTaskCompletedResponse, RpcTraits::PROGRESS, by_query;
     reset_sticky_task_queue(ResetStickyTaskQueueRequest) -> ResetStickyTaskQueueResponse, LOW, by_name;
-    shutdown_worker(ShutdownWorkerRequest) -> ShutdownWorkerResponse, FAREWELL, by_name;
+    shutdown_worker(ShutdownWorkerRequest) -> ShutdownWorkerResponse, BEST_EFFORT, by_name;
 
-    poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse, Nature::POLL, by_name;
-    record_activity_task_heartbeat(RecordActivityTaskHeartbeatRequest) -> RecordActivityTaskHeartbeatResponse, Nature::PROGRESS, by_task;
-    record_activity_task_heartbeat_by_id(RecordActivityTaskHeartbeatByIdRequest) -> RecordActivityTaskHeartbeatByIdResponse, Nature::PROGRESS, by_name;
-    respond_activity_task_completed(RespondActivityTaskCompletedRequest) -> RespondActivityTaskCompletedResponse, Nature::PROGRESS, by_task;
-    respond_activity_task_completed_by_id(RespondActivityTaskCompletedByIdRequest) -> RespondActivityTaskCompletedByIdResponse, Nature::PROGRESS, by_name;
-    respond_activity_task_failed(RespondActivityTaskFailedRequest) -> RespondActivityTaskFailedResponse, Nature::CALL, by_task;
-    respond_activity_task_failed_by_id(RespondActivityTaskFailedByIdRequest) -> RespondActivityTaskFailedByIdResponse, Nature::CALL, by_name;
-    respond_activity_task_canceled(RespondActivityTaskCanceledRequest) -> RespondActivityTaskCanceledResponse, Nature::CALL, by_task;
-    respond_activity_task_canceled_by_id(RespondActivityTaskCanceledByIdRequest) -> RespondActivityTaskCanceledByIdResponse, Nature::CALL, by_name;
+    poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse, RpcTraits::POLL, by_name;
+    record_activity_task_heartbeat(RecordActivityTaskHeartbeatRequest) -> RecordActivityTaskHeartbeatResponse, RpcTraits::PROGRESS, by_task;
+    record_activity_task_heartbeat_by_id(RecordActivityTaskHeartbeatByIdRequest) -> RecordActivityTaskHeartbeatByIdResponse, RpcTraits::PROGRESS, by_name;
+    respond_activity_task_completed(RespondActivityTaskCompletedRequest) -> RespondActivityTaskCompletedResponse, RpcTraits::PROGRESS, by_task;
+    respond_activity_task_completed_by_id(RespondActivityTaskCompletedByIdRequest) -> RespondActivityTaskCompletedByIdResponse, RpcTraits::PROGRESS, by_name;
+    respond_activity_task_failed(RespondActivityTaskFailedRequest) -> RespondActivityTaskFailedResponse, RpcTraits::CALL, by_task;
+    respond_activity_task_failed_by_id(RespondActivityTaskFailedByIdRequest) -> RespondActivityTaskFailedByIdResponse, RpcTraits::CALL, by_name;
+    respond_activity_task_canceled(RespondActivityTaskCanceledRequest) -> RespondActivityTaskCanceledResponse, RpcTraits::CALL, by_task;
+    respond_activity_task_canceled_by_id(RespondActivityTaskCanceledByIdRequest) -> RespondActivityTaskCanceledByIdResponse, RpcTraits::CALL, by_name;
 
-    describe_task_queue(DescribeTaskQueueRequest) -> DescribeTaskQueueResponse, Nature::CALL, by_name;
+    describe_task_queue(DescribeTaskQueueRequest) -> DescribeTaskQueueResponse, RpcTraits::CALL, by_name;
     list_task_queue_partitions(ListTaskQueuePartitionsRequest) -> ListTaskQueuePartitionsResponse, LOCAL, by_name;
-    list_workflow_executions(ListWorkflowExecutionsRequest) -> ListWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
-    scan_workflow_executions(ScanWorkflowExecutionsRequest) -> ScanWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
-    list_open_workflow_executions(ListOpenWorkflowExecutionsRequest) -> ListOpenWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
-    list_closed_workflow_executions(ListClosedWorkflowExecutionsRequest) -> ListClosedWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
-    count_workflow_executions(CountWorkflowExecutionsRequest) -> CountWorkflowExecutionsResponse, Nature::VISIBILITY, by_name;
+    list_workflow_executions(ListWorkflowExecutionsRequest) -> ListWorkflowExecutionsResponse, RpcTraits::VISIBILITY, by_name;
+    scan_workflow_executions(ScanWorkflowExecutionsRequest) -> ScanWorkflowExecutionsResponse, RpcTraits::VISIBILITY, by_name;
+    list_open_workflow_executions(ListOpenWorkflowExecutionsRequest) -> ListOpenWorkflowExecutionsResponse, RpcTraits::VISIBILITY, by_name;
+    list_closed_workflow_executions(ListClosedWorkflowExecutionsRequest) -> ListClosedWorkflowExecutionsResponse, RpcTraits::VISIBILITY, by_name;
+    count_workflow_executions(CountWorkflowExecutionsRequest) -> CountWorkflowExecutionsResponse, RpcTraits::VISIBILITY, by_name;
 }

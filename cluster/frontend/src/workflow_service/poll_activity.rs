@@ -44,7 +44,7 @@ impl Serve for PollActivityTaskQueueRequest {
         })
     }
 
-    async fn unpark(&self, host: &Host, call: &Call) {
+    async fn end_poll(&self, host: &Host, call: &Call) {
         let request = matching::CancelOutstandingPollRequest {
             namespace_id: call.namespace_id(),
             task_queue: self.task_queue.clone(),

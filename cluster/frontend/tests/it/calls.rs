@@ -1,6 +1,6 @@
 //! What a client sees of one cluster.
 
-use cluster_frontend::Policy;
+use cluster_frontend::ForwardingPolicy;
 use cluster_rpc::status;
 use cluster_runtime::Settings;
 use proto_messages::temporal::{
@@ -21,7 +21,7 @@ use crate::cluster::{pair, poll_request, start, start_request, start_with, withi
 
 #[tokio::test]
 async fn what_every_sdk_asks_first() {
-    let west = start("west", 1, Policy::All).await;
+    let west = start("west", 1, ForwardingPolicy::All).await;
     let info = west
         .workflows()
         .get_system_info(api::GetSystemInfoRequest {})
@@ -74,7 +74,7 @@ async fn what_every_sdk_asks_first() {
 
 #[tokio::test]
 async fn calls_are_refused_as_clients_expect() {
-    let (west, east) = pair(Policy::All).await;
+    let (west, east) = pair(ForwardingPolicy::All).await;
     let mut client = west.workflows();
     let missing = api::StartWorkflowExecutionRequest {
         namespace: "nobody".into(),
@@ -165,7 +165,7 @@ async fn calls_are_refused_as_clients_expect() {
 
 #[tokio::test]
 async fn namespaces_and_clusters_are_told() {
-    let (west, east) = pair(Policy::All).await;
+    let (west, east) = pair(ForwardingPolicy::All).await;
     let list = api::ListNamespacesRequest {
         page_size: 1,
         ..Default::default()
@@ -292,7 +292,7 @@ async fn namespaces_and_clusters_are_told() {
 #[tokio::test]
 async fn with_too_much_in_flight_starts_are_refused_and_polls_and_completions_go_on() {
     let settings = Settings::of([("system.maxInFlightRequests", 1)]);
-    let west = start_with("west", 1, Policy::All, settings).await;
+    let west = start_with("west", 1, ForwardingPolicy::All, settings).await;
     let mut client = west.workflows();
     let request = api::RegisterNamespaceRequest {
         namespace: "orders".into(),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use certs::{ServerTls, Store, issue::Issued};
 use cluster_frontend::{
-    About, Delegates, Frontend, FrontendDeps, Policy, Readiness, RemoteFrontends,
+    About, Delegates, ForwardingPolicy, Frontend, FrontendDeps, Readiness, RemoteFrontends,
 };
 use cluster_membership::{Member, Membership, Role};
 use cluster_rpc::{
@@ -63,7 +63,7 @@ pub struct Cluster {
     tasks: Tasks,
 }
 
-pub async fn start(name: &'static str, initial: i64, policy: Policy) -> Cluster {
+pub async fn start(name: &'static str, initial: i64, policy: ForwardingPolicy) -> Cluster {
     start_with(name, initial, policy, Settings::new()).await
 }
 
@@ -89,13 +89,13 @@ impl Trust {
 }
 
 pub async fn start_secured(name: &'static str, initial: i64, trust: Trust) -> Cluster {
-    start_trusting(name, initial, Policy::All, Settings::new(), trust).await
+    start_trusting(name, initial, ForwardingPolicy::All, Settings::new(), trust).await
 }
 
 pub async fn start_with(
     name: &'static str,
     initial: i64,
-    policy: Policy,
+    policy: ForwardingPolicy,
     settings: Settings,
 ) -> Cluster {
     start_trusting(name, initial, policy, settings, Trust::default()).await
@@ -104,7 +104,7 @@ pub async fn start_with(
 async fn start_trusting(
     name: &'static str,
     initial: i64,
-    policy: Policy,
+    policy: ForwardingPolicy,
     settings: Settings,
     trust: Trust,
 ) -> Cluster {
@@ -204,7 +204,7 @@ async fn start_trusting(
 }
 
 /// Two clusters that know each other, with the global namespace `orders` active in `west`.
-pub async fn pair(policy: Policy) -> (Cluster, Cluster) {
+pub async fn pair(policy: ForwardingPolicy) -> (Cluster, Cluster) {
     let (west, east) = (
         start("west", 1, policy).await,
         start("east", 2, policy).await,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_frontend::Policy;
+use cluster_frontend::ForwardingPolicy;
 use cluster_rpc::status;
 use proto_messages::temporal::api::{
     errordetails::v1::{NamespaceNotActiveFailure, NamespaceUnavailableFailure},
@@ -25,7 +25,7 @@ async fn started_by(cluster: &Cluster, workflow_id: &str) -> String {
 
 #[tokio::test]
 async fn a_start_on_the_passive_side_is_passed_on() {
-    let (west, east) = pair(Policy::All).await;
+    let (west, east) = pair(ForwardingPolicy::All).await;
     assert_eq!(started_by(&east, "a").await, "west");
     assert_eq!(west.history.started.lock().len(), 1);
     assert!(!west.history.started.lock()[0].request_id.is_empty());
@@ -57,7 +57,7 @@ async fn a_start_on_the_passive_side_is_passed_on() {
 
 #[tokio::test]
 async fn a_dead_active_side_is_told_as_such_and_left_by_a_failover() {
-    let (west, east) = pair(Policy::All).await;
+    let (west, east) = pair(ForwardingPolicy::All).await;
     west.stop().await;
     let refused = east
         .workflows()
@@ -77,7 +77,7 @@ async fn a_dead_active_side_is_told_as_such_and_left_by_a_failover() {
 
 #[tokio::test]
 async fn without_forwarding_the_passive_side_says_so() {
-    let (west, east) = pair(Policy::Noop).await;
+    let (west, east) = pair(ForwardingPolicy::Noop).await;
     let refused = east
         .workflows()
         .start_workflow_execution(start_request("a"))
@@ -91,7 +91,7 @@ async fn without_forwarding_the_passive_side_says_so() {
 
 #[tokio::test]
 async fn a_shard_that_knows_of_the_failover_first_is_believed() {
-    let (west, east) = pair(Policy::All).await;
+    let (west, east) = pair(ForwardingPolicy::All).await;
     *west.history.knows_better.lock() = Some("east".into());
     *east.history.knows_better.lock() = Some("east".into());
     assert_eq!(started_by(&west, "a").await, "east");
@@ -101,7 +101,7 @@ async fn a_shard_that_knows_of_the_failover_first_is_believed() {
 
 #[tokio::test]
 async fn a_call_outlives_the_time_in_which_the_clusters_disagree() {
-    let (west, east) = pair(Policy::All).await;
+    let (west, east) = pair(ForwardingPolicy::All).await;
     west.fail_over_to("east").await;
     // East has not heard of it: both sides point at the other.
     let short = within(start_request("a"), 600);
@@ -129,7 +129,7 @@ async fn a_call_outlives_the_time_in_which_the_clusters_disagree() {
 
 #[tokio::test]
 async fn a_parked_poll_follows_the_failover() {
-    let (west, east) = pair(Policy::All).await;
+    let (west, east) = pair(ForwardingPolicy::All).await;
     let mut client = west.workflows();
     let poll = tokio::spawn(async move {
         client
@@ -149,7 +149,7 @@ async fn a_parked_poll_follows_the_failover() {
 
 #[tokio::test]
 async fn a_poll_without_forwarding_ends_empty_when_its_side_becomes_passive() {
-    let (west, east) = pair(Policy::Noop).await;
+    let (west, east) = pair(ForwardingPolicy::Noop).await;
     let mut client = west.workflows();
     let poll = tokio::spawn(async move {
         client
@@ -166,7 +166,7 @@ async fn a_poll_without_forwarding_ends_empty_when_its_side_becomes_passive() {
 
 #[tokio::test]
 async fn a_hand_over_looks_like_latency() {
-    let (west, east) = pair(Policy::All).await;
+    let (west, east) = pair(ForwardingPolicy::All).await;
     west.hold(true).await;
     let short = within(start_request("a"), 400);
     let refused = west

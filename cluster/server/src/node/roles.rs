@@ -7,7 +7,7 @@ use std::{
 };
 
 use cluster_frontend::{
-    About, Delegates, Frontend, FrontendDeps, Policy, Readiness, RemoteFrontends,
+    About, Delegates, ForwardingPolicy, Frontend, FrontendDeps, Readiness, RemoteFrontends,
 };
 use cluster_history::{ExecutorDeps, HistoryDeps, HistoryService};
 use cluster_matching::{MatchingDeps, MatchingService};
@@ -287,9 +287,9 @@ fn frontend(
             })),
         },
         policy: match config.redirection {
-            RedirectionPolicy::Noop => Policy::Noop,
-            RedirectionPolicy::SelectedApisForwarding => Policy::Selected,
-            RedirectionPolicy::AllApisForwarding => Policy::All,
+            RedirectionPolicy::Noop => ForwardingPolicy::Noop,
+            RedirectionPolicy::SelectedApisForwarding => ForwardingPolicy::Selected,
+            RedirectionPolicy::AllApisForwarding => ForwardingPolicy::All,
         },
         readiness: running.readiness.clone(),
         about: About {
