@@ -22,7 +22,7 @@ use tracing::Instrument;
 use crate::{
     namespaces::Refresher,
     remotes::Remotes,
-    wire::{Arrival, HistoryArrival, Kind, current_items},
+    wire::{IncomingHistory, IncomingTask, Kind, current_items},
 };
 
 mod absorb;
@@ -37,7 +37,7 @@ pub(crate) mod status;
 
 pub(crate) use activity::TRANSIENT_EVENT;
 
-use absorb::{Fault, Work};
+use absorb::{ApplyError, Work};
 use activity::Taken;
 use admission::{Admission, Claim};
 use backfill::Pulled;
@@ -90,8 +90,9 @@ impl Applier {
     pub async fn apply(&self, request: ApplyRequest) -> Result<ApplyResponse, Status> {
         let source = ClusterName::new(&request.source_cluster);
         let task = request.task.unwrap_or_default();
-        let arrival = Arrival::read(&task).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        match arrival.kind {
+        let incoming =
+            IncomingTask::read(&task).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        match incoming.kind {
             Kind::Nothing => return Ok(skipped("nothing to do")),
             Kind::Unknown(number) => {
                 return Err(Status::unimplemented(format!(
@@ -100,36 +101,40 @@ impl Applier {
             }
             _ => {}
         }
-        let claim = Claim::of(&task, &arrival)?;
-        let namespace_id = &arrival.key.namespace_id;
+        let claim = Claim::of(&task, &incoming)?;
+        let namespace_id = &incoming.key.namespace_id;
         let namespace = match self.admit(&source, namespace_id, &claim).await? {
             Admission::Admit(namespace) => namespace,
             Admission::Skip(why) => {
-                tracing::debug!(remote_cluster = %source, run = %arrival.key, why, "task skipped");
+                tracing::debug!(remote_cluster = %source, run = %incoming.key, why, "task skipped");
                 return Ok(skipped(why));
             }
         };
-        let key = &arrival.key;
+        let key = &incoming.key;
         let shard = self
             .0
             .shards
             .for_workflow(&key.namespace_id, &key.workflow_id)
             .await;
-        let at = Place {
+        let at = ApplyTarget {
             source,
             namespace,
             shard: shard.map_err(status::shard)?,
         };
         let span = tracing::debug_span!("apply", remote_cluster = %at.source, shard = %at.shard.id(),
-            namespace = %at.namespace.name, workflow_id = %arrival.key.workflow_id,
-            run_id = %arrival.key.run_id);
-        self.dispatch(&at, arrival).instrument(span).await
+            namespace = %at.namespace.name, workflow_id = %incoming.key.workflow_id,
+            run_id = %incoming.key.run_id);
+        self.dispatch(&at, incoming).instrument(span).await
     }
 
-    async fn dispatch(&self, at: &Place, arrival: Arrival) -> Result<ApplyResponse, Status> {
-        let key = arrival.key;
+    async fn dispatch(
+        &self,
+        at: &ApplyTarget,
+        incoming: IncomingTask,
+    ) -> Result<ApplyResponse, Status> {
+        let key = incoming.key;
         let mut progress = Progress::default();
-        let outcome = match arrival.kind {
+        let outcome = match incoming.kind {
             Kind::History(history) => self.history(at, &key, history, &mut progress).await?,
             Kind::Reach { items } => self.reach(at, &key, &items, &mut progress).await?,
             Kind::Closed(state) => {
@@ -164,12 +169,12 @@ impl Applier {
 
     async fn history(
         &self,
-        at: &Place,
+        at: &ApplyTarget,
         key: &RunKey,
-        history: HistoryArrival,
+        history: IncomingHistory,
         progress: &mut Progress,
     ) -> Result<Outcome, Status> {
-        let HistoryArrival {
+        let IncomingHistory {
             items,
             batches,
             new_run,
@@ -204,9 +209,9 @@ impl Applier {
         ))
     }
 
-    fn here(&self) -> Here {
+    fn here(&self) -> LocalCluster {
         let own = self.0.clusters.current();
-        Here {
+        LocalCluster {
             name: own.name.clone(),
             initial_version: own.initial_failover_version,
             increment: own.failover_version_increment.max(1),
@@ -216,7 +221,7 @@ impl Applier {
     /// One transaction; what is settled leaves the work.
     async fn round(
         &self,
-        at: &Place,
+        at: &ApplyTarget,
         work: &mut Work,
         progress: &mut Progress,
     ) -> Result<Round, Status> {
@@ -231,7 +236,7 @@ impl Applier {
             .await;
         let absorbed = match done {
             Ok(absorbed) => absorbed,
-            Err(cluster_shard::TxnError::Decided(Fault::Gap(missing))) => {
+            Err(cluster_shard::TxnError::Decided(ApplyError::Gap(missing))) => {
                 return Ok(Round::Gap(missing));
             }
             Err(error) => return Err(status::txn(error, &work.key)),
@@ -249,7 +254,7 @@ impl Applier {
     /// Pulls a gap; one that stays after it was pulled is a fault of the data.
     async fn close(
         &self,
-        at: &Place,
+        at: &ApplyTarget,
         key: &RunKey,
         missing: Missing,
         progress: &mut Progress,
@@ -274,7 +279,7 @@ impl Applier {
     /// Applies a page of pulled events.
     async fn absorb_pulled(
         &self,
-        at: &Place,
+        at: &ApplyTarget,
         mut work: Work,
         progress: &mut Progress,
     ) -> Result<(), Status> {
@@ -297,7 +302,7 @@ impl Applier {
     /// Has the events of a branch up to its end.
     async fn reach(
         &self,
-        at: &Place,
+        at: &ApplyTarget,
         key: &RunKey,
         items: &[cluster_core::VersionItem],
         progress: &mut Progress,
@@ -338,7 +343,7 @@ impl Applier {
 
     async fn activity(
         &self,
-        at: &Place,
+        at: &ApplyTarget,
         key: &RunKey,
         attributes: &SyncActivityTaskAttributes,
         progress: &mut Progress,
@@ -356,7 +361,7 @@ impl Applier {
                 Ok(Taken::Applied) => Ok(Outcome::Applied),
                 Ok(Taken::Duplicate) => Ok(Outcome::Duplicate),
                 Ok(Taken::Skipped) => Ok(Outcome::Skipped),
-                Err(cluster_shard::TxnError::Decided(Fault::Gap(missing))) => {
+                Err(cluster_shard::TxnError::Decided(ApplyError::Gap(missing))) => {
                     match self.close(at, key, missing, progress).await? {
                         Pulled::All => continue,
                         Pulled::Gone => Ok(Outcome::Skipped),
@@ -370,7 +375,7 @@ impl Applier {
         ))
     }
 
-    async fn delete(&self, at: &Place, key: &RunKey) -> Result<Outcome, Status> {
+    async fn delete(&self, at: &ApplyTarget, key: &RunKey) -> Result<Outcome, Status> {
         if at.namespace.is_active_in(&self.0.clusters.current_name()) {
             return Ok(Outcome::Skipped);
         }
@@ -379,21 +384,21 @@ impl Applier {
     }
 }
 
-/// Where a task is applied.
-pub(crate) struct Place {
+/// The target of an incoming task: the shard and the namespace it is applied to.
+pub(crate) struct ApplyTarget {
     source: ClusterName,
     namespace: Arc<Namespace>,
     shard: Shard,
 }
 
-/// This cluster, as the rules look at it.
-pub(crate) struct Here {
+/// The local cluster, as the rules see it.
+pub(crate) struct LocalCluster {
     name: ClusterName,
     initial_version: i64,
     increment: i64,
 }
 
-impl Here {
+impl LocalCluster {
     /// Whether a version is one of this cluster's own.
     fn wrote(&self, version: FailoverVersion) -> bool {
         version.get() != 0 && (version.get() - self.initial_version) % self.increment == 0

@@ -45,9 +45,9 @@ const OPEN_MAX: usize = 10_000;
 /// Differences that are reported one by one.
 pub const TOLD_MAX: usize = 100;
 
-/// Why it cannot be told what a cluster lacks.
+/// The reason why a comparison has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum ComparisonError {
     /// The peer does not offer the comparison, or cannot be reached.
     #[error("{0}")]
     Unknown(String),
@@ -123,8 +123,9 @@ impl Check {
         }
     }
 
-    /// Compares all runs. What is on its way is waited for, for a while; `progress` hears how many were compared.
-    pub async fn all(&mut self, progress: impl Fn(u64)) -> Result<(), Fault> {
+    /// Compares all runs. What is on its way is waited for, for a while; `progress` is notified of how many
+    /// were compared.
+    pub async fn all(&mut self, progress: impl Fn(u64)) -> Result<(), ComparisonError> {
         self.ask_dead_letters().await?;
         for shard_id in 1..=self.shards.shard_count() {
             // From here on changes are kept, so none falls between the pages.
@@ -155,7 +156,7 @@ impl Check {
     }
 
     /// Looks again at runs that were found lacking: each either arrives, or goes away here, or is lacking.
-    async fn wait_for_what_is_on_its_way(&mut self) -> Result<(), Fault> {
+    async fn wait_for_what_is_on_its_way(&mut self) -> Result<(), ComparisonError> {
         let until = Instant::now() + ON_ITS_WAY;
         while !self.open.is_empty() && Instant::now() < until {
             // The more there are, the more a look costs.
@@ -192,7 +193,7 @@ impl Check {
     }
 
     /// Compares what changed since the last look, again and again until little is left for the last one.
-    pub async fn catch_up(&mut self) -> Result<(), Fault> {
+    pub async fn catch_up(&mut self) -> Result<(), ComparisonError> {
         for _ in 0..CATCH_UP_ROUNDS {
             if self.changes().await? <= LEFT_MAX && self.open.len() <= LEFT_MAX {
                 return Ok(());
@@ -204,7 +205,7 @@ impl Check {
     /// The last look: writes of the namespace are held back on every shard. Buffered events are written to
     /// history first; then all that changed is compared until the target has it. Tells what is lacking when the
     /// time is over.
-    pub async fn settle(&mut self, until: Instant) -> Result<Complete, Fault> {
+    pub async fn settle(&mut self, until: Instant) -> Result<Complete, ComparisonError> {
         self.changes_within(until).await?;
         self.flush(until).await?;
         let mut waited_for = 0;
@@ -212,9 +213,11 @@ impl Check {
         loop {
             let changed = match self.changes_within(until).await {
                 // The look that was cut off says less than the one before.
-                Err(Fault::Interrupted(_)) if !names.is_empty() && Instant::now() >= until => {
+                Err(ComparisonError::Interrupted(_))
+                    if !names.is_empty() && Instant::now() >= until =>
+                {
                     let text = format!("{} has not received {names}", self.to);
-                    return Err(Fault::Interrupted(text));
+                    return Err(ComparisonError::Interrupted(text));
                 }
                 changed => changed?,
             };
@@ -227,7 +230,7 @@ impl Check {
             names = self.names();
             if Instant::now() + LOOK_EVERY >= until {
                 let text = format!("{} has not received {names}", self.to);
-                return Err(Fault::Interrupted(text));
+                return Err(ComparisonError::Interrupted(text));
             }
             if changed == 0 {
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -235,18 +238,18 @@ impl Check {
         }
     }
 
-    async fn changes_within(&mut self, until: Instant) -> Result<usize, Fault> {
+    async fn changes_within(&mut self, until: Instant) -> Result<usize, ComparisonError> {
         let to = self.to.clone();
         let looked = tokio::time::timeout_at(until, self.changes()).await;
         looked.map_err(|_| {
-            Fault::Interrupted(format!(
+            ComparisonError::Interrupted(format!(
                 "the comparison with {to} did not end within the time"
             ))
         })?
     }
 
     /// Looks at what changed, and again at what was lacking. Returns how many runs changed.
-    async fn changes(&mut self) -> Result<usize, Fault> {
+    async fn changes(&mut self) -> Result<usize, ComparisonError> {
         let shards: Vec<_> = self
             .seen
             .iter()
@@ -274,7 +277,7 @@ impl Check {
     }
 
     /// Compares runs and notes what is lacking of them.
-    async fn take(&mut self, runs: Vec<RunStanding>) -> Result<(), Fault> {
+    async fn take(&mut self, runs: Vec<RunStanding>) -> Result<(), ComparisonError> {
         let mut asked = Vec::with_capacity(runs.len());
         for run in runs {
             let key = key_of(run.execution.as_ref());
@@ -336,7 +339,7 @@ impl Check {
     }
 
     /// Asks again for what was lacking.
-    async fn compare_open(&mut self) -> Result<(), Fault> {
+    async fn compare_open(&mut self) -> Result<(), ComparisonError> {
         let open = std::mem::take(&mut self.open);
         let again = open.into_values().map(|open| open.standing).collect();
         self.take(again).await
@@ -403,8 +406,8 @@ fn key_of(execution: Option<&WorkflowExecution>) -> Key {
         .unwrap_or_default()
 }
 
-fn here(shard_id: i32, status: &Status) -> Fault {
-    Fault::Interrupted(format!(
+fn here(shard_id: i32, status: &Status) -> ComparisonError {
+    ComparisonError::Interrupted(format!(
         "shard {shard_id} of the active cluster cannot be looked at: {}",
         status.message()
     ))

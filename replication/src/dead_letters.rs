@@ -1,6 +1,6 @@
-//! Tasks that could not be applied, in a durable queue per pair of clusters. A letter keeps the payload and
-//! the reason, so it can be read and replayed also when its source is gone. Replaying goes through the same
-//! applying side as a live stream; a letter leaves the queue only when its effect is durable, or when an
+//! Tasks that could not be applied, in a durable queue per pair of clusters. An entry keeps the payload and the
+//! reason, so it can be read and replayed also when its source is gone. Replaying goes through the same
+//! applying side as a live stream; an entry leaves the queue only when its effect is durable, or when an
 //! operator purges it.
 
 use std::{
@@ -54,12 +54,12 @@ pub struct DeadLetters {
     target: ClusterName,
 }
 
-/// A letter and its place in the queue.
+/// An entry of a dead-letter queue, with its id.
 #[derive(Clone, Debug)]
-pub struct Letter {
-    /// Its place.
+pub struct DlqEntry {
+    /// Its id in the queue.
     pub id: i64,
-    /// The letter.
+    /// The dead letter.
     pub letter: DeadLetter,
 }
 
@@ -140,7 +140,7 @@ impl DeadLetters {
         queue_name(source, self.target.as_str())
     }
 
-    /// Puts a task aside.
+    /// Enqueues a task.
     pub async fn put(&self, letter: &DeadLetter) -> Result<i64, StoreError> {
         let queue = self.queue_name(&letter.source_cluster);
         let id = self.queues.queue_enqueue(&queue, letter.to_wire()).await?;
@@ -167,7 +167,7 @@ impl DeadLetters {
         source: &str,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<Letter>, StoreError> {
+    ) -> Result<Vec<DlqEntry>, StoreError> {
         let limit = limit.clamp(1, PAGE_MAX);
         let stored = self
             .queues
@@ -203,7 +203,7 @@ impl DeadLetters {
         loop {
             let page = self.read(source, last, PAGE_MAX).await?;
             let is_last = page.len() < PAGE_MAX;
-            for Letter { id, letter } in page {
+            for DlqEntry { id, letter } in page {
                 if id > through {
                     return Ok(());
                 }
@@ -232,7 +232,7 @@ impl DeadLetters {
         loop {
             let page = self.read(source, replayed.last_id, 100).await?;
             let is_last = page.len() < 100;
-            for Letter { id, letter } in page {
+            for DlqEntry { id, letter } in page {
                 if id > through {
                     return Ok(replayed);
                 }
@@ -294,7 +294,7 @@ impl DeadLetters {
             loop {
                 let page = self.queues.queue_read(&queue.name, after, PAGE_MAX).await?;
                 let is_last = page.len() < PAGE_MAX;
-                for Letter { id, letter } in page.into_iter().map(letter) {
+                for DlqEntry { id, letter } in page.into_iter().map(letter) {
                     after = id;
                     let key = letter.key.unwrap_or_default();
                     let run = letter.task.as_ref().map(wire::run_key).unwrap_or_default();
@@ -385,7 +385,7 @@ impl DeadLetters {
         };
         let dlq_tasks = letters
             .into_iter()
-            .map(|Letter { id, letter }| {
+            .map(|DlqEntry { id, letter }| {
                 let metadata = metadata(id, &letter);
                 let raw = letter
                     .task
@@ -482,13 +482,13 @@ fn queue_name(source: &str, target: &str) -> String {
 }
 
 /// One that cannot be read is shown as that; it must not hide the others.
-fn letter(stored: Stored) -> Letter {
+fn letter(stored: Stored) -> DlqEntry {
     let letter = DeadLetter::from_wire(stored.data.clone()).unwrap_or_else(|error| DeadLetter {
         reason: format!("the stored letter cannot be decoded: {error}"),
         undecoded_task: stored.data,
         ..DeadLetter::default()
     });
-    Letter {
+    DlqEntry {
         id: stored.id,
         letter,
     }

@@ -1,7 +1,7 @@
 //! Replication between clusters: sending, receiving, applying, repairing, and telling how far it is.
 //!
 //! The wire protocol is Temporal's own, so that a cluster of Temporal Server can be at the other end. Here
-//! are the parts, by where they run; [`route`], [`wire`], [`range`], [`digest`], [`watermark`] and [`inbox`]
+//! are the parts, by where they run; [`route`], [`wire`], [`range`], [`digest`], [`watermark`] and [`keyed_queue`]
 //! are the small machines under them.
 //!
 //! - **History hosts**: [`service::ReplicationHost`], on the history port. It streams a shard's replication
@@ -21,7 +21,7 @@ pub mod completeness;
 pub mod dead_letters;
 pub mod digest;
 pub mod edge;
-pub mod inbox;
+pub mod keyed_queue;
 mod metrics;
 pub mod namespaces;
 pub mod puller;

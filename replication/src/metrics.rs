@@ -34,7 +34,7 @@ pub(crate) struct Sent {
 #[derive(Clone)]
 pub(crate) struct Sending {
     pub(crate) refused_acks: IntCounterVec,
-    pub(crate) set_aside: IntGaugeVec,
+    pub(crate) unsent_rows: IntGaugeVec,
     pub(crate) skipped: IntCounterVec,
 }
 
@@ -51,7 +51,7 @@ impl Sending {
                 "Times a replication task could not be sent and was set aside.",
                 &["remote_cluster"],
             ),
-            set_aside: m.gauges(
+            unsent_rows: m.gauges(
                 "meridian_replication_set_aside_tasks",
                 "Tasks that could not be sent to a remote cluster, which lacks them; -1 when not known.",
                 &["remote_cluster"],

@@ -38,7 +38,7 @@ mod shard;
 mod source;
 mod stream;
 
-pub use aside::SetAside;
+pub use aside::UnsentRows;
 pub use shard::ShardSource;
 pub use source::{ReaderId, SourceError, TaskSource};
 

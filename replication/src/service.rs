@@ -24,7 +24,7 @@ use crate::{
     metrics::{Sending, Sent},
     namespaces::Refresher,
     remotes::Remotes,
-    sender::{Senders, SetAside},
+    sender::{Senders, UnsentRows},
 };
 
 mod admin;
@@ -71,7 +71,7 @@ pub struct ReplicationHost {
     deps: HostDeps,
     applier: Applier,
     senders: Senders,
-    aside: SetAside,
+    aside: UnsentRows,
     stores: peer::Stores,
 }
 
@@ -94,7 +94,7 @@ impl ReplicationHost {
             &deps.tasks,
         );
         let own = deps.clusters.current_name();
-        let aside = SetAside::new(deps.dead_letters.clone(), own, deps.clock.clone());
+        let aside = UnsentRows::new(deps.dead_letters.clone(), own, deps.clock.clone());
         let tasks = deps.tasks.clone();
         tasks.count_restarts(&deps.metrics);
         let meters = Sent::new(&deps.metrics);

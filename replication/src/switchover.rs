@@ -280,7 +280,7 @@ impl Run {
         .await;
         let announced = self.announce().await;
         let pause = clock.elapsed();
-        self.let_go().await;
+        self.unfreeze().await;
         self.tell(Step::Announce, announced, None).await;
         Ok(SwitchoverResult {
             switched: true,
@@ -360,7 +360,7 @@ impl Run {
             // Another process ended the hold, or the store is away and the reconciler will.
             tracing::warn!(namespace = %self.namespace.name, %refusal, "the hold could not be undone here");
         }
-        self.let_go().await;
+        self.unfreeze().await;
         let pause = self.now().since(began);
         self.tell(
             Step::Rollback,
@@ -372,7 +372,7 @@ impl Run {
     }
 
     /// Lifts the barrier on every shard. A shard that is missed lifts it by itself.
-    async fn let_go(&self) {
+    async fn unfreeze(&self) {
         let lifts = (1..=self.deps.shards.shard_count()).map(|shard_id| {
             let request = UnfreezeNamespaceRequest {
                 shard_id,

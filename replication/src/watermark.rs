@@ -17,9 +17,9 @@ pub struct Mark {
     pub time: Timestamp,
 }
 
-/// What to do with a message.
+/// The reception of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum Reception {
     /// Process its tasks.
     New,
     /// It was received before, on a connection that broke: drop it.
@@ -66,7 +66,7 @@ impl Watermark {
         &mut self,
         tasks: impl IntoIterator<Item = Mark>,
         high: Mark,
-    ) -> Result<Arrival, Disorder> {
+    ) -> Result<Reception, Disorder> {
         let tasks: Vec<Mark> = tasks.into_iter().collect();
         for pair in tasks.windows(2) {
             if pair[1].id <= pair[0].id {
@@ -87,12 +87,12 @@ impl Watermark {
             if tasks.is_empty() && high.id == known.id {
                 known.time = known.time.max(high.time);
             }
-            return Ok(Arrival::Repeated);
+            return Ok(Reception::Repeated);
         }
         self.high = Some(high);
         self.pending
             .extend(tasks.into_iter().map(|mark| Pending { mark, done: false }));
-        Ok(Arrival::New)
+        Ok(Reception::New)
     }
 
     /// A task is done: applied, seen before, skipped for a reason, or safe among the dead letters.
@@ -137,10 +137,10 @@ mod tests {
     fn the_low_mark_is_the_first_unfinished() {
         let mut marks = Watermark::default();
         assert_eq!(marks.low(), None);
-        assert_eq!(marks.arrive([], mark(10)), Ok(Arrival::New));
+        assert_eq!(marks.arrive([], mark(10)), Ok(Reception::New));
         assert_eq!(marks.low(), Some(mark(10)));
         for id in [10, 12, 17] {
-            assert_eq!(marks.arrive([mark(id)], mark(id + 1)), Ok(Arrival::New));
+            assert_eq!(marks.arrive([mark(id)], mark(id + 1)), Ok(Reception::New));
         }
         marks.finish(12.into());
         assert_eq!(marks.low(), Some(mark(10)));
@@ -158,14 +158,14 @@ mod tests {
     fn repeated_messages_are_dropped_whole() {
         let mut marks = Watermark::default();
         marks.arrive([mark(5), mark(7)], mark(8)).unwrap();
-        assert_eq!(marks.arrive([mark(5)], mark(6)), Ok(Arrival::Repeated));
-        assert_eq!(marks.arrive([mark(7)], mark(8)), Ok(Arrival::Repeated));
+        assert_eq!(marks.arrive([mark(5)], mark(6)), Ok(Reception::Repeated));
+        assert_eq!(marks.arrive([mark(7)], mark(8)), Ok(Reception::Repeated));
         assert_eq!(marks.pending(), 2);
         let later = Mark {
             id: 8.into(),
             time: Timestamp::from_millis(99),
         };
-        assert_eq!(marks.arrive([], later), Ok(Arrival::Repeated));
+        assert_eq!(marks.arrive([], later), Ok(Reception::Repeated));
         marks.finish(5.into());
         marks.finish(7.into());
         assert_eq!(marks.low(), Some(later));

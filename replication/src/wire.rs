@@ -19,12 +19,12 @@ use proto_messages::temporal::{
     },
 };
 
-mod arrival;
+mod incoming;
 mod run;
 pub mod state;
 
-pub(crate) use arrival::current_items;
-pub use arrival::{Arrival, HistoryArrival, Kind, NewRun, run_key};
+pub(crate) use incoming::current_items;
+pub use incoming::{IncomingHistory, IncomingTask, Kind, NewRun, run_key};
 pub use run::{non_history_from_wire, non_history_to_wire};
 
 /// A message that cannot be what its sender meant. The task goes to the dead letters at once.

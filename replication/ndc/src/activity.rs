@@ -6,8 +6,8 @@ use cluster_core::{VersionHistories, VersionItem};
 use proto_ids::EventId;
 
 use crate::{
+    batch_decision::Missing,
     branch::{self, Broken},
-    verdict::Missing,
 };
 
 /// Whether the branches allow taking in-flight state over.

@@ -3,7 +3,7 @@
 //! A run's history is a tree once two clusters have written to it. Each branch is a list of items (last
 //! event id, version); a version belongs to exactly one cluster, so two branches that share a version share
 //! the events of it up to the shorter one. From that alone follow: where two branches part ([`branch`]),
-//! what a batch of events means for a run and which branch is current then ([`verdict`]), which of several
+//! what a batch of events means for a run and which branch is current then ([`batch_decision`]), which of several
 //! runs of one workflow id is current ([`runs`]), what of an activity in flight is taken over ([`activity`]),
 //! and what of a losing branch is delivered again ([`reapply`]).
 //!
@@ -11,13 +11,15 @@
 //! same current branch. No I/O, no clock, no randomness; nothing here knows where events came from.
 
 pub mod activity;
+pub mod batch_decision;
 pub mod branch;
 pub mod reapply;
 pub mod runs;
-pub mod verdict;
 
 pub use activity::Admission;
+pub use batch_decision::{
+    Absent, BatchDecision, BranchRole, Incoming, Missing, Plan, Refused, Target,
+};
 pub use branch::Broken;
 pub use reapply::{Reappliable, Source};
 pub use runs::{Arbitration, RunFacts, Suppress};
-pub use verdict::{Absent, Incoming, Missing, Plan, Refused, Role, Target, Verdict};

@@ -16,11 +16,11 @@ use proto_messages::temporal::api::{
     history::v1::{HistoryEvent, history_event::Attributes},
 };
 use replication_ndc::{
-    Absent, Broken, Incoming, Missing, Plan, Refused, Role, Target, Verdict, reapply,
-    verdict::fork_token,
+    Absent, BatchDecision, BranchRole, Broken, Incoming, Missing, Plan, Refused, Target,
+    batch_decision::fork_token, reapply,
 };
 
-use super::{Here, again, pointer, rebuild};
+use super::{LocalCluster, again, pointer, rebuild};
 use crate::wire::{self, NewRun};
 
 /// Batches of one branch of one run, on their way into the state.
@@ -37,20 +37,20 @@ pub(super) struct Work {
     pub non_history: NonHistoryState,
 }
 
-/// What a transaction did.
+/// The result of a transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Absorbed {
     /// Batches that are settled; the rest needs another transaction.
     pub batches: usize,
     /// Events written, on any branch.
     pub events: usize,
-    /// Events of this run that lost their place and may have to be delivered again.
+    /// Events of this run that lost their place and may have to be reapplied.
     pub lost: Vec<HistoryEvent>,
 }
 
-/// Why a transaction was given up.
+/// The reason why a transaction was given up.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum ApplyError {
     /// Events are missing first.
     #[error("events are missing before {}", .0.before.event_id)]
     Gap(Missing),
@@ -68,7 +68,7 @@ pub(super) enum Fault {
     Shard(#[from] ShardError),
 }
 
-impl From<Broken> for Fault {
+impl From<Broken> for ApplyError {
     fn from(broken: Broken) -> Self {
         Self::Refused(Refused::Malformed(broken))
     }
@@ -86,7 +86,11 @@ impl Work {
 }
 
 /// Takes the batches in, as far as one transaction can.
-pub(super) async fn absorb(txn: &mut Txn, work: &Work, here: &Here) -> Result<Absorbed, Fault> {
+pub(super) async fn absorb(
+    txn: &mut Txn,
+    work: &Work,
+    here: &LocalCluster,
+) -> Result<Absorbed, ApplyError> {
     let mut absorbed = Absorbed::default();
     for batch in &work.batches {
         let settled = take_batch(txn, work, batch, here, &mut absorbed).await?;
@@ -138,7 +142,7 @@ async fn take_non_history(
     txn: &mut Txn,
     run_id: &RunId,
     non_history: NonHistoryState,
-) -> Result<(), Fault> {
+) -> Result<(), ApplyError> {
     let reapplied: Vec<_> = non_history.reapplied.iter().cloned().collect();
     if non_history == NonHistoryState::default() {
         return Ok(());
@@ -157,7 +161,7 @@ async fn take_non_history(
 }
 
 /// A run that a reset made names the run it was made of: that one says since when it goes on elsewhere.
-async fn note_reset(txn: &mut Txn, work: &Work, batches: usize) -> Result<(), Fault> {
+async fn note_reset(txn: &mut Txn, work: &Work, batches: usize) -> Result<(), ApplyError> {
     let events = work.batches[..batches].iter().flat_map(|b| &b.events);
     let base = events.rev().find_map(|event| match &event.attributes {
         Some(Attributes::WorkflowTaskFailedEventAttributes(a))
@@ -183,9 +187,9 @@ async fn take_batch(
     txn: &mut Txn,
     work: &Work,
     batch: &EventBatch,
-    here: &Here,
+    here: &LocalCluster,
     absorbed: &mut Absorbed,
-) -> Result<bool, Fault> {
+) -> Result<bool, ApplyError> {
     let run_id = &work.key.run_id;
     let incoming = work.incoming(batch);
     let Some(run) = txn.peek(run_id).await? else {
@@ -195,21 +199,21 @@ async fn take_batch(
                 absorbed.events += batch.events.len();
                 Ok(true)
             }
-            Absent::Gap(missing) => Err(Fault::Gap(missing)),
+            Absent::Gap(missing) => Err(ApplyError::Gap(missing)),
         };
     };
     let plan = match incoming.against(&run.versions)? {
-        Verdict::Duplicate => {
+        BatchDecision::Duplicate => {
             if !is_current(run, batch) {
                 absorbed.lost.extend(reappliable(batch));
             }
             return Ok(true);
         }
         // Batches are gapless, so a gap is before the first of them and nothing is staged yet.
-        Verdict::Gap(missing) => return Err(Fault::Gap(missing)),
-        Verdict::Apply(plan) => plan,
+        BatchDecision::Gap(missing) => return Err(ApplyError::Gap(missing)),
+        BatchDecision::Apply(plan) => plan,
     };
-    if plan.role != Role::Behind && holds_loose_ends(run) {
+    if plan.role != BranchRole::NonCurrent && holds_loose_ends(run) {
         settle_loose_ends(txn, run_id).await?;
         // What was buffered is history now, so the batch may mean a fork where it meant an append.
         return Ok(false);
@@ -219,12 +223,12 @@ async fn take_batch(
     };
     let written = batch.events.len();
     match plan.role {
-        Role::Current => apply(txn, run_id, batch).await?,
-        Role::Behind => {
+        BranchRole::Current => apply(txn, run_id, batch).await?,
+        BranchRole::NonCurrent => {
             absorbed.lost.extend(reappliable(&batch));
             write_behind(txn, run_id, &plan, batch).await?;
         }
-        Role::Wins => {
+        BranchRole::Wins => {
             if absorbed.events > 0 {
                 return Ok(false);
             }
@@ -246,14 +250,14 @@ async fn deliver_own(
     txn: &mut Txn,
     run_id: &RunId,
     lost: &[HistoryEvent],
-    here: &Here,
-) -> Result<(), Fault> {
+    here: &LocalCluster,
+) -> Result<(), ApplyError> {
     if lost.is_empty() {
         return Ok(());
     }
     if txn.namespace().handover {
         let text = "writes are held back, and events of a losing branch have to be delivered again";
-        return Err(Fault::Blocked(text.to_owned()));
+        return Err(ApplyError::Blocked(text.to_owned()));
     }
     again::deliver(txn, run_id, lost, here).await
 }
@@ -285,7 +289,7 @@ pub(super) fn keep_tasks(run: &MutableState, tasks: &mut Vec<Task>) {
     });
 }
 
-fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), Fault> {
+fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), ApplyError> {
     let context = txn.decision_context();
     let ctx = context.borrowed();
     let branch = BranchToken {
@@ -301,7 +305,11 @@ fn create(txn: &mut Txn, key: RunKey, batch: EventBatch) -> Result<(), Fault> {
 }
 
 /// Applies a batch to the current branch.
-pub(super) async fn apply(txn: &mut Txn, run_id: &RunId, batch: EventBatch) -> Result<(), Fault> {
+pub(super) async fn apply(
+    txn: &mut Txn,
+    run_id: &RunId,
+    batch: EventBatch,
+) -> Result<(), ApplyError> {
     let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
     let applied = run.apply(&batch, context.borrowed().limits);
@@ -330,7 +338,7 @@ async fn write_behind(
     run_id: &RunId,
     plan: &Plan,
     batch: EventBatch,
-) -> Result<(), Fault> {
+) -> Result<(), ApplyError> {
     let seed = txn.decision_context().borrowed().seed;
     let run = loaded(txn, run_id).await?;
     let (next, version) = (batch.next_event_id(), batch.version());
@@ -352,7 +360,7 @@ fn holds_loose_ends(run: &MutableState) -> bool {
 /// Gives buffered events their place, under the version they were accepted under: the workflow task they
 /// wait for is failed. This is a write of the old active side, so other clusters get it, and what of it can
 /// be is delivered again by the new one.
-async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
+async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), ApplyError> {
     let context: OwnedDecisionContext = txn.decision_context();
     let run = loaded(txn, run_id).await?;
     let Some(WorkflowTask {
@@ -362,7 +370,7 @@ async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
         ..
     }) = run.execution_info.workflow_task.clone()
     else {
-        return Err(Fault::Blocked(
+        return Err(ApplyError::Blocked(
             "events are buffered without a workflow task".to_owned(),
         ));
     };
@@ -384,7 +392,7 @@ async fn settle_loose_ends(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
         }
         Err(refusal) => {
             txn.invalidate();
-            Err(Fault::Blocked(format!(
+            Err(ApplyError::Blocked(format!(
                 "buffered events cannot be flushed: {refusal:?}"
             )))
         }

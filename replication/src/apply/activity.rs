@@ -7,7 +7,7 @@ use proto_ids::{EventId, RunId, Timestamp};
 use proto_messages::{temporal::server::api::replication::v1::SyncActivityTaskAttributes, time};
 use replication_ndc::{Admission, activity};
 
-use super::absorb::{Fault, keep_tasks, loaded};
+use super::absorb::{ApplyError, keep_tasks, loaded};
 use crate::wire;
 
 /// The started event of an attempt that runs without one being written yet, as Temporal numbers it.
@@ -29,7 +29,7 @@ pub(super) async fn take(
     txn: &mut Txn,
     run_id: &RunId,
     attributes: &SyncActivityTaskAttributes,
-) -> Result<Taken, Fault> {
+) -> Result<Taken, ApplyError> {
     let Some(run) = txn.peek(run_id).await? else {
         return Ok(Taken::Skipped);
     };
@@ -42,7 +42,7 @@ pub(super) async fn take(
     match activity::admit(&run.versions, &items, scheduled)? {
         Admission::Admit => {}
         Admission::Drop => return Ok(Taken::Skipped),
-        Admission::Gap(missing) => return Err(Fault::Gap(missing)),
+        Admission::Gap(missing) => return Err(ApplyError::Gap(missing)),
     }
     if !run.is_running() || !run.activities.contains_key(&scheduled) {
         return Ok(Taken::Skipped);

@@ -19,7 +19,7 @@ use tonic::Status;
 use super::Applier;
 use crate::{
     namespaces::Refreshed,
-    wire::{Arrival, HistoryArrival, Kind, current_items},
+    wire::{IncomingHistory, IncomingTask, Kind, current_items},
 };
 
 /// Event ids beyond this are invalid; below it they can be counted with.
@@ -44,12 +44,12 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Of a task; fails where a number cannot be one.
-    pub(super) fn of(task: &ReplicationTask, arrival: &Arrival) -> Result<Self, Status> {
+    pub(super) fn of(task: &ReplicationTask, incoming: &IncomingTask) -> Result<Self, Status> {
         let mut claim = Self {
             written: Vec::new(),
             highest: FailoverVersion::default(),
         };
-        match &arrival.kind {
+        match &incoming.kind {
             Kind::History(history) => claim.history(history)?,
             Kind::Activity(activity) => claim.activity(activity)?,
             Kind::Reach { items } => claim.items(items)?,
@@ -111,7 +111,7 @@ impl Claim {
         self.write(batch.version())
     }
 
-    fn history(&mut self, history: &HistoryArrival) -> Result<(), Status> {
+    fn history(&mut self, history: &IncomingHistory) -> Result<(), Status> {
         self.items(&history.items)?;
         for batch in &history.batches {
             self.batch(batch)?;

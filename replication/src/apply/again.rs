@@ -21,8 +21,8 @@ use replication_ndc::{Reappliable, Source};
 use tonic::{Code, Status};
 
 use super::{
-    Applier, Here, Place,
-    absorb::{Fault, loaded},
+    Applier, ApplyTarget, LocalCluster,
+    absorb::{ApplyError, loaded},
     pointer, reopen, status,
 };
 use crate::{remotes::request, wire};
@@ -34,7 +34,7 @@ impl Applier {
     /// Delivers events of a run to the current run of the workflow id, here or at their source.
     pub(super) async fn reapply_event(
         &self,
-        at: &Place,
+        at: &ApplyTarget,
         key: &RunKey,
         lost: &[HistoryEvent],
     ) -> Result<(), Status> {
@@ -125,8 +125,8 @@ pub(super) async fn deliver(
     txn: &mut Txn,
     source: &RunId,
     events: &[HistoryEvent],
-    here: &Here,
-) -> Result<(), Fault> {
+    here: &LocalCluster,
+) -> Result<(), ApplyError> {
     let Some((target, picked)) = pick(txn, source, events, here).await? else {
         return Ok(());
     };
@@ -141,8 +141,8 @@ async fn pick(
     txn: &mut Txn,
     source: &RunId,
     events: &[HistoryEvent],
-    here: &Here,
-) -> Result<Option<(RunId, Reappliable)>, Fault> {
+    here: &LocalCluster,
+) -> Result<Option<(RunId, Reappliable)>, ApplyError> {
     let Some(current) = txn.current().await? else {
         return Ok(None);
     };
@@ -177,7 +177,7 @@ async fn pick(
 }
 
 /// Gives events to the current run. Returns whether they are settled by that.
-async fn give(txn: &mut Txn, target: &RunId, picked: &Reappliable) -> Result<bool, Fault> {
+async fn give(txn: &mut Txn, target: &RunId, picked: &Reappliable) -> Result<bool, ApplyError> {
     let ids: Vec<i64> = picked.events.iter().map(|event| event.event_id).collect();
     let request = Request::Reapply {
         run_id: picked.run_id.clone(),
@@ -211,7 +211,7 @@ async fn give(txn: &mut Txn, target: &RunId, picked: &Reappliable) -> Result<boo
             if matches!(refusal, Refusal::Corrupt(_)) {
                 txn.invalidate();
             }
-            Err(Fault::Blocked(format!(
+            Err(ApplyError::Blocked(format!(
                 "events of a losing branch cannot be delivered again: {refusal:?}"
             )))
         }
@@ -222,7 +222,7 @@ async fn give(txn: &mut Txn, target: &RunId, picked: &Reappliable) -> Result<boo
 pub(super) async fn mark(
     txn: &mut Txn,
     keys: impl IntoIterator<Item = (RunId, i64, i64)>,
-) -> Result<(), Fault> {
+) -> Result<(), ApplyError> {
     let mut by_run: BTreeMap<RunId, NonHistoryState> = BTreeMap::new();
     for key in keys {
         let non_history = by_run.entry(key.0.clone()).or_default();

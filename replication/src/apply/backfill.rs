@@ -16,7 +16,7 @@ use proto_messages::temporal::{
 use replication_ndc::Missing;
 use tonic::{Code, Status};
 
-use super::{Applier, Place, Progress, absorb::Work};
+use super::{Applier, ApplyTarget, Progress, absorb::Work};
 use crate::{remotes::request, wire};
 
 /// Batches in one page.
@@ -35,7 +35,7 @@ impl Applier {
     /// Pulls a range and applies it.
     pub(super) async fn backfill(
         &self,
-        at: &Place,
+        at: &ApplyTarget,
         key: &RunKey,
         missing: &Missing,
         progress: &mut Progress,

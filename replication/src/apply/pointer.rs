@@ -8,15 +8,19 @@ use proto_messages::temporal::api::common::v1::{Payload, Payloads};
 use replication_ndc::{Arbitration, RunFacts, Suppress, reapply::SERVER_IDENTITY, runs};
 
 use super::{
-    Here,
-    absorb::{Fault, keep_tasks, loaded},
+    LocalCluster,
+    absorb::{ApplyError, keep_tasks, loaded},
 };
 
 /// Why a run that lost its place was terminated, as Temporal words it.
 const VERSION_CONFLICT: &str = "Terminate Workflow Due To Version Conflict.";
 
 /// Lets the run take the current place, keep it, or stand beside it.
-pub(super) async fn settle(txn: &mut Txn, run_id: &RunId, here: &Here) -> Result<(), Fault> {
+pub(super) async fn settle(
+    txn: &mut Txn,
+    run_id: &RunId,
+    here: &LocalCluster,
+) -> Result<(), ApplyError> {
     let current_id = txn.current().await?.map(|record| record.run_id);
     let target = facts(loaded(txn, run_id).await?);
     let current = match &current_id {
@@ -31,7 +35,7 @@ pub(super) async fn settle(txn: &mut Txn, run_id: &RunId, here: &Here) -> Result
             }
             take_place(txn, run_id).await
         }
-        Arbitration::Beside => stand_beside(txn, run_id).await,
+        Arbitration::Beside => suppress_as_zombie(txn, run_id).await,
     }
 }
 
@@ -53,7 +57,7 @@ pub(super) fn facts(run: &MutableState) -> RunFacts {
 }
 
 /// The run is current; one that was a zombie lives again, and owes everything it did not do meanwhile.
-async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
+async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), ApplyError> {
     let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
     if std::mem::take(&mut run.execution_info.zombie) {
@@ -73,7 +77,7 @@ async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn stand_beside(txn: &mut Txn, run_id: &RunId) -> Result<(), Fault> {
+async fn suppress_as_zombie(txn: &mut Txn, run_id: &RunId) -> Result<(), ApplyError> {
     let run = loaded(txn, run_id).await?;
     if run.is_running() && !run.execution_info.zombie {
         run.execution_info.zombie = true;
@@ -94,17 +98,21 @@ async fn suppress(
     loser: &RunId,
     how: Suppress,
     winner: FailoverVersion,
-) -> Result<(), Fault> {
+) -> Result<(), ApplyError> {
     match how {
         Suppress::Closed => Ok(()),
-        Suppress::Zombie => stand_beside(txn, loser).await,
+        Suppress::Zombie => suppress_as_zombie(txn, loser).await,
         Suppress::Terminate => terminate(txn, loser, winner).await,
     }
 }
 
 /// Terminates a run that this cluster wrote last, under the version it was written under. Other clusters
 /// hear of it.
-async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Result<(), Fault> {
+async fn terminate(
+    txn: &mut Txn,
+    loser: &RunId,
+    winner: FailoverVersion,
+) -> Result<(), ApplyError> {
     let context = txn.decision_context();
     let run = loaded(txn, loser).await?;
     tracing::warn!(
@@ -142,7 +150,7 @@ async fn terminate(txn: &mut Txn, loser: &RunId, winner: FailoverVersion) -> Res
         }
         Err(refusal) => {
             txn.invalidate();
-            Err(Fault::Blocked(format!(
+            Err(ApplyError::Blocked(format!(
                 "the losing run cannot be terminated: {refusal:?}"
             )))
         }

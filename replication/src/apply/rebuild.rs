@@ -6,10 +6,10 @@ use cluster_shard::{ReadError, ShardError, Txn};
 use proto_ids::{EventId, RunId, RunKey};
 use proto_messages::temporal::api::history::v1::HistoryEvent;
 use replication_ndc::{
-    Plan, Target, branch::losing_range, reapply::is_reappliable, verdict::fork_token,
+    Plan, Target, batch_decision::fork_token, branch::losing_range, reapply::is_reappliable,
 };
 
-use super::absorb::{Fault, keep_tasks, loaded};
+use super::absorb::{ApplyError, keep_tasks, loaded};
 use crate::wire;
 
 /// Batches read at once.
@@ -22,7 +22,7 @@ pub(super) async fn switch(
     run_id: &RunId,
     plan: &Plan,
     batch: EventBatch,
-) -> Result<Vec<HistoryEvent>, Fault> {
+) -> Result<Vec<HistoryEvent>, ApplyError> {
     let context = txn.decision_context();
     let ctx = context.borrowed();
     let before = loaded(txn, run_id).await?.clone();
@@ -91,7 +91,7 @@ pub(super) async fn read(
     branch: &BranchToken,
     first: EventId,
     until: EventId,
-) -> Result<Vec<EventBatch>, Fault> {
+) -> Result<Vec<EventBatch>, ApplyError> {
     let mut batches = Vec::new();
     let mut from = first;
     while from < until {

@@ -11,7 +11,7 @@ use proto_messages::temporal::api::{
 use replication_ndc::Reappliable;
 
 use super::{
-    absorb::{Fault, loaded},
+    absorb::{ApplyError, loaded},
     rebuild,
 };
 
@@ -24,7 +24,7 @@ pub(super) async fn reopen(
     txn: &mut Txn,
     run_id: &RunId,
     picked: &Reappliable,
-) -> Result<Option<RunId>, Fault> {
+) -> Result<Option<RunId>, ApplyError> {
     let base = loaded(txn, run_id).await?.clone();
     let started = base.execution_info.last_completed_started_event_id;
     if !has_signal(picked) || !was_closed_by_worker(&base) || started == EventId::default() {

@@ -6,7 +6,7 @@ use cluster_shard::{ReadError, ShardError, TxnError};
 use proto_ids::RunKey;
 use tonic::Status;
 
-use super::{absorb::Fault, backfill};
+use super::{absorb::ApplyError, backfill};
 
 /// Of the kernel.
 pub(crate) fn shard(error: ShardError) -> Status {
@@ -32,7 +32,7 @@ pub(crate) fn read(error: ReadError) -> Status {
 }
 
 /// Of a transaction.
-pub(super) fn txn(error: TxnError<Fault>, key: &RunKey) -> Status {
+pub(super) fn txn(error: TxnError<ApplyError>, key: &RunKey) -> Status {
     match error {
         TxnError::Decided(fault) => decided(fault, key),
         TxnError::Shard(error) => shard(error),
@@ -40,14 +40,14 @@ pub(super) fn txn(error: TxnError<Fault>, key: &RunKey) -> Status {
     }
 }
 
-fn decided(fault: Fault, key: &RunKey) -> Status {
+fn decided(fault: ApplyError, key: &RunKey) -> Status {
     match fault {
-        Fault::Gap(missing) => {
+        ApplyError::Gap(missing) => {
             statuses::retry_replication("events are missing", &backfill::to_wire(key, &missing))
         }
-        Fault::Refused(refused) => statuses::invalid_argument(refused.to_string()),
-        Fault::Corrupt(corrupt) => Status::data_loss(corrupt.to_string()),
-        Fault::Blocked(text) => statuses::unavailable(text),
-        Fault::Shard(error) => shard(error),
+        ApplyError::Refused(refused) => statuses::invalid_argument(refused.to_string()),
+        ApplyError::Corrupt(corrupt) => Status::data_loss(corrupt.to_string()),
+        ApplyError::Blocked(text) => statuses::unavailable(text),
+        ApplyError::Shard(error) => shard(error),
     }
 }

@@ -16,11 +16,11 @@ use proto_messages::{
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::{Check, Fault, Look, PAGE, here};
+use super::{Check, ComparisonError, Look, PAGE, here};
 use crate::remotes;
 
 impl Check {
-    pub(super) async fn changed(&self, shard_id: i32, after: i64) -> Result<Look, Fault> {
+    pub(super) async fn changed(&self, shard_id: i32, after: i64) -> Result<Look, ComparisonError> {
         let (mut look, mut more) = self.changed_page(shard_id, after).await?;
         while more {
             let (page, is_more) = self.changed_page(shard_id, look.through).await?;
@@ -35,7 +35,7 @@ impl Check {
         &self,
         shard_id: i32,
         after: i64,
-    ) -> Result<(Look, bool), Fault> {
+    ) -> Result<(Look, bool), ComparisonError> {
         let request = ListChangedRunsRequest {
             shard_id,
             namespace_id: self.namespace_id.to_string(),
@@ -48,7 +48,7 @@ impl Check {
             let text = format!(
                 "shard {shard_id} changed hands during the comparison; it has to begin anew"
             );
-            return Err(Fault::Interrupted(text));
+            return Err(ComparisonError::Interrupted(text));
         }
         let look = Look {
             through: changed.through,
@@ -57,7 +57,7 @@ impl Check {
         Ok((look, changed.more))
     }
 
-    pub(super) async fn ask_dead_letters(&mut self) -> Result<(), Fault> {
+    pub(super) async fn ask_dead_letters(&mut self) -> Result<(), ComparisonError> {
         let answer = self.ask(Vec::new(), true).await?;
         self.dead_letters = answer.dead_letters;
         self.dead_letter_runs = answer.dead_letter_runs;
@@ -68,7 +68,7 @@ impl Check {
         &self,
         runs: Vec<RunStanding>,
         dead_letters: bool,
-    ) -> Result<CompareRunsResponse, Fault> {
+    ) -> Result<CompareRunsResponse, ComparisonError> {
         let from = self.remotes.clusters().current_name();
         let request = CompareRunsRequest {
             namespace_id: self.namespace_id.to_string(),
@@ -80,7 +80,7 @@ impl Check {
             },
         };
         let unknown = |status: Status| {
-            Fault::Unknown(match status.code() {
+            ComparisonError::Unknown(match status.code() {
                 Code::Unimplemented => format!(
                     "cluster {} does not offer to compare runs, as a Temporal Server does not",
                     self.to
@@ -98,7 +98,7 @@ impl Check {
     }
 
     /// Writes buffered events to history on shards that are held.
-    pub(super) async fn flush(&mut self, until: Instant) -> Result<(), Fault> {
+    pub(super) async fn flush(&mut self, until: Instant) -> Result<(), ComparisonError> {
         let mut by_shard: BTreeMap<i32, Vec<WorkflowExecution>> = BTreeMap::new();
         for (workflow_id, run_id) in self.buffered.keys() {
             let run = WorkflowExecution {
@@ -121,7 +121,7 @@ impl Check {
                     Ok(Err(status)) => return Err(here(shard_id, &status)),
                     Err(_) => {
                         let text = "buffered events could not be written within the time";
-                        return Err(Fault::Interrupted(text.to_owned()));
+                        return Err(ComparisonError::Interrupted(text.to_owned()));
                     }
                 }
             }
@@ -130,7 +130,7 @@ impl Check {
     }
 
     /// Sends what is lacking again; returns how many runs.
-    pub async fn send_again(&self, namespace: &NamespaceName) -> Result<i64, Fault> {
+    pub async fn send_again(&self, namespace: &NamespaceName) -> Result<i64, ComparisonError> {
         let mut sent = 0;
         for open in self.open.values() {
             let request = GenerateLastHistoryReplicationTasksRequest {
@@ -148,7 +148,7 @@ impl Check {
                 Err(status) if status.code() == Code::NotFound => {}
                 Err(status) => {
                     let text = format!("a run cannot be sent again: {}", status.message());
-                    return Err(Fault::Interrupted(text));
+                    return Err(ComparisonError::Interrupted(text));
                 }
             }
         }

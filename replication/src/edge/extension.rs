@@ -30,7 +30,7 @@ use tonic::{
 };
 
 use crate::{
-    completeness::{Check, Fault},
+    completeness::{Check, ComparisonError},
     dead_letters::DeadLetters,
     remotes,
     switchover::Switchovers,
@@ -179,7 +179,7 @@ async fn check_completeness(
     let compared = tokio::select! {
         compared = compared => compared,
         // Nobody waits for it any more.
-        () = progress.closed() => Err(Fault::Unknown(String::new())),
+        () = progress.closed() => Err(ComparisonError::Unknown(String::new())),
     };
     let mut result = check.findings();
     match compared {

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use super::task_letters;
 use crate::{
-    dead_letters::{DeadLetters, Letter, PAGE_MAX, Replayed, source_of, unavailable},
+    dead_letters::{DeadLetters, DlqEntry, PAGE_MAX, Replayed, source_of, unavailable},
     namespaces as messages,
 };
 
@@ -120,7 +120,7 @@ impl LetterBox {
         through: i64,
         after: i64,
         limit: usize,
-    ) -> Result<(Vec<Letter>, bytes::Bytes), Status> {
+    ) -> Result<(Vec<DlqEntry>, bytes::Bytes), Status> {
         let letters = self.letters.from(source).await?;
         let read = letters.read(source, after, limit).await;
         let mut page = read.map_err(unavailable)?;
@@ -235,7 +235,7 @@ impl AdminService for LetterBox {
                 let found = self.page(&r.source_cluster, r.shard_id, through, after, limit);
                 let (page, next) = found.await?;
                 answer.next_page_token = next;
-                for Letter { id, letter } in page {
+                for DlqEntry { id, letter } in page {
                     let mut task = letter.task.unwrap_or_default();
                     // The tools purge and merge by this number.
                     task.source_task_id = id;

@@ -11,7 +11,7 @@ use proto_messages::{
     time,
 };
 
-use crate::watermark::{Arrival, Disorder, Mark, Watermark};
+use crate::watermark::{Disorder, Mark, Reception, Watermark};
 
 /// How the sender orders its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Lanes {
     low: Watermark,
 }
 
-/// Which line a task came on.
+/// The lane on which a task came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// The only one, or the high one.
@@ -43,7 +43,7 @@ pub enum Lane {
 
 /// A message that does not fit what came before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum LaneError {
     /// The order of ids is broken.
     #[error(transparent)]
     Disorder(#[from] Disorder),
@@ -53,18 +53,18 @@ pub enum Fault {
 }
 
 impl Lanes {
-    /// Takes note of a message: its line, and whether its tasks are new.
+    /// Takes note of a message: its lane, and whether its tasks are new.
     pub fn arrive(
         &mut self,
         message: &WorkflowReplicationMessages,
-    ) -> Result<(Lane, Arrival), Fault> {
+    ) -> Result<(Lane, Reception), LaneError> {
         let (mode, lane) = match TaskPriority::try_from(message.priority) {
             Ok(TaskPriority::Unspecified) => (Mode::Single, Lane::First),
             Ok(TaskPriority::High) => (Mode::Tiered, Lane::First),
             _ => (Mode::Tiered, Lane::Low),
         };
         if *self.mode.get_or_insert(mode) != mode {
-            return Err(Fault::Mixed);
+            return Err(LaneError::Mixed);
         }
         let at =
             |time: Option<&prost_types::Timestamp>| time.map_or(Timestamp::ZERO, time::from_proto);
@@ -76,8 +76,8 @@ impl Lanes {
             id: TaskId::new(message.exclusive_high_watermark),
             time: at(message.exclusive_high_watermark_time.as_ref()),
         };
-        let arrival = self.lane(lane).arrive(tasks, high)?;
-        Ok((lane, arrival))
+        let incoming = self.lane(lane).arrive(tasks, high)?;
+        Ok((lane, incoming))
     }
 
     /// A task is done.
@@ -171,7 +171,7 @@ mod tests {
         );
         lanes.finish(Lane::First, 4.into());
         assert_eq!(lanes.ack().unwrap().inclusive_low_watermark, 5);
-        assert_eq!(lanes.arrive(&message(1, &[], 9)), Err(Fault::Mixed));
+        assert_eq!(lanes.arrive(&message(1, &[], 9)), Err(LaneError::Mixed));
     }
 
     #[test]

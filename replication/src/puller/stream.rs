@@ -49,12 +49,12 @@ use super::{
 };
 use crate::{
     dead_letters,
-    inbox::Inbox,
+    keyed_queue::KeyedQueue,
     metrics::Received,
     remotes::{add_store, add_version_headers},
     route::StreamKey,
     sender,
-    watermark::Arrival,
+    watermark::Reception,
     wire,
 };
 
@@ -95,7 +95,7 @@ pub(super) enum Ended {
     #[error("no message came for too long")]
     Silent,
     #[error(transparent)]
-    Fault(#[from] super::lanes::Fault),
+    LaneError(#[from] super::lanes::LaneError),
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }
@@ -126,7 +126,7 @@ struct Done {
 struct Connection<'a> {
     stream: &'a PullStream,
     lanes: Lanes,
-    inbox: Inbox<InboxKey, Waiting>,
+    keyed_queue: KeyedQueue<InboxKey, Waiting>,
     applying: FuturesUnordered<BoxFuture<'a, Done>>,
     acks: mpsc::Sender<StreamWorkflowReplicationMessagesRequest>,
     acked: Option<SyncReplicationState>,
@@ -155,7 +155,7 @@ impl PullStream {
         let mut connection = Connection {
             stream: self,
             lanes: Lanes::default(),
-            inbox: Inbox::default(),
+            keyed_queue: KeyedQueue::default(),
             applying: FuturesUnordered::new(),
             acks,
             acked: None,
@@ -174,7 +174,7 @@ impl PullStream {
         let id = TaskId::new(task.source_task_id);
         if let Some(Undecoded { bytes, reason }) = undecoded {
             let status = Status::invalid_argument(format!("the task cannot be decoded: {reason}"));
-            self.bury(task, bytes, &status, 1).await;
+            self.enqueue_dlq(task, bytes, &status, 1).await;
             return Done { key, lane, id };
         }
         let policy = APPLY_RETRY.attempts(self.deps.settings.get(&APPLY_ATTEMPTS_MAX));
@@ -197,7 +197,8 @@ impl PullStream {
             let is_own_fault =
                 !is_worth_another_try(&status) || self.applied.load(Ordering::Relaxed) != others;
             if is_own_fault {
-                self.bury(task, Bytes::new(), &status, attempts).await;
+                self.enqueue_dlq(task, Bytes::new(), &status, attempts)
+                    .await;
                 break;
             }
             // Nothing else gets through either, so the trouble is this cluster's: a dead letter would only
@@ -251,7 +252,7 @@ impl PullStream {
     }
 
     /// Holds the watermark until the letter is safe, however long that takes.
-    async fn bury(
+    async fn enqueue_dlq(
         &self,
         task: ReplicationTask,
         undecoded_task: Bytes,
@@ -304,7 +305,7 @@ impl<'a> Connection<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
-            let has_room = self.inbox.len() < settings.get(&OUTSTANDING_MAX);
+            let has_room = self.keyed_queue.len() < settings.get(&OUTSTANDING_MAX);
             let silence = settings.get(&sender::IDLE_MESSAGE_EVERY) * MISSED_MESSAGES_MAX;
             let prompt = self.prompt_ack_at();
             tokio::select! {
@@ -332,8 +333,8 @@ impl<'a> Connection<'a> {
 
     fn receive(&mut self, message: EncodedReplicationMessages) -> Result<(), Ended> {
         let (message, undecoded) = received::decode(message)?;
-        let (lane, arrival) = self.lanes.arrive(&message)?;
-        if arrival == Arrival::Repeated {
+        let (lane, incoming) = self.lanes.arrive(&message)?;
+        if incoming == Reception::Repeated {
             return Ok(());
         }
         let tasks = message.replication_tasks.into_iter().zip(undecoded);
@@ -345,7 +346,7 @@ impl<'a> Connection<'a> {
                 undecoded,
             };
             let key = (run.namespace_id, run.workflow_id);
-            self.inbox.push(key, waiting);
+            self.keyed_queue.push(key, waiting);
         }
         Ok(())
     }
@@ -353,7 +354,7 @@ impl<'a> Connection<'a> {
     fn start_ready(&mut self) {
         let at_once = self.stream.deps.settings.get(&APPLY_AT_ONCE).max(1);
         while self.applying.len() < at_once {
-            let Some((key, waiting)) = self.inbox.take() else {
+            let Some((key, waiting)) = self.keyed_queue.take() else {
                 break;
             };
             self.applying
@@ -362,7 +363,7 @@ impl<'a> Connection<'a> {
     }
 
     fn finish(&mut self, done: Done) {
-        self.inbox.finish(&done.key);
+        self.keyed_queue.finish(&done.key);
         self.lanes.finish(done.lane, done.id);
     }
 
@@ -400,7 +401,7 @@ impl<'a> Connection<'a> {
         status.low = self.lanes.low_mark();
         status.high = self.lanes.high_mark();
         status.connected = status.high.is_some();
-        status.pending = self.inbox.len();
+        status.pending = self.keyed_queue.len();
     }
 }
 

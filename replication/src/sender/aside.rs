@@ -27,14 +27,14 @@ use schema_store::StoreError;
 use tokio::time::Instant;
 
 use super::hydrate;
-use crate::dead_letters::{CATEGORY, DeadLetters, Letter, PAGE_MAX};
+use crate::dead_letters::{CATEGORY, DeadLetters, DlqEntry, PAGE_MAX};
 
 /// How long what was read of a queue counts as known.
 const FRESH_FOR: Duration = Duration::from_secs(10);
 
 /// The rows of this cluster that are set aside. Cheap to clone.
 #[derive(Clone)]
-pub struct SetAside(Arc<Inner>);
+pub struct UnsentRows(Arc<Inner>);
 
 struct Inner {
     letters: DeadLetters,
@@ -60,7 +60,7 @@ pub(crate) struct Row {
     pub raw: ReplicationTaskInfo,
 }
 
-impl SetAside {
+impl UnsentRows {
     /// Over the dead letters of the cluster `own`.
     pub fn new(letters: DeadLetters, own: ClusterName, clock: SharedClock) -> Self {
         Self(Arc::new(Inner {
@@ -192,7 +192,7 @@ impl SetAside {
         loop {
             let page = letters.read(self.0.own.as_str(), after, PAGE_MAX).await?;
             let is_last = page.len() < PAGE_MAX;
-            for Letter { id, letter } in page {
+            for DlqEntry { id, letter } in page {
                 after = id;
                 let raw = letter.task.and_then(|task| task.raw_task_info);
                 let raw = raw.unwrap_or_default();

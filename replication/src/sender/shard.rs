@@ -7,7 +7,7 @@ use proto_ids::{ClusterName, ShardId, TaskId};
 use proto_messages::temporal::server::api::replication::v1::ReplicationTask;
 
 use super::{
-    aside::SetAside,
+    aside::UnsentRows,
     hydrate,
     source::{ReaderId, SourceError, TaskSource},
 };
@@ -17,12 +17,12 @@ use super::{
 pub struct ShardSource {
     shard: Shard,
     registry: Registry,
-    aside: SetAside,
+    aside: UnsentRows,
 }
 
 impl ShardSource {
     /// Over a shard that this process owns.
-    pub fn new(shard: Shard, registry: Registry, aside: SetAside) -> Self {
+    pub fn new(shard: Shard, registry: Registry, aside: UnsentRows) -> Self {
         Self {
             shard,
             registry,
@@ -93,7 +93,7 @@ impl TaskSource for ShardSource {
         hydrate::message(&self.shard, row).await
     }
 
-    async fn set_aside(
+    async fn unsent_rows(
         &self,
         row: &QueuedTask,
         cluster: &str,

@@ -58,7 +58,7 @@ pub trait TaskSource: Send + Sync + 'static {
     ) -> Result<Option<ReplicationTask>, SourceError>;
 
     /// Keeps a row that cannot be sent, durably, with the reason. The stream passes it only after this.
-    async fn set_aside(
+    async fn unsent_rows(
         &self,
         row: &QueuedTask,
         cluster: &str,

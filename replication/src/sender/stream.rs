@@ -348,17 +348,17 @@ impl SendStream {
             Ok(task) => Ok((row, task)),
             // One row that cannot be sent must not stop all others, and nobody may think that it was sent.
             Err(SourceError::Stuck(reason)) => {
-                self.set_aside(&row, &reason).await?;
+                self.unsent_rows(&row, &reason).await?;
                 Ok((row, None))
             }
             Err(error) => Err(failed(error)),
         }
     }
 
-    async fn set_aside(&self, row: &QueuedTask, reason: &str) -> Result<(), End> {
+    async fn unsent_rows(&self, row: &QueuedTask, reason: &str) -> Result<(), End> {
         let (cluster, shard) = (self.peer.name.as_str(), self.key.client.shard);
         self.meters.skipped.with_label_values(&[cluster]).inc();
-        let put = || self.source.set_aside(row, cluster, shard, reason);
+        let put = || self.source.unsent_rows(row, cluster, shard, reason);
         let is_passing = |error: &SourceError| matches!(error, SourceError::Unavailable(_));
         retry::retry(&HYDRATE_RETRY, is_passing, put)
             .await

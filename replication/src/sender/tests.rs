@@ -97,7 +97,7 @@ impl TaskSource for Queue {
         }
     }
 
-    async fn set_aside(
+    async fn unsent_rows(
         &self,
         row: &QueuedTask,
         _: &str,

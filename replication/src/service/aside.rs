@@ -27,7 +27,7 @@ pub(super) async fn keep_trying(host: Arc<ReplicationHost>, meters: Sending) {
             }
             let lacking = host.aside.total(&remote.name).unwrap_or(-1);
             let labels = &[remote.name.as_str()];
-            meters.set_aside.with_label_values(labels).set(lacking);
+            meters.unsent_rows.with_label_values(labels).set(lacking);
         }
         tokio::time::sleep(AGAIN_EVERY).await;
     }

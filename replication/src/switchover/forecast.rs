@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Run, Stop, refused};
 use crate::{
-    completeness::{self, Check, Fault},
+    completeness::{self, Check, ComparisonError},
     remotes,
 };
 
@@ -144,11 +144,11 @@ impl Run {
         });
         match compared.await {
             Ok(()) => {}
-            Err(Fault::Unknown(why)) if self.accept_unknown => {
+            Err(ComparisonError::Unknown(why)) if self.accept_unknown => {
                 tracing::warn!(namespace = %self.namespace.name, why, "the switchover goes on unknowing, as was accepted");
                 return Ok(None);
             }
-            Err(Fault::Unknown(why)) => {
+            Err(ComparisonError::Unknown(why)) => {
                 return Err(Stop::Refused(Box::new(SwitchoverResult {
                     reason: format!(
                         "it is unknown what {} lacks: {why}; --accept-unknown goes on all the same",
@@ -158,7 +158,7 @@ impl Run {
                     ..Default::default()
                 })));
             }
-            Err(Fault::Interrupted(why)) => return Err(refused(why)),
+            Err(ComparisonError::Interrupted(why)) => return Err(refused(why)),
         }
         let found = check.findings();
         if completeness::is_complete(&found) {

@@ -19,7 +19,7 @@ use proto_messages::{
     },
     time,
 };
-use replication::completeness::{self, Fault};
+use replication::completeness::{self, ComparisonError};
 use tokio::time::Instant;
 
 use crate::world::{NAMESPACE, World, namespace, until};
@@ -143,7 +143,10 @@ async fn a_peer_that_cannot_be_asked_makes_it_unknown() {
     let world = World::new(1, 1).await;
     world.east.registry.set(vec![]);
     let unknown = world.check().all(|_| ()).await.unwrap_err();
-    assert!(matches!(unknown, Fault::Unknown(_)), "{unknown:?}");
+    assert!(
+        matches!(unknown, ComparisonError::Unknown(_)),
+        "{unknown:?}"
+    );
 }
 
 /// A signal is acknowledged while a worker holds the workflow task: it is buffered, and no task sends it.

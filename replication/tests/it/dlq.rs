@@ -25,7 +25,7 @@ fn queue(task_category: i32, source: &str) -> Option<HistoryDlqKey> {
     })
 }
 
-async fn set_aside(cluster: &Cluster) {
+async fn unsent_rows(cluster: &Cluster) {
     let shard = cluster.shard("w").await;
     let entry = DlqEntry {
         shard: shard.id(),
@@ -63,7 +63,7 @@ async fn tasks_that_were_set_aside_are_read_retried_and_purged() {
     let world = World::new(1, 1).await;
     let west = &world.west;
     west.start("w", RUN).await;
-    set_aside(west).await;
+    unsent_rows(west).await;
     let found = read(west).await;
     assert_eq!(found.len(), 1);
     assert_eq!(
@@ -91,8 +91,8 @@ async fn tasks_that_were_set_aside_are_read_retried_and_purged() {
     assert_eq!(merged.messages_processed, 1);
     assert!(read(west).await.is_empty());
 
-    set_aside(west).await;
-    set_aside(west).await;
+    unsent_rows(west).await;
+    unsent_rows(west).await;
     let request = PurgeDlqTasksRequest {
         dlq_key: queue(TRANSFER, ""),
         ..Default::default()

@@ -83,8 +83,8 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_the_rest_flows() {
             && world.east.history("wf", RUN).await.len() == wanted
     })
     .await;
-    let set_aside = world.west.letters.towards("east".into());
-    let letters = set_aside.read("west", 0, 10).await.unwrap();
+    let unsent_rows = world.west.letters.towards("east".into());
+    let letters = unsent_rows.read("west", 0, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
     let letter = &letters[0].letter;
     assert!(letter.reason.contains("900"), "{}", letter.reason);
@@ -95,7 +95,7 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_the_rest_flows() {
         page_size: 10,
         ..Default::default()
     };
-    let listed = set_aside.get_tasks("west", &request).await.unwrap();
+    let listed = unsent_rows.get_tasks("west", &request).await.unwrap();
     let told = listed.dlq_tasks[0].metadata.as_ref().unwrap();
     assert_eq!(
         (told.kind.as_str(), told.workflow_id.as_str()),
@@ -113,12 +113,12 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_the_rest_flows() {
     );
 
     // Sending it again is refused again, and it stays.
-    let replayed = set_aside
+    let replayed = unsent_rows
         .replay("west", 0, i64::MAX, &world.west.client)
         .await;
     assert_eq!(replayed.unwrap().done, 1, "the row is in the stream again");
     until("it is set aside again", || async {
-        set_aside.read("west", 0, 10).await.unwrap().len() == 1
+        unsent_rows.read("west", 0, 10).await.unwrap().len() == 1
     })
     .await;
     drop(pulling);

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use cluster_core::{VersionHistories, VersionItem};
-use replication_ndc::{Absent, Incoming, Verdict, branch};
+use replication_ndc::{Absent, BatchDecision, Incoming, branch};
 
 use crate::script::show;
 
@@ -64,7 +64,7 @@ fn a_run_that_came_back_is_one_line() {
         version: batches[0].2.into(),
     }];
     // The last first: it names all that is missing.
-    let Ok(Verdict::Gap(missing)) = incoming(7).against(&local) else {
+    let Ok(BatchDecision::Gap(missing)) = incoming(7).against(&local) else {
         panic!("no gap")
     };
     assert_eq!(missing.after.map(|i| i.event_id.get()), Some(1));
@@ -73,7 +73,7 @@ fn a_run_that_came_back_is_one_line() {
         (11, 11)
     );
     for index in 1..batches.len() {
-        let Ok(Verdict::Apply(plan)) = incoming(index).against(&local) else {
+        let Ok(BatchDecision::Apply(plan)) = incoming(index).against(&local) else {
             panic!("{index}")
         };
         let (next, version) = (incoming(index).next, incoming(index).version);
@@ -81,5 +81,5 @@ fn a_run_that_came_back_is_one_line() {
             .unwrap();
     }
     assert_eq!(local.current().items, branch);
-    assert_eq!(incoming(3).against(&local), Ok(Verdict::Duplicate));
+    assert_eq!(incoming(3).against(&local), Ok(BatchDecision::Duplicate));
 }

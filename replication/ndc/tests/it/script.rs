@@ -6,7 +6,9 @@
 use std::{fmt::Write, fs, path::Path};
 
 use cluster_core::{VersionHistories, VersionHistory, VersionItem};
-use replication_ndc::{Incoming, Missing, Role, Target, Verdict, verdict::fork_token};
+use replication_ndc::{
+    BatchDecision, BranchRole, Incoming, Missing, Target, batch_decision::fork_token,
+};
 
 use crate::election;
 
@@ -52,17 +54,17 @@ fn batch(local: &mut VersionHistories, line: &str, out: &mut String) {
     };
     match incoming.against(local) {
         Err(refused) => writeln!(out, "refused: {refused}").unwrap(),
-        Ok(Verdict::Duplicate) => writeln!(out, "duplicate").unwrap(),
-        Ok(Verdict::Gap(missing)) => writeln!(out, "{}", gap(&missing)).unwrap(),
-        Ok(Verdict::Apply(plan)) => {
+        Ok(BatchDecision::Duplicate) => writeln!(out, "duplicate").unwrap(),
+        Ok(BatchDecision::Gap(missing)) => writeln!(out, "{}", gap(&missing)).unwrap(),
+        Ok(BatchDecision::Apply(plan)) => {
             let target = match plan.target {
                 Target::Branch(index) => format!("append to {index}"),
                 Target::Fork { from, at } => format!("fork {from} at {}", show(&[at])),
             };
             let role = match plan.role {
-                Role::Current => "current",
-                Role::Behind => "stays behind",
-                Role::Wins => "wins",
+                BranchRole::Current => "current",
+                BranchRole::NonCurrent => "stays behind",
+                BranchRole::Wins => "wins",
             };
             writeln!(out, "{target}, {role}, from {}", plan.from).unwrap();
             let token = |base: &VersionHistory, at| fork_token(&base.branch, at, "fork".to_owned());

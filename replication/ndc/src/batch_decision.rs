@@ -1,6 +1,6 @@
-//! What a batch of events from another cluster means for a run: nothing (it is there), a gap (what is
-//! missing first), or a plan: which branch it goes to, whether that branch has to be forked, and whether
-//! it is, stays behind, or becomes current.
+//! The decision on a batch of events from another cluster: nothing (it is there), a gap (what is missing
+//! first), or a plan: which branch it goes to, whether that branch has to be forked, and whether it is current,
+//! stays non-current, or becomes current.
 
 use cluster_core::{BranchToken, VersionHistories, VersionHistory, VersionItem};
 use proto_ids::{EventId, FailoverVersion};
@@ -21,9 +21,9 @@ pub struct Incoming<'a> {
     pub version: FailoverVersion,
 }
 
-/// What to do with a batch for a run that exists.
+/// The decision on a batch for a run that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum BatchDecision {
     /// Every event is there.
     Duplicate,
     /// Events before it are missing.
@@ -32,7 +32,7 @@ pub enum Verdict {
     Apply(Plan),
 }
 
-/// What to do with a batch for a run that does not exist.
+/// The decision on a batch for a run that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
     /// It begins the run.
@@ -55,8 +55,8 @@ pub struct Missing {
 pub struct Plan {
     /// Where it goes.
     pub target: Target,
-    /// What becomes of that branch.
-    pub role: Role,
+    /// The role of that branch afterwards.
+    pub role: BranchRole,
     /// First event that is not there yet; earlier ones of the batch are dropped.
     pub from: EventId,
 }
@@ -75,14 +75,14 @@ pub enum Target {
     },
 }
 
-/// What a branch is after a batch was written to it.
+/// The role of a branch after a batch was written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum BranchRole {
     /// It is the current one: state advances.
     Current,
-    /// It stays behind the current one: only its events are kept, and what can be is delivered again.
-    Behind,
-    /// It wins: state is rebuilt from it, and what the old current branch held alone may be delivered again.
+    /// It stays non-current: only its events are kept, and what can be is reapplied.
+    NonCurrent,
+    /// It wins: state is rebuilt from it, and events that only the old current branch has may be reapplied.
     Wins,
 }
 
@@ -152,15 +152,15 @@ impl Incoming<'_> {
     }
 
     /// The verdict for a run with these branches.
-    pub fn against(&self, local: &VersionHistories) -> Result<Verdict, Refused> {
+    pub fn against(&self, local: &VersionHistories) -> Result<BatchDecision, Refused> {
         self.check()?;
         let (index, shared) = closest(local, self.items).ok_or(Refused::Unrelated)?;
         let end = local.histories[index].last().ok_or(Refused::Unrelated)?;
         if self.next <= shared.event_id.next() {
-            return Ok(Verdict::Duplicate);
+            return Ok(BatchDecision::Duplicate);
         }
         if self.first > shared.event_id.next() {
-            return Ok(Verdict::Gap(self.gap_after(Some(shared))));
+            return Ok(BatchDecision::Gap(self.gap_after(Some(shared))));
         }
         let target = if shared == end {
             Target::Branch(index)
@@ -173,11 +173,11 @@ impl Incoming<'_> {
         // The branch of an equal version is the current one itself: a version shared is a history shared.
         let current = local.current().last().map(|last| last.version);
         let role = match target {
-            Target::Branch(index) if index == local.current => Role::Current,
-            _ if Some(self.version) > current => Role::Wins,
-            _ => Role::Behind,
+            Target::Branch(index) if index == local.current => BranchRole::Current,
+            _ if Some(self.version) > current => BranchRole::Wins,
+            _ => BranchRole::NonCurrent,
         };
-        Ok(Verdict::Apply(Plan {
+        Ok(BatchDecision::Apply(Plan {
             target,
             role,
             from: shared.event_id.next(),
@@ -210,7 +210,7 @@ impl Plan {
         };
         let branch = local.histories.get_mut(index).ok_or(Broken::Empty)?;
         branch::append(&mut branch.items, EventId::new(next.get() - 1), version)?;
-        if self.role == Role::Wins {
+        if self.role == BranchRole::Wins {
             local.current = index;
         }
         Ok(index)

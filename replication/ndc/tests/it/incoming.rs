@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use cluster_core::{VersionHistories, VersionItem};
 use proptest::{prelude::*, sample::Index};
-use replication_ndc::{Absent, Incoming, Verdict, branch, verdict::fork_token};
+use replication_ndc::{Absent, BatchDecision, Incoming, batch_decision::fork_token, branch};
 
 type Items = Vec<VersionItem>;
 
@@ -99,13 +99,13 @@ fn deliver(local: &mut Option<VersionHistories>, batch: &Batch) {
         return;
     };
     match batch.incoming().against(histories).unwrap() {
-        Verdict::Duplicate => {}
-        Verdict::Gap(missing) => {
+        BatchDecision::Duplicate => {}
+        BatchDecision::Gap(missing) => {
             let from = missing.after.unwrap().event_id.get() + 1;
             pull(local, &batch.items, from, missing.before.event_id.get());
             deliver(local, batch);
         }
-        Verdict::Apply(plan) => {
+        BatchDecision::Apply(plan) => {
             let incoming = batch.incoming();
             let index = plan
                 .carry_out(

@@ -1,23 +1,23 @@
-//! Order where it matters, none where it does not: items of one key come out one after another, items of
-//! different keys side by side. The key of a replication task is its workflow id, so that all runs of a
-//! workflow id are applied in the order in which their source wrote them. Pure: whoever owns an inbox takes
-//! what is ready, works on it elsewhere, and says when it is finished.
+//! A queue with an order per key: items of one key come out one after another, items of different keys side by
+//! side. The key of a replication task is its workflow id, so that all runs of a workflow id are applied in the
+//! order in which their source wrote them. Pure: the owner of the queue takes what is ready, works on it
+//! elsewhere, and reports when it is finished.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::Hash,
 };
 
-/// Items waiting or being worked on.
+/// The items that wait or are being worked on.
 #[derive(Debug)]
-pub struct Inbox<K, T> {
+pub struct KeyedQueue<K, T> {
     /// Keys with an item being worked on, and what waits behind it.
     busy: HashMap<K, VecDeque<T>>,
     ready: VecDeque<(K, T)>,
     len: usize,
 }
 
-impl<K, T> Default for Inbox<K, T> {
+impl<K, T> Default for KeyedQueue<K, T> {
     fn default() -> Self {
         Self {
             busy: HashMap::new(),
@@ -27,7 +27,7 @@ impl<K, T> Default for Inbox<K, T> {
     }
 }
 
-impl<K: Clone + Eq + Hash, T> Inbox<K, T> {
+impl<K: Clone + Eq + Hash, T> KeyedQueue<K, T> {
     /// Adds an item behind all others of its key.
     pub fn push(&mut self, key: K, item: T) {
         self.len += 1;
@@ -40,7 +40,7 @@ impl<K: Clone + Eq + Hash, T> Inbox<K, T> {
         }
     }
 
-    /// The next item that may be worked on; its key stays busy until [`Inbox::finish`].
+    /// The next item that may be worked on; its key stays busy until [`KeyedQueue::finish`].
     pub fn take(&mut self) -> Option<(K, T)> {
         self.ready.pop_front()
     }
@@ -76,26 +76,29 @@ mod tests {
 
     #[test]
     fn one_key_in_order_many_keys_at_once() {
-        let mut inbox = Inbox::default();
+        let mut keyed_queue = KeyedQueue::default();
         for (key, item) in [("a", 1), ("b", 2), ("a", 3), ("a", 4)] {
-            inbox.push(key, item);
+            keyed_queue.push(key, item);
         }
         assert_eq!(
-            (inbox.take(), inbox.take()),
+            (keyed_queue.take(), keyed_queue.take()),
             (Some(("a", 1)), Some(("b", 2)))
         );
-        assert_eq!(inbox.take(), None);
-        inbox.finish(&"b");
-        assert_eq!((inbox.take(), inbox.len()), (None, 3));
-        inbox.finish(&"a");
-        assert_eq!((inbox.take(), inbox.take()), (Some(("a", 3)), None));
-        inbox.push("b", 5);
-        assert_eq!(inbox.take(), Some(("b", 5)));
-        inbox.finish(&"a");
-        assert_eq!(inbox.take(), Some(("a", 4)));
-        inbox.finish(&"a");
-        inbox.finish(&"b");
-        inbox.finish(&"b");
-        assert!(inbox.is_empty() && inbox.busy.is_empty());
+        assert_eq!(keyed_queue.take(), None);
+        keyed_queue.finish(&"b");
+        assert_eq!((keyed_queue.take(), keyed_queue.len()), (None, 3));
+        keyed_queue.finish(&"a");
+        assert_eq!(
+            (keyed_queue.take(), keyed_queue.take()),
+            (Some(("a", 3)), None)
+        );
+        keyed_queue.push("b", 5);
+        assert_eq!(keyed_queue.take(), Some(("b", 5)));
+        keyed_queue.finish(&"a");
+        assert_eq!(keyed_queue.take(), Some(("a", 4)));
+        keyed_queue.finish(&"a");
+        keyed_queue.finish(&"b");
+        keyed_queue.finish(&"b");
+        assert!(keyed_queue.is_empty() && keyed_queue.busy.is_empty());
     }
 }

@@ -22,9 +22,9 @@ use super::{
     Malformed, batch_from_blob, batches_from_blobs, items_from_wire, non_history_from_wire,
 };
 
-/// A task from another cluster.
+/// A replication task from another cluster.
 #[derive(Clone, Debug)]
-pub struct Arrival {
+pub struct IncomingTask {
     /// Its position in the source's queue.
     pub task_id: TaskId,
     /// The run.
@@ -33,11 +33,11 @@ pub struct Arrival {
     pub kind: Kind,
 }
 
-/// What a task asks for.
+/// The kind of an incoming task.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// Apply events.
-    History(HistoryArrival),
+    History(IncomingHistory),
     /// Take over an activity's in-flight state.
     Activity(Box<SyncActivityTaskAttributes>),
     /// Have at least these events of this branch; no events came along.
@@ -48,7 +48,7 @@ pub enum Kind {
     /// Apply events, then take over the in-flight state of activities.
     State {
         /// The events, or how far they have to reach.
-        events: Result<HistoryArrival, Vec<VersionItem>>,
+        events: Result<IncomingHistory, Vec<VersionItem>>,
         /// The activities.
         activities: Vec<SyncActivityTaskAttributes>,
     },
@@ -58,13 +58,13 @@ pub enum Kind {
     Delete,
     /// Without meaning in a stream.
     Nothing,
-    /// Of a type nobody here knows.
+    /// Of an unknown type.
     Unknown(i32),
 }
 
 /// Events of one branch.
 #[derive(Clone, Debug)]
-pub struct HistoryArrival {
+pub struct IncomingHistory {
     /// The whole branch at its source; may reach past the events.
     pub items: Vec<VersionItem>,
     /// At least one batch; gapless.
@@ -86,7 +86,7 @@ pub struct NewRun {
     pub non_history: NonHistoryState,
 }
 
-impl Arrival {
+impl IncomingTask {
     /// Takes a task apart.
     pub fn read(task: &ReplicationTask) -> Result<Self, Malformed> {
         let task_type = ReplicationTaskType::try_from(task.task_type);
@@ -94,7 +94,7 @@ impl Arrival {
             (
                 Ok(ReplicationTaskType::HistoryV2Task),
                 Some(Attributes::HistoryTaskAttributes(a)),
-            ) => Kind::History(HistoryArrival::read(a)?),
+            ) => Kind::History(IncomingHistory::read(a)?),
             (
                 Ok(ReplicationTaskType::SyncActivityTask),
                 Some(Attributes::SyncActivityTaskAttributes(a)),
@@ -109,7 +109,7 @@ impl Arrival {
             (
                 Ok(ReplicationTaskType::BackfillHistoryTask),
                 Some(Attributes::BackfillHistoryTaskAttributes(a)),
-            ) => Kind::History(HistoryArrival {
+            ) => Kind::History(IncomingHistory {
                 items: items_from_wire(&a.event_version_history),
                 batches: at_least_one(batches_from_blobs(&a.event_batches)?)?,
                 new_run: new_run(a.new_run_info.as_ref())?,
@@ -145,7 +145,7 @@ impl Arrival {
     }
 }
 
-impl HistoryArrival {
+impl IncomingHistory {
     fn read(a: &HistoryTaskAttributes) -> Result<Self, Malformed> {
         let batches = match &a.events {
             Some(events) if !events.data.is_empty() => vec![batch_from_blob(events)?],
@@ -262,7 +262,7 @@ fn state(a: &SyncVersionedTransitionTaskAttributes) -> Result<Kind, Malformed> {
         Err(items)
     } else {
         let new_run = new_run(artifact.new_run_info.as_ref())?;
-        Ok(HistoryArrival {
+        Ok(IncomingHistory {
             items,
             batches,
             new_run,
