@@ -16,7 +16,7 @@ use crate::{
 
 /// One source, and what it was last good for. Clones are the same store.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<StoreInner>);
 
 /// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Reload {
     Published,
 }
 
-struct Inner {
+struct StoreInner {
     source: Source,
     server: ServerTls,
     client: ClientTls,
@@ -49,7 +49,7 @@ impl Store {
 
     /// A store that has published nothing: every handshake fails until a reload succeeds.
     pub fn closed(source: Source) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(StoreInner {
             source,
             server: ServerTls::default(),
             client: ClientTls::default(),

@@ -61,9 +61,9 @@ pub struct ClusterInfo {
 
 /// The directory. Cheap to clone; clones are the same.
 #[derive(Clone)]
-pub struct Clusters(Arc<Inner>);
+pub struct Clusters(Arc<ClustersInner>);
 
-struct Inner {
+struct ClustersInner {
     store: Option<Arc<dyn ClusterStore>>,
     key: SharedKey,
     topology: ArcSwap<Topology>,
@@ -155,7 +155,7 @@ impl Clusters {
     }
 
     fn of(store: Option<Arc<dyn ClusterStore>>, topology: Topology, key: SharedKey) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ClustersInner {
             store,
             key,
             topology: ArcSwap::from_pointee(topology),

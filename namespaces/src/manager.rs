@@ -36,9 +36,9 @@ pub struct ManagerOptions {
 
 /// Changes namespaces. Cheap to clone.
 #[derive(Clone)]
-pub struct Manager(Arc<Inner>);
+pub struct Manager(Arc<ManagerInner>);
 
-struct Inner {
+struct ManagerInner {
     options: ManagerOptions,
     store: Arc<dyn NamespaceStore>,
     registry: Registry,
@@ -81,7 +81,7 @@ impl Manager {
         clusters: Clusters,
         clock: SharedClock,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ManagerInner {
             options,
             store,
             registry,

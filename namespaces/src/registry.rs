@@ -30,9 +30,9 @@ const FULL_EVERY: u32 = 15;
 
 /// The namespaces of this cluster. Cheap to clone; clones are the same registry.
 #[derive(Clone)]
-pub struct Registry(Arc<Inner>);
+pub struct Registry(Arc<RegistryInner>);
 
-struct Inner {
+struct RegistryInner {
     store: Option<Arc<dyn NamespaceStore>>,
     current: ArcSwap<Snapshot>,
     changed: watch::Sender<u64>,
@@ -69,7 +69,7 @@ impl Registry {
     }
 
     fn of(store: Option<Arc<dyn NamespaceStore>>, snapshot: Snapshot) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(RegistryInner {
             store,
             current: ArcSwap::from_pointee(snapshot),
             changed: watch::Sender::new(0),

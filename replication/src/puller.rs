@@ -115,9 +115,9 @@ pub struct PullStatus {
 
 /// A handle on the pullers of this host. Cheap to clone.
 #[derive(Clone)]
-pub struct Pullers(Arc<Inner>);
+pub struct Pullers(Arc<PullersInner>);
 
-struct Inner {
+struct PullersInner {
     deps: PullerDeps,
     meters: Received,
     reconnects: Reconnects,
@@ -145,7 +145,7 @@ impl Pullers {
         let tasks = deps.tasks.clone();
         tasks.count_restarts(&deps.metrics);
         let meters = Received::new(&deps.metrics);
-        let pullers = Self(Arc::new(Inner {
+        let pullers = Self(Arc::new(PullersInner {
             deps,
             reconnects: Reconnects::new(meters.reconnects.clone()),
             meters,

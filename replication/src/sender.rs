@@ -80,9 +80,9 @@ pub type Inbound = Result<StreamWorkflowReplicationMessagesRequest, Status>;
 
 /// The streams of this host. Cheap to clone.
 #[derive(Clone)]
-pub struct Senders(Arc<Inner>);
+pub struct Senders(Arc<SenderInner>);
 
-struct Inner {
+struct SenderInner {
     clock: SharedClock,
     settings: Settings,
     clusters: Clusters,
@@ -114,7 +114,7 @@ impl Senders {
         metrics: &Metrics,
         tasks: &Tasks,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(SenderInner {
             clock,
             settings,
             clusters,

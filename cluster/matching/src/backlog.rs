@@ -26,7 +26,7 @@ const BATCH: usize = 256;
 /// Appends that may wait; beyond it callers wait to enqueue.
 const WAITING: usize = 4_096;
 
-struct Job {
+struct Append {
     queue: Arc<Queue>,
     request: AddTaskRequest,
     done: oneshot::Sender<Result<(), Status>>,
@@ -34,15 +34,15 @@ struct Job {
 
 /// Handle of the writer.
 #[derive(Clone)]
-pub(crate) struct Backlog(mpsc::Sender<Job>);
+pub(crate) struct Backlog(mpsc::Sender<Append>);
 
-/// The writer's inbox, to be run by [`run`].
-pub(crate) struct Inbox(mpsc::Receiver<Job>);
+/// The receiving end of the writer, to be run by [`run`].
+pub(crate) struct BacklogReceiver(mpsc::Receiver<Append>);
 
 impl Backlog {
-    pub(crate) fn new() -> (Self, Inbox) {
+    pub(crate) fn new() -> (Self, BacklogReceiver) {
         let (send, receive) = mpsc::channel(WAITING);
-        (Self(send), Inbox(receive))
+        (Self(send), BacklogReceiver(receive))
     }
 
     /// Returns once the task is durable.
@@ -52,47 +52,51 @@ impl Backlog {
         request: AddTaskRequest,
     ) -> Result<(), Status> {
         let (done, answer) = oneshot::channel();
-        let job = Job {
+        let append = Append {
             queue,
             request,
             done,
         };
         let stopping = || status::unavailable("matching is shutting down");
-        self.0.send(job).await.map_err(|_| stopping())?;
+        self.0.send(append).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
 }
 
-/// Drains the inbox until all handles are gone.
-pub(crate) async fn run(inbox: &mut Inbox, store: Arc<dyn TaskQueueStore>, engine: Weak<Engine>) {
-    let mut jobs = Vec::with_capacity(BATCH);
-    while inbox.0.recv_many(&mut jobs, BATCH).await > 0 {
-        let numbered = number(std::mem::take(&mut jobs), &engine);
+/// Writes appends until all handles are gone.
+pub(crate) async fn run(
+    receiver: &mut BacklogReceiver,
+    store: Arc<dyn TaskQueueStore>,
+    engine: Weak<Engine>,
+) {
+    let mut appends = Vec::with_capacity(BATCH);
+    while receiver.0.recv_many(&mut appends, BATCH).await > 0 {
+        let numbered = number(std::mem::take(&mut appends), &engine);
         write(numbered, store.as_ref(), &engine).await;
     }
 }
 
 struct Numbered {
-    job: Job,
+    append: Append,
     range: RangeId,
     id: TaskId,
     data: Bytes,
 }
 
-fn number(jobs: Vec<Job>, engine: &Weak<Engine>) -> Vec<Numbered> {
-    let mut numbered = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let Some((range, id)) = job.queue.take_ids(1) else {
-            unload(engine, &job.queue);
+fn number(appends: Vec<Append>, engine: &Weak<Engine>) -> Vec<Numbered> {
+    let mut numbered = Vec::with_capacity(appends.len());
+    for append in appends {
+        let Some((range, id)) = append.queue.take_ids(1) else {
+            unload(engine, &append.queue);
             answer(
-                job,
+                append,
                 Err(status::unavailable("the task queue is being loaded anew")),
             );
             continue;
         };
-        let data = job.request.to_wire();
+        let data = append.request.to_wire();
         numbered.push(Numbered {
-            job,
+            append,
             range,
             id,
             data,
@@ -108,7 +112,7 @@ async fn write(batch: Vec<Numbered>, store: &dyn TaskQueueStore, engine: &Weak<E
     for n in batch {
         match groups
             .iter_mut()
-            .find(|g| Arc::ptr_eq(&g[0].job.queue, &n.job.queue))
+            .find(|g| Arc::ptr_eq(&g[0].append.queue, &n.append.queue))
         {
             Some(group) => group.push(n),
             None => groups.push(vec![n]),
@@ -134,8 +138,8 @@ async fn write(batch: Vec<Numbered>, store: &dyn TaskQueueStore, engine: &Weak<E
             }
         }
         Err(error) => {
-            for job in groups.into_iter().flatten().map(|n| n.job) {
-                answer(job, Err(refusal(&error)));
+            for append in groups.into_iter().flatten().map(|n| n.append) {
+                answer(append, Err(refusal(&error)));
             }
         }
     }
@@ -143,7 +147,7 @@ async fn write(batch: Vec<Numbered>, store: &dyn TaskQueueStore, engine: &Weak<E
 
 fn to_append(group: &[Numbered]) -> BacklogAppend {
     BacklogAppend {
-        key: group[0].job.queue.key.clone(),
+        key: group[0].append.queue.key.clone(),
         range: group[0].range,
         tasks: group
             .iter()
@@ -157,12 +161,12 @@ fn to_append(group: &[Numbered]) -> BacklogAppend {
 
 fn settle(group: Vec<Numbered>) {
     for n in group {
-        let queue = n.job.queue.clone();
+        let queue = n.append.queue.clone();
         queue.appended(
             n.id,
-            Waiting::new(n.job.request.clone(), Origin::Backlog(n.id)),
+            Waiting::new(n.append.request.clone(), Origin::Backlog(n.id)),
         );
-        answer(n.job, Ok(()));
+        answer(n.append, Ok(()));
     }
 }
 
@@ -171,10 +175,10 @@ fn settle_alone(group: Vec<Numbered>, result: Result<(), StoreError>, engine: &W
         Ok(()) => settle(group),
         Err(error) => {
             if matches!(error, StoreError::Fenced(_)) {
-                unload(engine, &group[0].job.queue);
+                unload(engine, &group[0].append.queue);
             }
             for n in group {
-                answer(n.job, Err(refusal(&error)));
+                answer(n.append, Err(refusal(&error)));
             }
         }
     }
@@ -190,7 +194,7 @@ fn unload(engine: &Weak<Engine>, queue: &Arc<Queue>) {
     }
 }
 
-fn answer(job: Job, result: Result<(), Status>) {
+fn answer(append: Append, result: Result<(), Status>) {
     // A caller that left does not need to know.
-    let _ = job.done.send(result);
+    let _ = append.done.send(result);
 }

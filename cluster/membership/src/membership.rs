@@ -27,9 +27,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A handle on who is in the cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct Membership(Arc<Inner>);
+pub struct Membership(Arc<MembershipInner>);
 
-struct Inner {
+struct MembershipInner {
     me: Arc<Member>,
     rings: [watch::Sender<Arc<Ring>>; Role::ALL.len()],
     /// How many members are known, this one included.
@@ -86,7 +86,7 @@ impl Membership {
 
     pub(crate) fn of(member: Member) -> Self {
         let rings = std::array::from_fn(|_| watch::Sender::new(Arc::default()));
-        Self(Arc::new(Inner {
+        Self(Arc::new(MembershipInner {
             me: Arc::new(member),
             rings,
             seen: watch::Sender::new(0),

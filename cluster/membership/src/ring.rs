@@ -12,11 +12,11 @@ use crate::member::Member;
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
     /// Sorted by id, so that two rings of the same members are equal.
-    places: Vec<Place>,
+    members: Vec<RingMember>,
 }
 
 #[derive(Clone, Debug)]
-struct Place {
+struct RingMember {
     member: Arc<Member>,
     seed: u64,
 }
@@ -24,27 +24,27 @@ struct Place {
 impl Ring {
     /// A ring of these members. Of two with the same id the higher incarnation counts.
     pub fn new(members: impl IntoIterator<Item = Arc<Member>>) -> Self {
-        let mut places: Vec<Place> = members
+        let mut members: Vec<RingMember> = members
             .into_iter()
-            .map(|member| Place {
+            .map(|member| RingMember {
                 seed: xxh3_64(member.id.as_bytes()),
                 member,
             })
             .collect();
-        places.sort_by(|a, b| {
+        members.sort_by(|a, b| {
             (&a.member.id, b.member.incarnation).cmp(&(&b.member.id, a.member.incarnation))
         });
-        places.dedup_by(|later, first| later.member.id == first.member.id);
-        Self { places }
+        members.dedup_by(|later, first| later.member.id == first.member.id);
+        Self { members }
     }
 
     /// The owner of the key; `None` when the ring is empty.
     pub fn owner(&self, key: &str) -> Option<&Arc<Member>> {
-        if let [only] = self.places.as_slice() {
+        if let [only] = self.members.as_slice() {
             return Some(&only.member);
         }
         // Equal scores are settled by the order of ids, which is the same everywhere.
-        self.places
+        self.members
             .iter()
             .max_by_key(|p| xxh3_64_with_seed(key.as_bytes(), p.seed))
             .map(|p| &p.member)
@@ -54,7 +54,7 @@ impl Ring {
     /// the owner went, and so on.
     pub fn owners(&self, key: &str, n: usize) -> Vec<&Arc<Member>> {
         let mut scored: Vec<_> = self
-            .places
+            .members
             .iter()
             .map(|p| (xxh3_64_with_seed(key.as_bytes(), p.seed), &p.member))
             .collect();
@@ -64,22 +64,22 @@ impl Ring {
 
     /// The members, in the order of their ids.
     pub fn members(&self) -> impl ExactSizeIterator<Item = &Arc<Member>> {
-        self.places.iter().map(|p| &p.member)
+        self.members.iter().map(|p| &p.member)
     }
 
     /// The member with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Member>> {
-        self.places.iter().map(|p| &p.member).find(|m| m.id == id)
+        self.members.iter().map(|p| &p.member).find(|m| m.id == id)
     }
 
     /// How many members.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.members.len()
     }
 
     /// Whether no member has the role.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.members.is_empty()
     }
 }
 

@@ -68,9 +68,9 @@ pub struct ChannelOptions {
 
 /// A pool of channels. Cheap to clone.
 #[derive(Clone)]
-pub struct Channels(Arc<Inner>);
+pub struct Channels(Arc<ChannelsInner>);
 
-struct Inner {
+struct ChannelsInner {
     security: Security,
     options: ChannelOptions,
     open: RwLock<HashMap<(Address, usize), Channel>>,
@@ -127,7 +127,7 @@ impl ChannelOptions {
 impl Channels {
     /// An empty pool.
     pub fn new(security: Security, options: ChannelOptions) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ChannelsInner {
             security,
             options,
             open: RwLock::default(),
@@ -156,7 +156,7 @@ impl Channels {
     }
 }
 
-impl Inner {
+impl ChannelsInner {
     fn channel(&self, to: &Address) -> Result<Channel, Status> {
         let bad = |e: &dyn fmt::Display| {
             status::invalid_argument(format!(

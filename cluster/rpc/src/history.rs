@@ -26,9 +26,9 @@ use crate::{
 /// Requests may be given bare or as a [`tonic::Request`] whose `grpc-timeout` then bounds the call.
 /// Dropping a call's future cancels it at the callee.
 #[derive(Clone)]
-pub struct HistoryClient(Arc<Inner>);
+pub struct HistoryClient(Arc<HistoryClientInner>);
 
-struct Inner {
+struct HistoryClientInner {
     route: Route<dyn HistoryService>,
     shard_count: i32,
 }
@@ -41,7 +41,7 @@ pub fn shard_key(shard: ShardId) -> String {
 impl HistoryClient {
     /// For a process that is the whole cluster.
     pub fn local(shard_count: i32) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(HistoryClientInner {
             route: Route::local(Role::History),
             shard_count,
         }))
@@ -50,7 +50,7 @@ impl HistoryClient {
     /// For one of several processes.
     pub fn routed(membership: Membership, channels: Channels, shard_count: i32) -> Self {
         let route = Route::routed(Role::History, membership, channels);
-        Self(Arc::new(Inner { route, shard_count }))
+        Self(Arc::new(HistoryClientInner { route, shard_count }))
     }
 
     /// Names the service in this process; once, when it is built. It is not a constructor's argument

@@ -32,9 +32,9 @@ use crate::{
 
 /// Calls a shard's owner for replication, wherever it is. Cheap to clone.
 #[derive(Clone)]
-pub struct ReplicationClient(Arc<Inner>);
+pub struct ReplicationClient(Arc<ReplicationClientInner>);
 
-struct Inner {
+struct ReplicationClientInner {
     apply: Route<dyn ReplicationApplyService>,
     admin: Route<dyn AdminService>,
     shard_count: i32,
@@ -43,7 +43,7 @@ struct Inner {
 impl ReplicationClient {
     /// For a process that is the whole cluster.
     pub fn local(shard_count: i32) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ReplicationClientInner {
             apply: Route::local(Role::History),
             admin: Route::local(Role::History),
             shard_count,
@@ -52,7 +52,7 @@ impl ReplicationClient {
 
     /// For one of several processes.
     pub fn routed(membership: Membership, channels: Channels, shard_count: i32) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ReplicationClientInner {
             apply: Route::routed(Role::History, membership.clone(), channels.clone()),
             admin: Route::routed(Role::History, membership, channels),
             shard_count,

@@ -273,7 +273,7 @@ impl Listener {
             let open = Arc::new(AtomicUsize::new(0));
             let full = Sampled::default();
             while let Some((stream, peer)) = self.accept(&token).await {
-                let Some(place) = Place::take(&open, self.options.connections_max, &watched) else {
+                let Some(permit) = Permit::take(&open, self.options.connections_max, &watched) else {
                     watched.ended("too_many");
                     full.say(|unsaid| {
                         tracing::warn!(%peer, listener = name, unsaid, limit = self.options.connections_max,
@@ -286,7 +286,7 @@ impl Listener {
                 group.spawn(TaskKind::Request, "connection", async move {
                     let how = served.connection(stream, peer).await;
                     served.watched.ended(how);
-                    drop(place);
+                    drop(permit);
                 });
             }
         });
@@ -341,13 +341,13 @@ impl Watched {
     }
 }
 
-/// A connection's place among those of its listener.
-struct Place {
+/// The permit of a connection among those of its listener.
+struct Permit {
     open: Arc<AtomicUsize>,
     gauge: IntGauge,
 }
 
-impl Place {
+impl Permit {
     fn take(open: &Arc<AtomicUsize>, limit: usize, watched: &Watched) -> Option<Self> {
         // Only the accept loop takes places.
         if open.load(Ordering::Acquire) >= limit {
@@ -362,7 +362,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::AcqRel);
         self.gauge.dec();

@@ -99,9 +99,9 @@ pub enum Refused {
 /// Admission control of one process. Clones are the same. One that was never [started](Self::start) refuses
 /// nothing but calls beyond the number in flight.
 #[derive(Clone)]
-pub struct Overload(Arc<Inner>);
+pub struct Overload(Arc<OverloadInner>);
 
-struct Inner {
+struct OverloadInner {
     settings: Settings,
     shares: Shares,
     in_flight: AtomicI64,
@@ -206,7 +206,7 @@ impl Overload {
                 &["class", "reason"],
             ),
         };
-        let inner = Inner {
+        let inner = OverloadInner {
             in_flight_max: AtomicI64::new(settings.get(&IN_FLIGHT_MAX)),
             settings,
             shares: Shares::default(),

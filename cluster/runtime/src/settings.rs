@@ -52,10 +52,10 @@ pub type Published = HashMap<String, Vec<Scoped>>;
 
 /// A handle on the values of the moment. Clones see the same values.
 #[derive(Clone, Debug)]
-pub struct Settings(Arc<Inner>);
+pub struct Settings(Arc<SettingsInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct SettingsInner {
     current: ArcSwap<Snapshot>,
     version: watch::Sender<u64>,
 }
@@ -159,7 +159,7 @@ impl Scoped {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(SettingsInner {
             current: ArcSwap::default(),
             version: watch::Sender::new(0),
         }))

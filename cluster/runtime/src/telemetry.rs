@@ -115,10 +115,10 @@ impl Bounded {
 /// The metrics of one process. Cheap to clone. Asking for the same name twice gives the same metric, so
 /// a component may be built again (a shard that comes back).
 #[derive(Clone, Default)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics(Arc<MetricsInner>);
 
 #[derive(Default)]
-struct Inner {
+struct MetricsInner {
     registry: Registry,
     families: Mutex<HashMap<String, Known>>,
 }
@@ -199,7 +199,7 @@ impl Metrics {
             tracing::error!(%error, "metrics cannot carry the cluster's name");
             Registry::new()
         });
-        let metrics = Self(Arc::new(Inner {
+        let metrics = Self(Arc::new(MetricsInner {
             registry,
             families: Mutex::default(),
         }));

@@ -3,7 +3,7 @@
 //! Start: store, namespaces, listeners, membership, clients, roles, then serving. Stop: readiness off, ports
 //! closed, calls drained, shards handed over, lanes emptied.
 
-mod ground;
+mod context;
 mod health;
 mod observing;
 mod reflection;
@@ -25,7 +25,7 @@ use namespaces::{Clusters, Manager, Registry};
 
 use crate::config::NodeConfig;
 
-pub(crate) use ground::{own_cluster, store_options};
+pub(crate) use context::{own_cluster, store_options};
 pub(crate) use health::Health;
 
 /// How long a stop may take.
@@ -98,21 +98,22 @@ impl Node {
             }
             None => None,
         };
-        let ground = ground::Ground::lay(config, roles, settings, metrics.clone(), tasks).await?;
+        let context =
+            context::NodeContext::build(config, roles, settings, metrics.clone(), tasks).await?;
         observing::program(&metrics);
         observing::namespaces(
-            ground.registry.clone(),
-            ground.clusters.clone(),
+            context.registry.clone(),
+            context.clusters.clone(),
             &metrics,
             tasks,
         );
-        let listeners = serve::Listeners::bind(config, roles, &ground).await?;
-        let membership = ground.join(config, roles, &listeners, tasks).await?;
-        let running = roles::run(config, roles, &ground, &membership, tasks).await?;
+        let listeners = serve::Listeners::bind(config, roles, &context).await?;
+        let membership = context.join(config, roles, &listeners, tasks).await?;
+        let running = roles::run(config, roles, &context, &membership, tasks).await?;
         let addresses = listeners.addresses();
         let peer_address = listeners.peer_address();
         health
-            .follow(ground.store.cluster.clone(), membership.clone(), tasks)
+            .follow(context.store.cluster.clone(), membership.clone(), tasks)
             .await;
         listeners.serve(&running, &health, tasks);
         if !config.membership.alone {
@@ -128,9 +129,9 @@ impl Node {
             readiness: running.readiness.clone(),
             health,
             shards: running.shards.clone(),
-            registry: ground.registry,
-            manager: ground.manager,
-            clusters: ground.clusters,
+            registry: context.registry,
+            manager: context.manager,
+            clusters: context.clusters,
             addresses,
             peer_address,
             metrics_address,

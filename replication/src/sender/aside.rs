@@ -34,9 +34,9 @@ const FRESH_FOR: Duration = Duration::from_secs(10);
 
 /// The rows of this cluster that are set aside. Cheap to clone.
 #[derive(Clone)]
-pub struct UnsentRows(Arc<Inner>);
+pub struct UnsentRows(Arc<UnsentRowsInner>);
 
-struct Inner {
+struct UnsentRowsInner {
     letters: DeadLetters,
     own: ClusterName,
     clock: SharedClock,
@@ -63,7 +63,7 @@ pub(crate) struct Row {
 impl UnsentRows {
     /// Over the dead letters of the cluster `own`.
     pub fn new(letters: DeadLetters, own: ClusterName, clock: SharedClock) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(UnsentRowsInner {
             letters,
             own,
             clock,

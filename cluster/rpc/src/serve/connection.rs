@@ -212,7 +212,7 @@ impl Served {
                     Err(refused) => refused.into_http(),
                 };
                 let unread = response.extensions_mut().remove::<Unread>();
-                Ok::<_, Infallible>(response.map(|body| Held::new(body, unread, call)))
+                Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, unread, call)))
             }
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -379,13 +379,13 @@ impl HttpBody for Counted {
 }
 
 /// A response's body, with what is held until the client has taken it.
-pub(super) struct Held {
+pub(super) struct ResponseBody {
     body: Body,
     _unread: Option<Unread>,
     _call: Call,
 }
 
-impl Held {
+impl ResponseBody {
     fn new(body: Body, unread: Option<Unread>, call: Call) -> Self {
         Self {
             body,
@@ -395,7 +395,7 @@ impl Held {
     }
 }
 
-impl HttpBody for Held {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 

@@ -47,7 +47,7 @@ use tonic::service::RoutesBuilder;
 
 use crate::{
     config::{DatastoreConfig, NodeConfig, RedirectionPolicy},
-    node::ground::Ground,
+    node::context::NodeContext,
 };
 
 /// Roles that run.
@@ -69,11 +69,11 @@ struct Clients {
 pub(super) async fn run(
     config: &NodeConfig,
     roles: &BTreeSet<Role>,
-    ground: &Ground,
+    context: &NodeContext,
     membership: &Membership,
     tasks: &Tasks,
 ) -> anyhow::Result<Running> {
-    let clients = clients(config, ground, membership);
+    let clients = clients(config, context, membership);
     let mut running = Running {
         routes: BTreeMap::new(),
         readiness: Readiness::new(),
@@ -82,13 +82,13 @@ pub(super) async fn run(
     };
     if roles.contains(&Role::Matching) {
         let service = MatchingService::new(MatchingDeps {
-            store: ground.store.task_queue.clone(),
+            store: context.store.task_queue.clone(),
             history: clients.history.clone(),
             membership: membership.clone(),
-            overload: ground.overload.clone(),
-            clock: ground.clock.clone(),
-            registry: ground.registry.clone(),
-            metrics: ground.metrics.clone(),
+            overload: context.overload.clone(),
+            clock: context.clock.clone(),
+            registry: context.registry.clone(),
+            metrics: context.metrics.clone(),
             tasks: tasks.child("matching"),
         });
         clients.matching.set_local(service.clone());
@@ -102,7 +102,7 @@ pub(super) async fn run(
     if roles.contains(&Role::History) {
         history(
             config,
-            ground,
+            context,
             membership,
             &clients,
             &mut running,
@@ -111,16 +111,16 @@ pub(super) async fn run(
         );
     }
     if roles.contains(&Role::Worker) {
-        worker(ground, &clients, membership, &mut running, tasks);
+        worker(context, &clients, membership, &mut running, tasks);
     }
     if roles.contains(&Role::Frontend) {
-        frontend(config, ground, membership, &clients, &mut running, tasks);
+        frontend(config, context, membership, &clients, &mut running, tasks);
     }
     Ok(running)
 }
 
-fn clients(config: &NodeConfig, ground: &Ground, membership: &Membership) -> Clients {
-    let shards = ground.clusters.current().shard_count;
+fn clients(config: &NodeConfig, context: &NodeContext, membership: &Membership) -> Clients {
+    let shards = context.clusters.current().shard_count;
     if config.membership.alone {
         return Clients {
             history: HistoryClient::local(shards),
@@ -129,7 +129,7 @@ fn clients(config: &NodeConfig, ground: &Ground, membership: &Membership) -> Cli
         };
     }
     let channels = Channels::new(
-        ground.certificates.within.clone(),
+        context.certificates.within.clone(),
         ChannelOptions::within_cluster(),
     );
     Clients {
@@ -141,7 +141,7 @@ fn clients(config: &NodeConfig, ground: &Ground, membership: &Membership) -> Cli
 
 fn history(
     config: &NodeConfig,
-    ground: &Ground,
+    context: &NodeContext,
     membership: &Membership,
     clients: &Clients,
     running: &mut Running,
@@ -150,48 +150,51 @@ fn history(
 ) {
     let tasks = tasks.child("history");
     let options = ShardsOptions {
-        shard_count: ground.clusters.current().shard_count,
+        shard_count: context.clusters.current().shard_count,
         lanes: lanes(&config.datastore),
         ..Default::default()
     };
     let shards = Shards::start(
         options,
         ShardsDeps {
-            store: ground.store.clone(),
+            store: context.store.clone(),
             membership: membership.clone(),
-            registry: ground.registry.clone(),
-            clusters: ground.clusters.clone(),
-            clock: ground.clock.clone(),
+            registry: context.registry.clone(),
+            clusters: context.clusters.clone(),
+            clock: context.clock.clone(),
             tasks: tasks.clone(),
-            overload: ground.overload.clone(),
-            settings: ground.settings.clone(),
-            metrics: ground.metrics.clone(),
+            overload: context.overload.clone(),
+            settings: context.settings.clone(),
+            metrics: context.metrics.clone(),
         },
     );
     let has_frontend = roles.contains(&Role::Frontend);
     let service = HistoryService::new(HistoryDeps {
         shards: shards.clone(),
-        registry: ground.registry.clone(),
-        clusters: ground.clusters.clone(),
+        registry: context.registry.clone(),
+        clusters: context.clusters.clone(),
         matching: clients.matching.clone(),
         history: clients.history.clone(),
-        clock: ground.clock.clone(),
-        overload: (!has_frontend).then(|| ground.overload.clone()),
-        settings: ground.settings.clone(),
-        metrics: ground.metrics.clone(),
+        clock: context.clock.clone(),
+        overload: (!has_frontend).then(|| context.overload.clone()),
+        settings: context.settings.clone(),
+        metrics: context.metrics.clone(),
         tasks: tasks.clone(),
     });
     clients.history.set_local(service.clone());
     let host = ReplicationHost::new(HostDeps {
         shards: shards.clone(),
-        registry: ground.registry.clone(),
-        clusters: ground.clusters.clone(),
-        remotes: ground.remotes(),
-        refresher: Refresher::new(ground.remotes(), ground.manager.clone()),
-        dead_letters: DeadLetters::new(ground.store.queue.clone(), ground.clusters.current_name()),
-        clock: ground.clock.clone(),
-        settings: ground.settings.clone(),
-        metrics: ground.metrics.clone(),
+        registry: context.registry.clone(),
+        clusters: context.clusters.clone(),
+        remotes: context.remotes(),
+        refresher: Refresher::new(context.remotes(), context.manager.clone()),
+        dead_letters: DeadLetters::new(
+            context.store.queue.clone(),
+            context.clusters.current_name(),
+        ),
+        clock: context.clock.clone(),
+        settings: context.settings.clone(),
+        metrics: context.metrics.clone(),
         tasks,
         address: membership
             .me()
@@ -201,7 +204,7 @@ fn history(
     });
     clients.replication.set_local(host.clone(), host.clone());
     shards.run_queues(cluster_history::executors(ExecutorDeps {
-        registry: ground.registry.clone(),
+        registry: context.registry.clone(),
         matching: clients.matching.clone(),
         history: clients.history.clone(),
     }));
@@ -223,7 +226,7 @@ fn history(
 }
 
 fn worker(
-    ground: &Ground,
+    context: &NodeContext,
     clients: &Clients,
     membership: &Membership,
     running: &mut Running,
@@ -231,27 +234,30 @@ fn worker(
 ) {
     let tasks = tasks.child("worker");
     let deps = cluster_worker::WorkerDeps {
-        registry: ground.registry.clone(),
-        manager: ground.manager.clone(),
-        clusters: ground.clusters.clone(),
-        clock: ground.clock.clone(),
+        registry: context.registry.clone(),
+        manager: context.manager.clone(),
+        clusters: context.clusters.clone(),
+        clock: context.clock.clone(),
     };
     cluster_worker::start(deps, &tasks);
     Pullers::start(PullerDeps {
-        remotes: ground.remotes(),
+        remotes: context.remotes(),
         membership: membership.clone(),
         replication: clients.replication.clone(),
-        dead_letters: DeadLetters::new(ground.store.queue.clone(), ground.clusters.current_name()),
-        clock: ground.clock.clone(),
-        settings: ground.settings.clone(),
-        metrics: ground.metrics.clone(),
+        dead_letters: DeadLetters::new(
+            context.store.queue.clone(),
+            context.clusters.current_name(),
+        ),
+        clock: context.clock.clone(),
+        settings: context.settings.clone(),
+        metrics: context.metrics.clone(),
         tasks: tasks.clone(),
     });
     replication::namespaces::start(NamespacePullerDeps {
-        remotes: ground.remotes(),
+        remotes: context.remotes(),
         membership: membership.clone(),
-        manager: ground.manager.clone(),
-        queues: ground.store.queue.clone(),
+        manager: context.manager.clone(),
+        queues: context.store.queue.clone(),
         tasks,
     });
     running
@@ -261,29 +267,29 @@ fn worker(
 
 fn frontend(
     config: &NodeConfig,
-    ground: &Ground,
+    context: &NodeContext,
     membership: &Membership,
     clients: &Clients,
     running: &mut Running,
     tasks: &Tasks,
 ) {
     let frontend = Frontend::new(FrontendDeps {
-        registry: ground.registry.clone(),
-        manager: ground.manager.clone(),
-        clusters: ground.clusters.clone(),
-        visibility: ground.store.visibility.clone(),
-        queue: ground.store.queue.clone(),
+        registry: context.registry.clone(),
+        manager: context.manager.clone(),
+        clusters: context.clusters.clone(),
+        visibility: context.store.visibility.clone(),
+        queue: context.store.queue.clone(),
         history: clients.history.clone(),
         matching: clients.matching.clone(),
-        remotes: RemoteFrontends::new(ground.remote_channels.clone(), ground.clusters.clone()),
+        remotes: RemoteFrontends::new(context.remote_channels.clone(), context.clusters.clone()),
         membership: membership.clone(),
         delegates: Delegates {
             replication: clients.replication.clone(),
             dead_letters: Some(LetterBox::new(LetterBoxDeps {
-                queues: ground.store.queue.clone(),
-                clusters: ground.clusters.clone(),
+                queues: context.store.queue.clone(),
+                clusters: context.clusters.clone(),
                 shards: clients.replication.clone(),
-                manager: ground.manager.clone(),
+                manager: context.manager.clone(),
             })),
         },
         policy: match config.redirection {
@@ -293,13 +299,13 @@ fn frontend(
         },
         readiness: running.readiness.clone(),
         about: About {
-            persistence_store: ground.store_name.into(),
-            visibility_store: ground.store_name.into(),
+            persistence_store: context.store_name.into(),
+            visibility_store: context.store_name.into(),
         },
-        overload: ground.overload.clone(),
-        settings: ground.settings.clone(),
-        clock: ground.clock.clone(),
-        metrics: ground.metrics.clone(),
+        overload: context.overload.clone(),
+        settings: context.settings.clone(),
+        clock: context.clock.clone(),
+        metrics: context.metrics.clone(),
     });
     running.gate = Some(frontend.gate());
     let mut mount = RoutesBuilder::default();
@@ -317,14 +323,17 @@ fn frontend(
     ));
     let extension = Extension::new(ExtensionDeps {
         switchovers: Switchovers {
-            manager: ground.manager.clone(),
-            clusters: ground.clusters.clone(),
+            manager: context.manager.clone(),
+            clusters: context.clusters.clone(),
             shards: clients.replication.clone(),
-            remotes: ground.remotes(),
-            clock: ground.clock.clone(),
+            remotes: context.remotes(),
+            clock: context.clock.clone(),
         },
-        dead_letters: DeadLetters::new(ground.store.queue.clone(), ground.clusters.current_name()),
-        registry: ground.registry.clone(),
+        dead_letters: DeadLetters::new(
+            context.store.queue.clone(),
+            context.clusters.current_name(),
+        ),
+        registry: context.registry.clone(),
         tasks: tasks.child("frontend"),
     });
     mount.add_service(tuned!(

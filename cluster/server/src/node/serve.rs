@@ -21,7 +21,7 @@ use super::reflection::Reflection;
 use crate::{
     config::{NodeConfig, TlsGroup},
     node::{
-        ground::Ground,
+        context::NodeContext,
         health::{Health, State},
         roles::Running,
     },
@@ -37,10 +37,10 @@ impl Listeners {
     pub(super) async fn bind(
         config: &NodeConfig,
         roles: &BTreeSet<Role>,
-        ground: &Ground,
+        context: &NodeContext,
     ) -> anyhow::Result<Self> {
-        let certificates = &ground.certificates;
-        let public = ServeOptions::public_of(&ground.settings);
+        let certificates = &context.certificates;
+        let public = ServeOptions::public_of(&context.settings);
         let mut open = BTreeMap::new();
         let mut peer = None;
         // Alone, the other roles are called in this process only.
@@ -59,12 +59,12 @@ impl Listeners {
             };
             let listener = Listener::bind(at.grpc, tls, options).await;
             let listener = listener.with_context(|| taken(&config.cluster.name, *role, at.grpc))?;
-            open.insert(*role, (listener.counted(&ground.metrics), callers));
+            open.insert(*role, (listener.counted(&context.metrics), callers));
             if let Some(at) = at.peer.filter(|_| *role == Role::Frontend) {
                 let listener = Listener::bind(at, certificates.peer.clone(), public).await;
                 let listener = listener.with_context(|| taken(&config.cluster.name, *role, at))?;
                 let callers = callers_of(at, config.tls.peer.as_ref());
-                peer = Some((listener.counted(&ground.metrics), callers));
+                peer = Some((listener.counted(&context.metrics), callers));
             }
         }
         Ok(Self { roles: open, peer })

@@ -23,7 +23,7 @@ use crate::{
     tls::Certificates,
 };
 
-pub(super) struct Ground {
+pub(super) struct NodeContext {
     pub(super) store: Store,
     pub(super) store_name: &'static str,
     pub(super) settings: Settings,
@@ -38,8 +38,8 @@ pub(super) struct Ground {
     pub(super) remote_channels: Channels,
 }
 
-impl Ground {
-    pub(super) async fn lay(
+impl NodeContext {
+    pub(super) async fn build(
         config: &NodeConfig,
         roles: &BTreeSet<Role>,
         settings: Settings,
