@@ -282,7 +282,7 @@ fn priority_of(rpc: &dyn ErasedCall) -> Priority {
     }
 }
 
-/// A poll without a deadline would be held for ever, and one with a short one ends before it is parked.
+/// A poll without a deadline would be held for ever, and one with a short one ends before it waits.
 fn check_poll_deadline(incoming: &IncomingCall, operation: &'static str) -> Result<(), Status> {
     match left(incoming.deadline) {
         None => Err(status::invalid_argument("Context timeout is not set.")),

@@ -1,4 +1,4 @@
-//! Changing one run, for requests and queue tasks alike: a run that outgrew a limit is terminated when a
+//! Changing one run, for requests and queue tasks alike: a run whose history exceeds a limit is terminated when a
 //! change shows it.
 
 use proto_ids::{RunId, RunKey};

@@ -1,4 +1,4 @@
-//! All task queues this process has loaded. Loading takes the queue's fence; unloading gives parked polls
+//! All task queues this process has loaded. Loading takes the queue's fence; unloading gives waiting polls
 //! and held tasks back to their callers, who find the new owner.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto_ids::Timestamp;
 
-/// Names a parked poller or task within one matcher.
+/// Names a waiting poller or task within one matcher.
 pub type Slot = u64;
 
 /// A match that can be made now.
@@ -56,7 +56,7 @@ impl<P, T> Matcher<P, T> {
         slot
     }
 
-    /// Takes a parked poller out; `None` when it was served.
+    /// Takes a waiting poller out; `None` when it was served.
     pub fn remove_poller(&mut self, slot: Slot) -> Option<P> {
         let at = self.pollers.iter().position(|(s, _)| *s == slot)?;
         self.pollers.remove(at).map(|(_, p)| p)

@@ -1,4 +1,4 @@
-//! One loaded task queue: parked pollers, waiting tasks, and the window on its durable backlog.
+//! One loaded task queue: waiting pollers, waiting tasks, and the window on its durable backlog.
 //!
 //! Invariant: a task leaves the queue only into the hands of an [`Assigned`], which gives it back when the
 //! poll that took it goes away before the task was started.
@@ -47,7 +47,7 @@ const POLLER_RECENT: Duration = Duration::from_secs(5);
 /// A sticky queue without a poller for this long is taken to have lost its worker.
 const STICKY_POLLER_RECENT: Duration = Duration::from_secs(10);
 
-/// A parked poll.
+/// A waiting poll.
 #[derive(Debug)]
 pub(crate) struct Poller {
     /// Names the poll for cancellation; may be empty.
@@ -167,7 +167,7 @@ impl Queue {
         (slot, task)
     }
 
-    /// Ends a parked poll whose caller left or whose time is up.
+    /// Ends a waiting poll whose caller left or whose time is up.
     pub(crate) fn leave(&self, slot: Slot) {
         let now = self.now();
         let mut state = self.state.lock();
@@ -177,7 +177,7 @@ impl Queue {
         }
     }
 
-    /// Cancels the parked polls for which `gone` holds; they end empty. Returns how many.
+    /// Cancels the waiting polls for which `gone` holds; they end empty. Returns how many.
     pub(crate) fn cancel(&self, gone: impl FnMut(&Poller) -> bool) -> usize {
         self.state.lock().matcher.remove_pollers(gone).len()
     }
@@ -189,7 +189,7 @@ impl Queue {
         state.seen.clear();
     }
 
-    /// Whether a worker polled lately (or is parked).
+    /// Whether a worker polled lately (or waits).
     pub(crate) fn has_worker(&self) -> bool {
         let state = self.state.lock();
         state.matcher.pollers() > 0 || self.now().since(state.last_poll) < STICKY_POLLER_RECENT
@@ -412,7 +412,7 @@ impl Queue {
             && self.now().since(state.traffic.added_at) > idle
     }
 
-    /// Unloads: parked polls end empty, held tasks go back to their callers.
+    /// Unloads: waiting polls end empty, held tasks go back to their callers.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;

@@ -73,7 +73,7 @@ pub struct MatchingService {
 }
 
 impl MatchingService {
-    /// Starts the backlog writer and the sweeper, and returns the service.
+    /// Starts the backlog writer and the task-queue sweeper, and returns the service.
     pub fn new(deps: MatchingDeps) -> Arc<Self> {
         Arc::new(Self {
             engine: Engine::start(
@@ -119,7 +119,7 @@ impl MatchingService {
     }
 }
 
-/// Takes a parked poll out of its queue when the poll ends, however it ends.
+/// Takes a waiting poll out of its queue when the poll ends, however it ends.
 struct Parked<'a> {
     queue: &'a Arc<Queue>,
     slot: Slot,
@@ -144,7 +144,7 @@ struct Poll<'a> {
 
 impl Poll<'_> {
     /// The next task, or `None` when the time is up, the poll was cancelled or the process stops: a
-    /// parked poll has nothing to lose, and must not hold up a stop for a minute.
+    /// waiting poll has nothing to lose, and must not hold up a stop for a minute.
     async fn next(&self) -> Option<Assigned> {
         let (slot, task) =
             self.queue

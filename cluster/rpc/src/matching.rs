@@ -56,7 +56,7 @@ impl MatchingClient {
         self.0.set_local(service);
     }
 
-    /// Tells every matching member that a worker has stopped, since its polls may be parked anywhere.
+    /// Tells every matching member that a worker has stopped, since its polls may wait anywhere.
     /// Members that do not answer are left out.
     pub async fn shutdown_worker(&self, request: ShutdownWorkerRequest) {
         let calls = self.0.call_each(request, |target, request| async move {

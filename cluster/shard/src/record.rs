@@ -1,6 +1,6 @@
 //! Workflow state to stored records and back. The stored form is this crate's own: small protobuf messages
 //! that change only by adding fields, so that yesterday's rows can be read (frozen samples are a test). A run
-//! is a row with a hot part, rewritten by every update, and a start part, written once, beside one row per
+//! is a row with the execution info, rewritten by every update, and a start part, written once, beside one row per
 //! pending item.
 
 // Core's state may gain a field before its record does; the tests name every field and fail to compile then.

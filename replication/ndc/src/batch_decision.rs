@@ -141,7 +141,7 @@ impl Incoming<'_> {
         }
     }
 
-    /// The verdict for a run that does not exist here. A run that a reset made is fetched from its first event
+    /// The decision for a run that does not exist here. A run that a reset made is fetched from its first event
     /// on like any other: its base run may not be here.
     pub fn for_absent(&self) -> Result<Absent, Refused> {
         self.check()?;
@@ -151,7 +151,7 @@ impl Incoming<'_> {
         Ok(Absent::Gap(self.gap_after(None)))
     }
 
-    /// The verdict for a run with these branches.
+    /// The decision for a run with these branches.
     pub fn against(&self, local: &VersionHistories) -> Result<BatchDecision, Refused> {
         self.check()?;
         let (index, shared) = closest(local, self.items).ok_or(Refused::Unrelated)?;

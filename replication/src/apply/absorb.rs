@@ -1,4 +1,4 @@
-//! A batch of events, inside a transaction on its workflow id: verdict, branch, state, pointer. One
+//! A batch of events, inside a transaction on its workflow id: decision, branch, state, pointer. One
 //! transaction takes as many batches as come without another branch winning; a branch that wins is read
 //! back from the store, so everything before it has to be there first.
 

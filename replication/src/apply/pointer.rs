@@ -15,7 +15,7 @@ use super::{
 /// Why a run that lost its place was terminated, as Temporal words it.
 const VERSION_CONFLICT: &str = "Terminate Workflow Due To Version Conflict.";
 
-/// Lets the run take the current place, keep it, or stand beside it.
+/// Lets the run take the current place, keep it, or become a zombie beside it.
 pub(super) async fn settle(
     txn: &mut Txn,
     run_id: &RunId,

@@ -87,8 +87,8 @@ async fn parked_tasks_wake() {
     );
 }
 
-/// A failover that comes while a task is being judged as standby is not missed: it is executed as active at
-/// once, not after the delay of parked tasks.
+/// A failover that comes while a task is being executed as standby is not missed: it is executed as active at
+/// once, not after the delay of waiting tasks.
 #[tokio::test]
 async fn a_failover_while_a_task_is_judged_wakes_it() {
     let world = World::with(quick(), replicated("a"), true);

@@ -206,7 +206,7 @@ async fn a_deleted_visibility_file_is_filled_from_the_runs() {
 }
 
 /// When state that was written behind is dropped with a write that failed, what had been done on the ground
-/// of it is owed again: the started task goes out once more, without a crash.
+/// of it is pending again: the started task goes out once more, without a crash.
 #[tokio::test]
 async fn what_is_dropped_is_owed_again() {
     let mut options = crate::world::quick();
@@ -347,7 +347,7 @@ fn outbox_is_empty(world: &World) -> bool {
 fn stored_next_event(world: &World) -> i64 {
     let shard = ShardId::for_workflow(&NS.into(), &"w".into(), 4);
     let run = at_once(world.store.execution.run_load(shard, &key("w")));
-    // Field 3 of the hot part is the next event id; reading it through the public surface would be the
+    // Field 3 of the execution info is the next event id; reading it through the public surface would be the
     // cache's word, and what is stored is the question.
     let hot = run.unwrap().unwrap().hot;
     let mut rest = hot.as_ref();

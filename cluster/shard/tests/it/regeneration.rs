@@ -1,4 +1,4 @@
-//! What is owed is owed until it is done: tasks that may have been done on the ground of state that was
+//! Pending tasks are regenerated until they are done: tasks that may have been done on the ground of state that was
 //! dropped are generated again.
 
 use std::{sync::atomic::Ordering, time::Duration};
@@ -37,7 +37,7 @@ async fn tasks_are_generated_again_until_that_succeeds() {
     world.assert_nothing_is_forgotten(shard).await;
 }
 
-/// While tasks are owed, positions stand still: whoever owns the shard next finds the old ones.
+/// While tasks are regenerated, acknowledgement levels stand still: whoever owns the shard next finds the old ones.
 #[tokio::test]
 async fn a_crash_before_tasks_are_generated_again_loses_nothing() {
     let mut options = quick();
