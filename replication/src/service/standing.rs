@@ -51,11 +51,7 @@ pub(super) async fn of(
             let acked = reader.acked;
             let aside = host.aside.count(cluster, shard.id(), remote_shard).await;
             let pending = pending(host, shard, cluster, (acked, end), pages).await?;
-            // When nothing was found and not all was looked at, nobody knows since when something waits.
-            let at = match pending.first {
-                Some((_, at)) => Some(at),
-                None => (pending.looked >= end).then_some(now),
-            };
+            let at = pending.since(end, now);
             let below = pending.first.map_or(pending.looked, |(task, _)| task);
             remotes.push(RemoteStatus {
                 cluster: cluster.to_string(),
@@ -107,6 +103,17 @@ struct Pending {
     namespaces: BTreeMap<NamespaceId, (i64, Timestamp)>,
     /// Everything below was looked at.
     looked: TaskId,
+}
+
+impl Pending {
+    /// When the first task was written that waits, or now when none does. None when not all was looked at and
+    /// nothing was found: nobody knows then.
+    fn since(&self, end: TaskId, now: Timestamp) -> Option<Timestamp> {
+        match self.first {
+            Some((_, at)) => Some(at),
+            None => (self.looked >= end).then_some(now),
+        }
+    }
 }
 
 /// Looks through what is pending between an acknowledgement and the end, page by page: what the cluster does
