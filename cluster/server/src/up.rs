@@ -83,7 +83,7 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
         nodes.push(start(config).await?);
     }
     let joined = join::join(&args, &configs).await?;
-    println!("{}", welcome::welcome(&args, &joined));
+    println!("{}", welcome::welcome(&args, &configs, &joined));
     let broken = tokio::select! {
         () = stop_signal() => None,
         failure = any_failed(&nodes) => Some(failure),

@@ -2,6 +2,7 @@
 //! a machine does to it. Nothing here reaches inside; what was acknowledged is what counts.
 
 mod backup;
+mod bind;
 mod check;
 mod crash;
 mod ledger;

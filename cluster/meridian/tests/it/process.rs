@@ -148,6 +148,16 @@ pub(crate) async fn run_with(
     environment: &[(&str, String)],
     arguments: &[&str],
 ) -> (bool, String, String) {
+    let (code, output, errors) = code_of(dir, environment, arguments).await;
+    (code == Some(0), output, errors)
+}
+
+/// The same with its exit code, if it had one.
+pub(crate) async fn code_of(
+    dir: &Path,
+    environment: &[(&str, String)],
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_meridian"))
         .args(arguments)
         .current_dir(dir)
@@ -159,7 +169,7 @@ pub(crate) async fn run_with(
     let output = output.expect("ends in time").expect("run the binary");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (
-        output.status.success(),
+        output.status.code(),
         text(&output.stdout),
         text(&output.stderr),
     )

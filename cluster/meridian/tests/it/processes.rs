@@ -8,11 +8,11 @@ use scenarios_load::{client::Client, script::Script};
 use crate::process::{NAMESPACE, Process, connections, port, run, wait_for_namespace};
 
 /// Distance between the ports of two clusters, and from a frontend to its port for other clusters.
-const STEP: u16 = 100;
-const PEER: u16 = 3;
+pub(crate) const STEP: u16 = 100;
+pub(crate) const PEER: u16 = 3;
 
 /// A port whose neighbours for two clusters are free, too.
-fn ports() -> u16 {
+pub(crate) fn ports() -> u16 {
     loop {
         let base = port();
         let free = |p: u16| TcpListener::bind(("127.0.0.1", p)).is_ok();

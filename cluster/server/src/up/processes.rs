@@ -42,7 +42,7 @@ pub(super) async fn up(args: &UpArgs, configs: &[NodeConfig]) -> anyhow::Result<
     }
     let joined = join::join(args, configs).await?;
     println!("{}", ids(args, &processes));
-    println!("{}", welcome::welcome(args, &joined));
+    println!("{}", welcome::welcome(args, configs, &joined));
     tokio::select! {
         () = stop_signal() => {}
         () = follow(args, &mut processes) => {

@@ -1,12 +1,15 @@
 //! The text that `up` prints once it serves.
 
+use cluster_membership::Role;
+
 use super::{DEFAULT_NAMESPACE, UpArgs, join::Joined};
+use crate::config::NodeConfig;
 
 /// Image of Temporal's Web UI, and where its container serves.
 const WEB_UI: (&str, &str) = ("temporalio/ui", "http://127.0.0.1:8080");
 
 /// The table, how to connect, and what to try.
-pub(super) fn welcome(args: &UpArgs, clusters: &[Joined]) -> String {
+pub(super) fn welcome(args: &UpArgs, configs: &[NodeConfig], clusters: &[Joined]) -> String {
     let mut lines = vec![format!(
         "{:<9} {:<17} {:<12} HEALTH",
         "CLUSTER",
@@ -38,13 +41,10 @@ Web UI       docker run --rm --network host -e TEMPORAL_ADDRESS={first} {image} 
     ));
     let standby = clusters.iter().find(|c| !c.is_active);
     if let (Some(standby), [_, _, ..]) = (standby, clusters) {
-        let port = match first.as_str() {
-            "127.0.0.1:7233" => String::new(),
-            _ => format!(" --address {first}"),
-        };
         lines.push(format!(
-            "\nmove it      meridian namespace switchover --namespace {DEFAULT_NAMESPACE} --to {}{port}",
-            standby.name
+            "\nmove it      meridian namespace switchover --namespace {DEFAULT_NAMESPACE} --to {}{}",
+            standby.name,
+            operators_way(args, configs, &first)
         ));
     }
     let kept = match args.ephemeral {
@@ -53,4 +53,31 @@ Web UI       docker run --rm --network host -e TEMPORAL_ADDRESS={first} {image} 
     };
     lines.push(format!("\n{kept}; Ctrl-C drains and stops"));
     lines.join("\n")
+}
+
+/// How an operator's commands reach the first cluster: by its frontend's port while only this machine can call that,
+/// otherwise by the port for other clusters, which asks who calls.
+fn operators_way(args: &UpArgs, configs: &[NodeConfig], frontend: &str) -> String {
+    let guarded = configs.first().filter(|_| !args.bind.is_loopback());
+    let peer = guarded.and_then(|config| Some((config, config.roles.get(&Role::Frontend)?.peer?)));
+    let Some((config, peer)) = peer else {
+        return match frontend {
+            "127.0.0.1:7233" => String::new(),
+            _ => format!(" --address {frontend}"),
+        };
+    };
+    let mut way = format!(" --address {peer}");
+    if let Some(tls) = &config.tls.peer {
+        let ca = tls.server.client_ca_files.first();
+        let files = [
+            ("--tls-ca-path", ca),
+            ("--tls-cert-path", Some(&tls.server.cert_file)),
+            ("--tls-key-path", Some(&tls.server.key_file)),
+        ];
+        for (option, file) in files {
+            let file = file.map(|f| f.display().to_string());
+            way.push_str(&format!(" {option} {}", file.unwrap_or_default()));
+        }
+    }
+    way
 }
