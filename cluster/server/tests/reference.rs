@@ -1,5 +1,6 @@
-//! `docs/configuration.md` says what the code says: it is made from the doc comments of the configuration's shape. With
-//! `MERIDIAN_BLESS=1` it is written anew.
+//! `docs/configuration.md` and `docs/settings.md` say what the code says: they are made from the doc comments of the
+//! configuration's shape, and from the settings that some part of the server obeys. With `MERIDIAN_BLESS=1` they are
+//! written anew.
 
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
@@ -136,4 +137,36 @@ fn the_configuration_reference_is_what_the_code_reads() {
         );
     }
     same("configuration.md", &made);
+}
+
+fn settings() -> String {
+    let mut known = cluster_server::known_settings();
+    known.sort_by_key(|key| key.name().to_lowercase());
+    let mut rows = String::new();
+    for key in known {
+        let _ = writeln!(
+            rows,
+            "| `{}` | {} | `{}` | {} |",
+            key.name(),
+            key.kind(),
+            key.default_text(),
+            key.doc().replace('|', "\\|")
+        );
+    }
+    format!(
+        "# Live settings\n\nEvery key of the file that `dynamicConfigClient.filepath` names, as the code has it. The file has \
+         Temporal's format, and is read\nagain when it changes: a list of values for each key, each with the `constraints` \
+         (`namespace`, `taskQueueName`) where it holds. A value of\nanother type refuses the file; the values of before stay. \
+         A key that is not here is named in the log.\n\n```yaml\nfrontend.namespaceRPS:\n  - value: 100\n  - value: 20\n    \
+         constraints: {{ namespace: orders }}\n```\n\n| key | values | default | meaning |\n| --- | --- | --- | --- |\n{rows}"
+    )
+}
+
+#[test]
+fn the_reference_of_settings_is_what_the_code_obeys() {
+    let made = settings();
+    for key in ["frontend.namespaceRPS", "history.enableSeparateReplicationEnableFlag"] {
+        assert!(made.to_lowercase().contains(&format!("| `{}` |", key.to_lowercase())), "{key} is missing:\n{made}");
+    }
+    same("settings.md", &made);
 }

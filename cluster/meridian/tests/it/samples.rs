@@ -94,6 +94,7 @@ async fn every_sample_is_good_as_it_is() {
         "several-processes.yaml",
         "two-clusters/west.yaml",
         "two-clusters/east.yaml",
+        "container/node.yaml",
     ] {
         copy(name, dir.path(), &[]);
         let file = name.rsplit('/').next().expect("a name");
@@ -223,4 +224,27 @@ async fn the_sample_of_two_clusters_serves_and_its_commands_move_a_namespace() {
         let (status, errors) = server.interrupt().await;
         assert!(status.success(), "{status}: {errors}");
     }
+}
+
+/// As systemd reads it, with this program in the place of the installed one.
+#[tokio::test]
+async fn the_unit_for_systemd_is_one() {
+    let dir = tempfile::tempdir().expect("folder");
+    let unit = std::fs::read_to_string(samples().join("systemd/meridian.service")).expect("read");
+    let program = env!("CARGO_BIN_EXE_meridian");
+    let installed = unit.replace("/usr/local/bin/meridian", program);
+    assert!(installed != unit && !installed.contains("Type=notify"));
+    let path = dir.path().join("meridian.service");
+    std::fs::write(&path, &installed).expect("write");
+    let verified = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output();
+    let Ok(verified) = verified.await else {
+        eprintln!("skipped: no systemd-analyze");
+        return;
+    };
+    let told = String::from_utf8_lossy(&verified.stderr).into_owned();
+    let about_it: Vec<_> = told.lines().filter(|l| l.contains("meridian")).collect();
+    assert!(verified.status.success() && about_it.is_empty(), "{told}");
 }
