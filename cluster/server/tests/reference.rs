@@ -165,8 +165,15 @@ fn settings() -> String {
 #[test]
 fn the_reference_of_settings_is_what_the_code_obeys() {
     let made = settings();
-    for key in ["frontend.namespaceRPS", "history.enableSeparateReplicationEnableFlag"] {
-        assert!(made.to_lowercase().contains(&format!("| `{}` |", key.to_lowercase())), "{key} is missing:\n{made}");
+    for key in [
+        "frontend.namespaceRPS",
+        "history.enableSeparateReplicationEnableFlag",
+    ] {
+        assert!(
+            made.to_lowercase()
+                .contains(&format!("| `{}` |", key.to_lowercase())),
+            "{key} is missing:\n{made}"
+        );
     }
     same("settings.md", &made);
 }

@@ -57,7 +57,8 @@ async fn a_short_promise_is_kept_or_refused(address: &str) {
     let how = ["--max-pause", "200ms", "--address", address];
     let mut reports = Vec::new();
     for _ in 0..TRIES {
-        let (code, output, errors) = code_of(Path::new("."), &[], &[&back[..], &how].concat()).await;
+        let (code, output, errors) =
+            code_of(Path::new("."), &[], &[&back[..], &how].concat()).await;
         let report: Value = serde_json::from_str(&output).unwrap_or_default();
         let reason = report["reason"].as_str().unwrap_or_default();
         match code {
@@ -87,11 +88,8 @@ async fn bound_to_every_address_the_printed_command_still_works() {
     assert!(listens(ELSEWHERE, base));
     assert!(!listens(ELSEWHERE, base + PEER), "peers are on loopback");
     let anybody = format!("{ELSEWHERE}:{base}");
-    let (good, output, errors) = run_in(
-        dir.path(),
-        &["namespace", "list", "--address", &anybody],
-    )
-    .await;
+    let (good, output, errors) =
+        run_in(dir.path(), &["namespace", "list", "--address", &anybody]).await;
     assert!(good && output.contains("default"), "{output}{errors}");
     let (good, _, errors) = run_in(
         dir.path(),
