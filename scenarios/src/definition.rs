@@ -145,6 +145,10 @@ pub struct Workload {
     pub clients_stay: bool,
     /// The clusters workers poll; all when empty.
     pub workers: Vec<String>,
+    /// Polls for workflow tasks that a built-in worker keeps open, half of them on its sticky queue.
+    pub workflow_pollers: usize,
+    /// Polls for activity tasks that a built-in worker keeps open.
+    pub activity_pollers: usize,
     /// A worker program to run instead of the built-in one, with its arguments.
     pub worker_command: Vec<String>,
 }
@@ -162,6 +166,8 @@ impl Default for Workload {
             clients: Vec::new(),
             clients_stay: false,
             workers: Vec::new(),
+            workflow_pollers: 8,
+            activity_pollers: 4,
             worker_command: Vec::new(),
         }
     }

@@ -122,6 +122,7 @@ impl Engine {
         &self,
         key: TaskQueueKey,
         sticky: bool,
+        begins_as: &str,
     ) -> Result<Arc<Queue>, Status> {
         let cell = self.queues.lock().entry(key.clone()).or_default().clone();
         let load = || async {
@@ -139,6 +140,7 @@ impl Engine {
                 sticky,
                 self.clock.clone(),
                 &self.overload,
+                begins_as,
                 (range, ack),
             );
             Ok::<_, Status>(Arc::new(queue))

@@ -94,16 +94,18 @@ struct State {
 const RANGE_BITS: u32 = 24;
 
 impl Queue {
+    /// `begins_as` names the queue on which the work begins that waits here: its own name, or the one that a sticky
+    /// queue's worker polls beside it; empty when that is not known.
     pub(crate) fn new(
         key: TaskQueueKey,
         sticky: bool,
         clock: SharedClock,
         overload: &Overload,
+        begins_as: &str,
         (range, ack): (RangeId, TaskId),
     ) -> Self {
         let owner = key.namespace_id.as_str();
-        // A worker's sticky queue is not one that work is begun for.
-        let behind = (!sticky).then(|| overload.queue(owner, &key.name, key.kind));
+        let behind = (!begins_as.is_empty()).then(|| overload.queue(owner, begins_as));
         let first = TaskId::new((range.get() << RANGE_BITS) + 1);
         Self {
             key,

@@ -103,7 +103,11 @@ impl MatchingService {
             kind,
         };
         let sticky = queue.kind == TaskQueueKind::Sticky as i32;
-        self.engine.queue(key, sticky).await
+        let begins_as = match sticky {
+            true => &queue.normal_name,
+            false => &queue.name,
+        };
+        self.engine.queue(key, sticky, begins_as).await
     }
 
     async fn add(

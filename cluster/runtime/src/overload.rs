@@ -35,8 +35,12 @@ use crate::{
     telemetry::Metrics,
 };
 
+mod behind;
+mod busy;
 mod shares;
 
+pub use behind::Behind;
+use busy::Busy;
 use shares::{Shares, WHOLE};
 
 static DELAY_MAX: Key<Duration> = Key::new(
@@ -59,12 +63,8 @@ const WINDOW: Duration = Duration::from_millis(100);
 const PATIENCE: u32 = 3;
 /// Pause between two looks at how late a task gets its turn.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// A queue is behind when more wait than are taken from it in this many seconds,
-const BEHIND_SECONDS: f64 = 0.25;
-/// and more than these.
-const BEHIND_LEAST: f64 = 16.0;
-/// Kinds of queues of one name: for workflows and for activities.
-const KINDS: [i32; 2] = [1, 2];
+/// Part of the time in use from which on there is none to spare.
+const BUSY: f64 = 0.7;
 /// The delay that timers of a millisecond cannot distinguish from none.
 const NO_DELAY: Duration = Duration::from_millis(5);
 /// Pause between two lines about refused calls.
@@ -118,29 +118,24 @@ struct OverloadInner {
     called: AtomicBool,
     wake: Notify,
     refused: [AtomicU64; 4],
-    /// Calls had to wait for their turn in the last window.
-    /// Queues of work by the name of their owner, their own and their kind.
-    queues: Mutex<HashMap<QueueName, Arc<AtomicBool>>>,
+    /// The runtime's threads had next to no time to spare lately.
+    is_busy: AtomicBool,
+    /// Whether the queues of a name are behind, by the name of their owner and theirs.
+    queues: Mutex<HashMap<QueueName, Vec<Arc<AtomicBool>>>>,
     watched: Watched,
 }
 
 /// Its metrics.
 struct Watched {
     delay: Gauge,
+    busy: Gauge,
     share: GaugeVec,
     in_flight: IntGauge,
     refused: IntCounterVec,
 }
 
-/// Names a queue: of whom, its name, its kind.
-type QueueName = (String, String, i32);
-
-/// Whether a queue of work has more waiting than is taken from it in a moment. Dropping it forgets the queue.
-pub struct Behind {
-    overload: Overload,
-    name: QueueName,
-    is_behind: Arc<AtomicBool>,
-}
+/// Names queues: of whom, and the name they share.
+type QueueName = (String, String);
 
 /// A call's place among those in flight; dropping it gives the place back.
 #[derive(Debug)]
@@ -191,6 +186,10 @@ impl Overload {
                 "meridian_overload_delay_seconds",
                 "Least time that calls and commits had to wait lately.",
             ),
+            busy: metrics.float_gauge(
+                "meridian_runtime_busy_share",
+                "Part of the last second or so in which the threads that serve calls were not idle.",
+            ),
             share: metrics.float_gauges(
                 "meridian_admitted_share",
                 "Part of the calls that is let in, by class; below 1 the process is overloaded.",
@@ -219,6 +218,7 @@ impl Overload {
             called: AtomicBool::new(false),
             wake: Notify::new(),
             refused: Default::default(),
+            is_busy: AtomicBool::new(false),
             queues: Mutex::default(),
             watched,
         };
@@ -270,30 +270,18 @@ impl Overload {
 
     /// Refuses new work for a queue that is behind, whatever its kind, while the process is overloaded.
     pub fn admit_to_queue(&self, owner: &str, queue: &str) -> Result<(), Refused> {
-        if self.0.shares.of(Class::Start) == WHOLE {
+        let is_overloaded = self.0.shares.of(Class::Start) < WHOLE;
+        if !is_overloaded && !self.0.is_busy.load(Ordering::Relaxed) {
             return Ok(());
         }
         let queues = self.0.queues.lock();
-        let is_behind = KINDS.into_iter().any(|kind| {
-            let name = (owner.to_owned(), queue.to_owned(), kind);
-            queues.get(&name).is_some_and(|q| q.load(Ordering::Relaxed))
-        });
+        let named = queues.get(&(owner.to_owned(), queue.to_owned()));
+        let mut named = named.into_iter().flatten();
+        let is_behind = named.any(|queue| queue.load(Ordering::Relaxed));
         drop(queues);
         match is_behind {
             true => Err(self.refuse(Class::Start, Refused::Behind)),
             false => Ok(()),
-        }
-    }
-
-    /// Registers a queue that will report whether it is behind.
-    pub fn queue(&self, owner: &str, queue: &str, kind: i32) -> Behind {
-        let name = (owner.to_owned(), queue.to_owned(), kind);
-        let is_behind = Arc::new(AtomicBool::new(false));
-        self.0.queues.lock().insert(name.clone(), is_behind.clone());
-        Behind {
-            overload: self.clone(),
-            name,
-            is_behind,
         }
     }
 
@@ -348,8 +336,12 @@ impl Overload {
     async fn watch(&self) {
         let inner = &*self.0;
         let (mut late, mut said) = (0, Instant::now());
+        let mut busy = Busy::new();
         loop {
             let delay = self.window().await;
+            let share = busy.share();
+            inner.watched.busy.set(share);
+            inner.is_busy.store(share > BUSY, Ordering::Relaxed);
             inner.standing.store(nanos(delay), Ordering::Relaxed);
             let most = inner.settings.get(&DELAY_MAX);
             inner
@@ -438,34 +430,6 @@ impl Overload {
 impl Default for Overload {
     fn default() -> Self {
         Self::new(Settings::new(), &Metrics::default())
-    }
-}
-
-impl Behind {
-    /// Tells that so many wait, and so many are taken in a second.
-    pub fn tell(&self, waiting: usize, per_second: f64) {
-        let most = (per_second * BEHIND_SECONDS).max(BEHIND_LEAST);
-        self.is_behind
-            .store(waiting as f64 > most, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        let mut queues = self.overload.0.queues.lock();
-        // A queue that was loaded again meanwhile has one of its own.
-        if queues
-            .get(&self.name)
-            .is_some_and(|q| Arc::ptr_eq(q, &self.is_behind))
-        {
-            queues.remove(&self.name);
-        }
-    }
-}
-
-impl fmt::Debug for Behind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Behind({}, {:?})", self.name.1, self.is_behind)
     }
 }
 

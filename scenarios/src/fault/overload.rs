@@ -35,8 +35,8 @@ use crate::{
     world::Cluster,
 };
 
-/// Workflows at once while the peak is measured.
-const AT_ONCE: usize = 32;
+/// Workflows at once while the peak is measured: enough to keep the cluster busy all the time.
+const AT_ONCE: usize = 64;
 
 /// Starts without an answer after which no more are sent: the server is hopelessly behind.
 const UNANSWERED_MAX: usize = 30_000;

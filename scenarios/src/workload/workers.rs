@@ -42,8 +42,8 @@ impl Workers {
                     oracle: oracle.clone(),
                 };
                 let options = WorkerOptions {
-                    workflow_pollers: 8,
-                    activity_pollers: 4,
+                    workflow_pollers: drill.workload.workflow_pollers,
+                    activity_pollers: drill.workload.activity_pollers,
                     ..WorkerOptions::new(NAMESPACE, QUEUE, &format!("drill-worker-{name}"))
                 };
                 workers.built_in.push(Worker::start(

@@ -15,6 +15,7 @@ fn queue(sticky: bool) -> Arc<Queue> {
         sticky,
         clock,
         &overload,
+        "q",
         Default::default(),
     ))
 }

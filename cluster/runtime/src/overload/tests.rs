@@ -75,21 +75,26 @@ async fn a_call_whose_caller_will_have_left_is_refused_at_once() {
 #[test]
 fn new_work_is_refused_for_a_queue_that_is_behind_while_the_process_is_overloaded() {
     let overload = overload();
-    let queue = overload.queue("orders", "q", 2);
+    let queue = overload.queue("orders", "q");
+    let sticky = overload.queue("orders", "q");
     let admit = |name: &str| overload.admit_to_queue("orders", name);
-    queue.tell(1_000, 100.0);
+    queue.tell(10_000, 2_000.0);
     assert_eq!(admit("q"), Ok(()), "there is time to spare");
-    overload.0.shares.shrink(Class::Start);
+    overload.0.is_busy.store(true, Ordering::Relaxed);
     assert_eq!(admit("q"), Err(Refused::Behind));
     assert_eq!(admit("another"), Ok(()));
-    queue.tell(25, 100.0);
-    assert_eq!(admit("q"), Ok(()), "a quarter of a second's worth");
-    queue.tell(26, 100.0);
+    queue.tell(100, 2_000.0);
+    assert_eq!(admit("q"), Ok(()), "a moment's worth");
+    queue.tell(101, 2_000.0);
     assert_eq!(admit("q"), Err(Refused::Behind));
-    queue.tell(16, 0.0);
+    queue.tell(64, 0.0);
     assert_eq!(admit("q"), Ok(()));
-    queue.tell(17, 0.0);
+    sticky.tell(65, 0.0);
     assert_eq!(admit("q"), Err(Refused::Behind));
+    overload.0.is_busy.store(false, Ordering::Relaxed);
+    overload.0.shares.shrink(Class::Start);
+    assert_eq!(admit("q"), Err(Refused::Behind));
+    drop(sticky);
     drop(queue);
     assert_eq!(admit("q"), Ok(()));
 }
