@@ -64,7 +64,7 @@ const PATIENCE: u32 = 3;
 /// Pause between two looks at how late a task gets its turn.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Part of the time in use from which on there is none to spare.
-const BUSY: f64 = 0.7;
+const BUSY: f64 = 0.65;
 /// The delay that timers of a millisecond cannot distinguish from none.
 const NO_DELAY: Duration = Duration::from_millis(5);
 /// Pause between two lines about refused calls.
