@@ -7,12 +7,13 @@ use proto_messages::temporal::api::{
         StartChildWorkflowExecutionCommandAttributes, command::Attributes,
     },
     common::v1::WorkflowType,
-    enums::v1::{CommandType, EventType as E},
+    enums::v1::{CommandType, EventType as E, ParentClosePolicy},
     workflowservice::v1 as api,
 };
 
 use crate::world::*;
 
+#[expect(deprecated, reason = "SDKs still name the namespace")]
 pub fn start_child(id: &str) -> Command {
     let attributes = StartChildWorkflowExecutionCommandAttributes {
         namespace: "test".into(),
@@ -29,6 +30,7 @@ pub fn start_child(id: &str) -> Command {
     )
 }
 
+#[expect(deprecated, reason = "SDKs still name the namespace")]
 fn signal(id: &str) -> Command {
     let attributes = SignalExternalWorkflowExecutionCommandAttributes {
         namespace: "test".into(),
@@ -95,6 +97,45 @@ async fn a_childs_result_reaches_its_parent() {
         .workflow_execution_info
         .unwrap();
     assert_eq!(child.parent_execution.unwrap().workflow_id, "parent");
+}
+
+/// As Temporal Server has it, whatever the policy: a child is there once its start is recorded, and a parent that closed
+/// before records nothing.
+#[tokio::test]
+async fn a_child_of_the_task_that_closes_its_parent_is_never_started() {
+    for policy in [ParentClosePolicy::Abandon, ParentClosePolicy::Terminate] {
+        let world = World::new().await;
+        let (parent, child) = (format!("parent-{policy:?}"), format!("child-{policy:?}"));
+        let run = world.start(&parent).await;
+        let task = world.poll().await;
+        let mut start = start_child(&child);
+        if let Some(Attributes::StartChildWorkflowExecutionCommandAttributes(attributes)) =
+            &mut start.attributes
+        {
+            attributes.parent_close_policy = policy as i32;
+        }
+        let commands = [vec![start], complete_workflow("")].concat();
+        world.complete(&task, commands).await.unwrap();
+        let ended = world.close_event(&parent, &run).await;
+        assert_eq!(ended.event_type(), E::WorkflowExecutionCompleted);
+        // Whoever comes later has its child started, so the task of the first was executed meanwhile.
+        let later = format!("later-{policy:?}");
+        world.start(&later).await;
+        work(&world, &later, E::ChildWorkflowExecutionStarted, |task| {
+            match id_of(task) {
+                id if id == later && in_task(task).len() == 3 => {
+                    vec![start_child(&format!("{later}-child"))]
+                }
+                _ => vec![],
+            }
+        })
+        .await;
+        let events = kinds(&world.events(&parent, "").await);
+        let initiated = E::StartChildWorkflowExecutionInitiated;
+        assert_eq!(events[4..], [initiated, E::WorkflowExecutionCompleted]);
+        let absent = world.describe(&child).await.unwrap_err();
+        assert_eq!(absent.code(), tonic::Code::NotFound, "{policy:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod ledger;
 mod postgres;
 mod process;
 mod processes;
+mod readiness;
 mod roles;
 mod samples;
 mod up;

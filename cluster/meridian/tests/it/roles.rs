@@ -31,16 +31,16 @@ const SHARDS: u32 = 8;
 const MOVED: Duration = Duration::from_secs(20);
 
 /// One process of the cluster, running or not.
-struct Node {
+pub(crate) struct Node {
     service: &'static str,
-    config: String,
-    grpc: u16,
-    metrics: u16,
-    process: Option<Process>,
+    pub(crate) config: String,
+    pub(crate) grpc: u16,
+    pub(crate) metrics: u16,
+    pub(crate) process: Option<Process>,
 }
 
 impl Node {
-    fn new(service: &'static str, dir: &Path, grpc: u16, first: u16, store: &Value) -> Self {
+    pub(crate) fn new(service: &'static str, dir: &Path, grpc: u16, first: u16, store: &Value) -> Self {
         let metrics = port();
         let config = dir.join(format!("{service}-{grpc}.yaml"));
         let document = json!({
@@ -79,7 +79,7 @@ impl Node {
         }
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let arguments = [
             "server",
             "--config",
@@ -90,18 +90,22 @@ impl Node {
         self.process = Some(Process::start(&arguments));
     }
 
-    /// How many shards it says it owns; none when it does not answer.
-    async fn shards(&self) -> u32 {
+    /// What the metrics port answers, headers and all; nothing when it does not.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let read = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).await?;
-            stream
-                .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                .await?;
+            stream.write_all(request.as_bytes()).await?;
             let mut text = String::new();
             stream.read_to_string(&mut text).await?;
             Ok::<_, std::io::Error>(text)
         };
-        let text = read.await.unwrap_or_default();
+        read.await.unwrap_or_default()
+    }
+
+    /// How many shards it says it owns; none when it does not answer.
+    async fn shards(&self) -> u32 {
+        let text = self.get("/metrics").await;
         let line = text.lines().find(|l| l.starts_with("numshards_gauge"));
         line.and_then(|l| l.rsplit(' ').next()?.parse().ok())
             .unwrap_or_default()
