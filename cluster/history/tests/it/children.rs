@@ -121,14 +121,17 @@ async fn a_child_of_the_task_that_closes_its_parent_is_never_started() {
         // Whoever comes later has its child started, so the task of the first was executed meanwhile.
         let later = format!("later-{policy:?}");
         world.start(&later).await;
-        work(&world, &later, E::ChildWorkflowExecutionStarted, |task| {
-            match id_of(task) {
+        work(
+            &world,
+            &later,
+            E::ChildWorkflowExecutionStarted,
+            |task| match id_of(task) {
                 id if id == later && in_task(task).len() == 3 => {
                     vec![start_child(&format!("{later}-child"))]
                 }
                 _ => vec![],
-            }
-        })
+            },
+        )
         .await;
         let events = kinds(&world.events(&parent, "").await);
         let initiated = E::StartChildWorkflowExecutionInitiated;

@@ -42,17 +42,25 @@ async fn asked(channel: &Channel, service: &str) -> Option<ServingStatus> {
     let request = HealthCheckRequest {
         service: service.into(),
     };
-    let answer = HealthClient::new(channel.clone()).check(request).await.ok()?;
+    let answer = HealthClient::new(channel.clone())
+        .check(request)
+        .await
+        .ok()?;
     Some(answer.into_inner().status())
 }
 
 /// Waits until the node says this, and this of why it is not ready.
 async fn tells(node: &Node, expected: &Told, why: &str) {
     let at = format!("http://127.0.0.1:{}", node.grpc);
-    let channel = Endpoint::from_shared(at).expect("an address").connect_lazy();
+    let channel = Endpoint::from_shared(at)
+        .expect("an address")
+        .connect_lazy();
     let begun = Instant::now();
     loop {
-        let (live, ready) = (node.get("/health/live").await, node.get("/health/ready").await);
+        let (live, ready) = (
+            node.get("/health/live").await,
+            node.get("/health/ready").await,
+        );
         let told = Told {
             live: live.starts_with("HTTP/1.1 200"),
             ready: ready.starts_with("HTTP/1.1 200"),
@@ -62,7 +70,10 @@ async fn tells(node: &Node, expected: &Told, why: &str) {
         if told == *expected && ready.contains(why) {
             return;
         }
-        assert!(begun.elapsed() < SEEN, "{told:?} instead of {expected:?}: {ready}");
+        assert!(
+            begun.elapsed() < SEEN,
+            "{told:?} instead of {expected:?}: {ready}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -40,7 +40,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(service: &'static str, dir: &Path, grpc: u16, first: u16, store: &Value) -> Self {
+    pub(crate) fn new(
+        service: &'static str,
+        dir: &Path,
+        grpc: u16,
+        first: u16,
+        store: &Value,
+    ) -> Self {
         let metrics = port();
         let config = dir.join(format!("{service}-{grpc}.yaml"));
         let document = json!({
@@ -92,7 +98,8 @@ impl Node {
 
     /// What the metrics port answers, headers and all; nothing when it does not.
     pub(crate) async fn get(&self, path: &str) -> String {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let read = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).await?;
             stream.write_all(request.as_bytes()).await?;
