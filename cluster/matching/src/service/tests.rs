@@ -335,7 +335,10 @@ fn task_of(workflow: &str, priority: i32, created: prost_types::Timestamp) -> Ad
 }
 
 #[tokio::test]
-#[expect(deprecated, reason = "the whole mode is deprecated, and the CLI still asks in it")]
+#[expect(
+    deprecated,
+    reason = "the whole mode is deprecated, and the CLI still asks in it"
+)]
 async fn describe_tells_what_waits_since_when_and_how_fast_it_comes() {
     let store = MemoryStore::new();
     let world = world(&store);
