@@ -27,7 +27,7 @@ pub struct DlqEntry {
     pub category: i32,
     /// Their kind, for people.
     pub kind: String,
-    /// Their run; empty when the row that names it cannot be decoded.
+    /// Their run; empty when the row that names it cannot be read as far as that.
     pub run: RunKey,
     /// Why they cannot be done.
     pub cause: String,
@@ -131,11 +131,12 @@ impl DlqEntry {
         }
     }
 
-    /// A row that cannot be decoded.
+    /// A row that cannot be decoded. Its beginning may still name the run.
     pub(crate) fn of_row(category: Category, row: Bytes, cause: String) -> Self {
         Self {
             category: number(category),
             kind: "UndecodableRow".to_owned(),
+            run: record::run_of_tasks(&row).unwrap_or_default(),
             cause,
             row,
             ..Self::default()
@@ -219,22 +220,30 @@ impl Shard {
         Ok(Vec::new())
     }
 
-    /// Adds tasks from the dead-letter queue to their shard as new ones. They are durable when this returns;
-    /// that they can be done now is not said.
+    /// Adds tasks that were set aside as new ones; what a row that cannot be decoded held is generated from the
+    /// run's state. They are durable when this returns; that they can be done now is not said.
     pub async fn retry_from_dlq(&self, entry: &DlqEntry) -> Result<(), ShardError> {
-        let corrupt = |e: record::RecordError| ShardError::Corrupt(e.to_string());
-        let (run, tasks) = match entry.row.is_empty() {
-            true => (entry.run.clone(), None),
-            false => {
-                let tasks = record::decode_tasks(&entry.row).map_err(corrupt)?;
+        let decoded = match entry.row.is_empty() {
+            true => None,
+            false => match record::decode_tasks(&entry.row) {
+                Ok(tasks) => Some(tasks),
+                Err(_) if !entry.run.run_id.is_empty() => None,
+                Err(error) => {
+                    return Err(ShardError::Corrupt(format!(
+                        "{error}; the row does not say of which workflow it was, so it can only be purged"
+                    )));
+                }
+            },
+        };
+        let (run, tasks) = match decoded {
+            None => (entry.run.clone(), None),
+            Some(tasks) => {
                 let Some(first) = tasks.first() else {
                     return Ok(());
                 };
                 let run = first.run.clone();
-                (
-                    run,
-                    Some(tasks.into_iter().map(|t| t.task).collect::<Vec<_>>()),
-                )
+                let tasks: Vec<_> = tasks.into_iter().map(|t| t.task).collect();
+                (run, Some(tasks))
             }
         };
         let key = key_of(&run.namespace_id, &run.workflow_id);

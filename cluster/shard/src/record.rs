@@ -31,7 +31,7 @@ pub(crate) use ack_levels::{AckLevels, decode_ack_levels, encode_ack_levels};
 pub(crate) use dlq::{decode_dlq_entry, encode_dlq_entry};
 pub(crate) use execution_info::encode_execution_info;
 pub(crate) use start::encode_start;
-pub(crate) use task::{decode_tasks, encode_tasks};
+pub(crate) use task::{decode_tasks, encode_tasks, run_of_tasks};
 
 /// A stored record that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,11 @@ use proto_ids::{EventId, FailoverVersion, RunKey, TaskId, Timestamp};
 use super::{RecordError, decode_message, message};
 use crate::queue::QueuedTask;
 
+/// The keys that begin the first three fields of a row, each a text.
+const NAMESPACE_ID: u8 = 0x0a;
+const WORKFLOW_ID: u8 = 0x12;
+const RUN_ID: u8 = 0x1a;
+
 /// The tasks of one run as one row.
 pub(crate) fn encode_tasks(run: &RunKey, tasks: &[&QueuedTask]) -> Bytes {
     let stored = message::Tasks {
@@ -35,6 +40,23 @@ pub(crate) fn decode_tasks(data: &[u8]) -> Result<Vec<QueuedTask>, RecordError> 
         })
     };
     stored.tasks.into_iter().map(read).collect()
+}
+
+/// The run that a row names, where what follows its name cannot be decoded: fields are written in order, so one that
+/// was cut still begins with it.
+pub(crate) fn run_of_tasks(mut row: &[u8]) -> Option<RunKey> {
+    let namespace_id = leading_text(&mut row, NAMESPACE_ID)?;
+    let workflow_id = leading_text(&mut row, WORKFLOW_ID)?;
+    let run_id = leading_text(&mut row, RUN_ID)?;
+    Some(RunKey::new(namespace_id, workflow_id, run_id))
+}
+
+fn leading_text<'a>(row: &mut &'a [u8], key: u8) -> Option<&'a str> {
+    let mut rest = row.strip_prefix(&[key])?;
+    let len = prost::decode_length_delimiter(&mut rest).ok()?;
+    let (text, after) = rest.split_at_checked(len)?;
+    *row = after;
+    std::str::from_utf8(text).ok()
 }
 
 fn task(queued: &QueuedTask) -> message::Task {

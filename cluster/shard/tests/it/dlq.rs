@@ -186,6 +186,86 @@ async fn rows_that_cannot_be_decoded_are_set_aside() {
     .await;
 }
 
+/// Takes the end of the first task row of the shard away.
+async fn cut_first_row(world: &World) {
+    let shard = world.shard("w").await;
+    let (range, id) = (shard.range(), *shard.replication_watermark().borrow());
+    let rows = world
+        .base
+        .execution
+        .outbox_read(shard.id(), TaskId::default(), 100);
+    let rows = rows.await.unwrap();
+    let whole = rows.first().unwrap();
+    let cut = whole.data.slice(..whole.data.len() - 2);
+    let batch = CommitBatch {
+        lane: "test".into(),
+        seq: 1,
+        fences: vec![Fence {
+            shard: shard.id(),
+            range,
+        }],
+        updates: vec![RunUpdate {
+            shard: shard.id(),
+            key: key("w"),
+            expected: Expected::Any,
+            row: RowWrite::Keep,
+            items: Vec::new(),
+            items_replaced: false,
+            current: None,
+            branches: Vec::new(),
+            history: Vec::new(),
+            outbox: vec![OutboxRow {
+                data: cut,
+                ..whole.clone()
+            }],
+            timers: Vec::new(),
+        }],
+        ..CommitBatch::default()
+    };
+    assert!(whole.last_task_id < id);
+    world.base.execution.commit(batch).await.unwrap();
+}
+
+/// A row that was cut still says of which workflow it is; retried, what it held comes from the run's state.
+#[tokio::test]
+async fn a_row_that_was_cut_names_its_workflow_and_is_made_anew() {
+    let world = World::with(one_shard(), namespace(), false);
+    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_secs(3_600)));
+    world.start("w").await.unwrap();
+    until("dispatched", || world.seen.dispatched("w") == 1).await;
+    cut_first_row(&world).await;
+    let world = world.crash().await;
+    until("set aside", || entries(&world, TRANSFER).len() == 1).await;
+    let entry = entries(&world, TRANSFER).remove(0);
+    assert_eq!(entry.run, key("w"));
+    assert_eq!(entry.kind, "UndecodableRow");
+    assert_eq!(world.seen.dispatched("w"), 0);
+    let shard = world.shard("w").await;
+    shard.retry_from_dlq(&entry).await.unwrap();
+    until("dispatched again", || world.seen.dispatched("w") > 0).await;
+}
+
+/// A process that dies between setting a row aside and storing that its queue has passed it: the row is listed once
+/// or twice, and never lost.
+#[tokio::test]
+async fn a_row_is_kept_by_whoever_dies_before_its_queue_has_passed_it() {
+    let world = World::with(one_shard(), namespace(), false);
+    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_secs(3_600)));
+    world.start("w").await.unwrap();
+    until("dispatched", || world.seen.dispatched("w") == 1).await;
+    cut_first_row(&world).await;
+    let world = world.crash().await;
+    // Nothing has run yet: no position is stored before the row is set aside.
+    world.faults.close();
+    until("set aside", || entries(&world, TRANSFER).len() == 1).await;
+    assert_eq!(outbox(&world), 1);
+    let world = world.crash().await;
+    until("the queue has passed it", || outbox(&world) == 0).await;
+    let found = entries(&world, TRANSFER);
+    assert!((1..=2).contains(&found.len()), "{found:?}");
+    assert!(found.iter().all(|entry| entry.run == key("w")));
+}
+
 /// A run that cannot be read any more, and owes tasks, does not hold its shard.
 #[tokio::test]
 async fn a_corrupt_run_does_not_hold_its_shard() {
