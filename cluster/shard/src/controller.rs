@@ -102,6 +102,7 @@ impl Shards {
             cache_bytes: AtomicUsize::new(0),
             event_cache_bytes: AtomicUsize::new(0),
             lost: tokio::sync::Notify::new(),
+            unreadable: Default::default(),
             options,
             deps,
         });

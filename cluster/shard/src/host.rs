@@ -8,8 +8,10 @@ use std::sync::{
 
 use cluster_membership::Membership;
 use cluster_runtime::{Metrics, Overload, Settings, SharedClock, Tasks};
+use hashbrown::HashSet;
 use namespaces::{Clusters, Namespace, Registry};
-use proto_ids::{NamespaceId, ShardId, Timestamp};
+use parking_lot::Mutex;
+use proto_ids::{NamespaceId, RunKey, ShardId, Timestamp};
 use schema_store::Store;
 
 use crate::{
@@ -64,7 +66,12 @@ pub(crate) struct Host {
     pub(crate) lost: tokio::sync::Notify,
     pub(crate) cache_bytes: AtomicUsize,
     pub(crate) event_cache_bytes: AtomicUsize,
+    /// Runs of which the log says that they cannot be read.
+    pub(crate) unreadable: Mutex<HashSet<RunKey>>,
 }
+
+/// Unreadable runs that are remembered; more are told again.
+const UNREADABLE_MAX: usize = 1_000;
 
 impl Host {
     pub(crate) fn now(&self) -> Timestamp {
@@ -105,6 +112,15 @@ impl Host {
             return Err(TxnError::Handover(namespace.name.clone()));
         }
         Ok(())
+    }
+
+    /// Whether nobody was told yet that the run cannot be read.
+    pub(crate) fn is_first_told_unreadable(&self, run: &RunKey) -> bool {
+        let mut told = self.unreadable.lock();
+        if told.len() >= UNREADABLE_MAX {
+            told.clear();
+        }
+        told.insert(run.clone())
     }
 
     /// Accounts for a change of a cached size.

@@ -352,8 +352,11 @@ impl Locked {
         let item_bytes = stored.items.iter().map(|(_, value)| value.len()).sum();
         let row = stored.version;
         let ms = record::decode(key, stored).map_err(|error| {
-            tracing::error!(shard = %self.shard.id(), run = %self.entry.run_key(run_id), %error,
-                "a stored run cannot be read");
+            let run = self.entry.run_key(run_id);
+            // Whoever asks again and again would fill the log.
+            if host.is_first_told_unreadable(&run) {
+                tracing::error!(shard = %self.shard.id(), %run, %error, "a stored run cannot be read");
+            }
             ShardError::Corrupt(error.to_string())
         })?;
         self.cached.runs.push(Slot {
