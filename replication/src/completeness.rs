@@ -90,6 +90,8 @@ pub struct Check {
     buffered: BTreeMap<Key, i32>,
     dead_letters: i64,
     dead_letter_runs: Vec<WorkflowExecution>,
+    /// Whether all runs were compared.
+    compared: bool,
 }
 
 /// Says that the target had every run at a moment when none could change. Only [`Check::settle`] makes one.
@@ -120,6 +122,7 @@ impl Check {
             buffered: BTreeMap::new(),
             dead_letters: 0,
             dead_letter_runs: Vec::new(),
+            compared: false,
         }
     }
 
@@ -152,7 +155,9 @@ impl Check {
                 after = (page.next, page.next_namespace_id);
             }
         }
-        self.wait_for_what_is_on_its_way().await
+        self.wait_for_what_is_on_its_way().await?;
+        self.compared = true;
+        Ok(())
     }
 
     /// Looks again at runs that were found lacking: each either arrives, or goes away here, or is lacking.

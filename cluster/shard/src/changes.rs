@@ -34,6 +34,7 @@ pub(crate) struct Changes {
 
 struct Watch {
     namespace_id: NamespaceId,
+    began: Instant,
     asked: Instant,
     /// Number of the last change.
     last: u64,
@@ -74,10 +75,11 @@ impl Changes {
         self.any.store(!watches.is_empty(), Ordering::Release);
     }
 
-    fn end(&self, name: &str) {
+    fn end(&self, name: &str) -> Option<Instant> {
         let mut watches = self.watches.lock();
-        watches.remove(name);
+        let ended = watches.remove(name);
         self.any.store(!watches.is_empty(), Ordering::Release);
+        ended.map(|watch| watch.began)
     }
 
     fn since(&self, id: &NamespaceId, name: &str, after: u64, limit: usize) -> ChangedRuns {
@@ -112,6 +114,7 @@ impl Watch {
     fn new(namespace_id: NamespaceId) -> Self {
         Self {
             namespace_id,
+            began: Instant::now(),
             asked: Instant::now(),
             last: 0,
             runs: BTreeMap::new(),
@@ -143,9 +146,9 @@ impl Shard {
             .since(namespace_id, watch, after, limit.max(1))
     }
 
-    /// No watcher asks for these changes any more.
-    pub fn changed_runs_end(&self, watch: &str) {
-        self.0.changes.end(watch);
+    /// No watcher asks for these changes any more. When the watch began, if it lasted until now.
+    pub fn changed_runs_end(&self, watch: &str) -> Option<Instant> {
+        self.0.changes.end(watch)
     }
 }
 

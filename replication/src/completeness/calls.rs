@@ -16,7 +16,7 @@ use proto_messages::{
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::{Check, ComparisonError, Look, PAGE, here};
+use super::{Check, ComparisonError, Look, PAGE, here, is_complete};
 use crate::remotes;
 
 impl Check {
@@ -41,6 +41,7 @@ impl Check {
             namespace_id: self.namespace_id.to_string(),
             watch: self.watch.clone(),
             after,
+            ..Default::default()
         };
         let changed = self.shards.list_changed_runs(request).await;
         let changed = changed.map_err(|s| here(shard_id, &s))?;
@@ -155,14 +156,20 @@ impl Check {
         Ok(sent)
     }
 
-    /// Nothing more is asked; shards forget what they kept for this comparison.
+    /// Nothing more is asked; shards forget what they kept for this comparison, and hear if nothing is lacking.
     pub async fn end(&self) {
+        let is_complete = self.compared && is_complete(&self.findings());
+        let complete_in = match is_complete {
+            true => self.to.to_string(),
+            false => String::new(),
+        };
         for shard_id in self.seen.keys() {
             let request = ListChangedRunsRequest {
                 shard_id: *shard_id,
                 namespace_id: self.namespace_id.to_string(),
                 watch: self.watch.clone(),
                 after: -1,
+                complete_in: complete_in.clone(),
             };
             // A shard that cannot be reached forgets by itself.
             let _ = self.shards.list_changed_runs(request).await;

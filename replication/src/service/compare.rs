@@ -8,7 +8,7 @@ use std::time::Duration;
 use cluster_core::{MutableState, Request, VersionItem, mutable_state::ActivityInfo};
 use cluster_shard::{ReadError, Shard, Txn};
 use futures::{StreamExt, TryStreamExt, stream};
-use proto_ids::{EventId, NamespaceId, RunKey, Timestamp};
+use proto_ids::{ClusterName, EventId, NamespaceId, RunKey, Timestamp};
 use proto_messages::{
     meridian::replication::v1::{
         ActivityStanding, CompareRunsResponse, CompareShardRunsRequest, FlushBufferedEventsRequest,
@@ -20,6 +20,7 @@ use proto_messages::{
     time,
 };
 use replication_ndc::branch;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{ReplicationHost, run_key};
@@ -89,7 +90,11 @@ impl ReplicationHost {
         let shard = self.shard(request.shard_id).await?;
         let namespace_id = NamespaceId::new(&request.namespace_id);
         let Ok(after) = u64::try_from(request.after) else {
-            shard.changed_runs_end(&request.watch);
+            let began = shard.changed_runs_end(&request.watch);
+            if let Some(began) = began.filter(|_| !request.complete_in.is_empty()) {
+                let cluster = ClusterName::new(&request.complete_in);
+                self.note_complete(&shard, &namespace_id, &cluster, began);
+            }
             return Ok(ListChangedRunsResponse::default());
         };
         let changed = shard.changed_runs(&namespace_id, &request.watch, after, PAGE_MAX);
@@ -99,6 +104,24 @@ impl ReplicationHost {
             runs: self.standings(&shard, changed.runs).await?,
             more: changed.more,
         })
+    }
+
+    /// A cluster lacks nothing of a namespace. Once that is so of all that are active here, it counts no longer as one
+    /// that came back empty.
+    fn note_complete(
+        &self,
+        shard: &Shard,
+        namespace_id: &NamespaceId,
+        cluster: &ClusterName,
+        since: Instant,
+    ) {
+        let here = self.deps.clusters.current_name();
+        let all = self.deps.registry.all().into_iter();
+        let needed = all.filter(|n| {
+            n.is_replicated() && !n.is_deleted() && n.is_active_in(&here) && n.lives_in(cluster)
+        });
+        let needed: Vec<_> = needed.map(|n| n.id.clone()).collect();
+        shard.replication_complete(cluster, namespace_id, &needed, since);
     }
 
     async fn standings(

@@ -10,8 +10,8 @@ use std::{
 };
 
 use cluster_core::task::Category;
-use proto_ids::{ClusterName, ShardId, TaskId};
-use tokio::sync::watch;
+use proto_ids::{ClusterName, NamespaceId, ShardId, TaskId};
+use tokio::{sync::watch, time::Instant};
 
 use super::QueuedTask;
 use crate::{error::ShardError, record::AckLevels, shard::Shard};
@@ -76,6 +76,15 @@ pub(super) struct Stream {
     /// Highest id that may have been trimmed; 0 while every row ever written is there.
     dropped: TaskId,
     readers: BTreeMap<String, Reader>,
+    /// Namespaces of which a cluster that came back empty was found to lack nothing since.
+    complete: BTreeMap<ClusterName, BTreeSet<NamespaceId>>,
+    /// When a reader came anew the last time, in this process.
+    came: BTreeMap<String, Instant>,
+}
+
+/// The cluster of a reader.
+fn cluster_of(reader: &str) -> &str {
+    reader.rsplit_once('/').map_or(reader, |(cluster, _)| cluster)
 }
 
 impl Stream {
@@ -87,6 +96,8 @@ impl Stream {
             open: BTreeSet::new(),
             dropped: stored.dropped,
             readers: stored.readers.clone(),
+            complete: BTreeMap::new(),
+            came: BTreeMap::new(),
         }
     }
 
@@ -124,6 +135,9 @@ impl Stream {
         committed: TaskId,
         remotes: &[Remote],
     ) -> TaskId {
+        // Nothing is kept for a cluster that was removed: added again, it begins with nothing assumed.
+        let is_known = |name: &str| remotes.iter().any(|r| r.name.as_str() == cluster_of(name));
+        self.readers.retain(|name, _| is_known(name));
         if !self.open.is_empty() {
             let acked = remotes.iter().map(|r| self.acked_by(shard, shard_count, r));
             // Nobody has a copy: what is registered but not yet committed stays, nothing else.
@@ -164,6 +178,8 @@ impl Stream {
             && !reader.incarnation.is_empty()
             && reader.incarnation != incarnation;
         if is_new || is_other {
+            self.complete.remove(&ClusterName::new(cluster_of(name)));
+            self.came.insert(name.to_owned(), Instant::now());
             *reader = Reader {
                 complete_since: oldest,
                 came_back_empty: is_other && oldest > TaskId::default(),
@@ -202,6 +218,42 @@ impl Stream {
                 incarnation: other.map(|r| r.incarnation.clone()).unwrap_or_default(),
             }),
         }
+    }
+
+    /// A cluster lacks nothing of a namespace, as a comparison that began at `since` found. Whether that was the last one
+    /// of those that are `needed`, so that it counts as empty no longer.
+    fn complete(
+        &mut self,
+        cluster: &ClusterName,
+        namespace: &NamespaceId,
+        needed: &[NamespaceId],
+        since: Instant,
+    ) -> bool {
+        let came = self.came.iter();
+        let mut came = came.filter(|(name, _)| cluster_of(name) == cluster.as_str());
+        if came.any(|(_, came)| *came >= since) {
+            // It was the store before that has everything.
+            return false;
+        }
+        let of_cluster = |(name, _): &(&String, &mut Reader)| cluster_of(name) == cluster.as_str();
+        let mut empty: Vec<_> = self
+            .readers
+            .iter_mut()
+            .filter(of_cluster)
+            .map(|(_, reader)| reader)
+            .filter(|reader| reader.came_back_empty)
+            .collect();
+        if empty.is_empty() {
+            return false;
+        }
+        let known = self.complete.entry(cluster.clone()).or_default();
+        known.insert(namespace.clone());
+        if !needed.iter().all(|id| known.contains(id)) {
+            return false;
+        }
+        empty.iter_mut().for_each(|reader| reader.came_back_empty = false);
+        self.complete.remove(cluster);
+        true
     }
 
     fn read(&self, from: TaskId, until: TaskId, limit: usize) -> Option<Vec<QueuedTask>> {
@@ -285,6 +337,25 @@ impl Shard {
             self.mark_dirty();
         }
         Ok(())
+    }
+
+    /// A comparison that began at `since` found that a cluster lacks nothing of a namespace. Once that is so of all `needed`, it counts no
+    /// longer as one that came back empty.
+    pub fn replication_complete(
+        &self,
+        cluster: &ClusterName,
+        namespace: &NamespaceId,
+        needed: &[NamespaceId],
+        since: Instant,
+    ) {
+        let mut state = self.0.queues.state.lock();
+        if state
+            .stream
+            .complete(cluster, namespace, needed, since)
+        {
+            drop(state);
+            self.mark();
+        }
     }
 
     /// Readers by name, those among them that are gone included.

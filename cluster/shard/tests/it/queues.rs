@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use cluster_core::TaskKind;
-use cluster_shard::{AckRefused, ExecutionMode, Outcome, reader_name};
-use proto_ids::{NamespaceId, ShardId, TaskId};
+use cluster_shard::{AckRefused, ExecutionMode, Outcome, Shard, reader_name};
+use proto_ids::{ClusterName, NamespaceId, ShardId, TaskId};
+use tokio::time::Instant;
 
 use crate::world::{NS, World, at_once, key, quick, replicated, until};
 
@@ -235,7 +236,7 @@ async fn an_acknowledgement_beyond_what_was_written_is_refused() {
     assert_eq!(shard.replication_readers()[&b].acked, TaskId::default());
 }
 
-/// A reader whose store is new begins anew. When rows are gone by then, that is told for ever.
+/// A reader whose store is new begins anew. When rows are gone by then, that is told until nothing is lacking.
 #[tokio::test]
 async fn a_reader_that_comes_back_empty_is_known_as_that() {
     let world = World::with(quick(), replicated("a"), true);
@@ -260,6 +261,47 @@ async fn a_reader_that_comes_back_empty_is_known_as_that() {
     let world = world.restart().await;
     let shard = world.shard("w").await;
     assert_eq!(shard.replication_readers()[&b], wiped);
+
+    // Nothing is lacking of one of two namespaces; then of both.
+    let cluster = ClusterName::new("b");
+    let needed = [NamespaceId::new(NS), NamespaceId::new("another")];
+    let [one, two] = &needed;
+    let complete = |id: &NamespaceId| {
+        shard.replication_complete(&cluster, id, &needed, Instant::now());
+    };
+    let is_empty = |shard: &Shard| shard.replication_readers()[&b].came_back_empty;
+    complete(one);
+    assert!(is_empty(&shard));
+    complete(two);
+    assert!(!is_empty(&shard));
+    let before = Instant::now();
+    assert!(shard.replication_open(&b, "four").came_back_empty);
+    for id in &needed {
+        shard.replication_complete(&cluster, id, &needed, before);
+    }
+    assert!(is_empty(&shard), "the store before had everything");
+    complete(one);
+    complete(two);
+    assert!(!is_empty(&shard));
+}
+
+/// Rows that went while a cluster was not in the directory are not taken for acknowledged when it is there again.
+#[tokio::test]
+async fn a_cluster_that_was_removed_begins_anew_when_it_is_added_again() {
+    let world = World::with(quick(), replicated("a"), true);
+    world.start("w").await.unwrap();
+    let shard = world.shard("w").await;
+    let b = reader_name("b", shard.id());
+    shard.replication_open(&b, "one");
+    let end = *shard.replication_watermark().borrow();
+    shard.replication_ack(&b, "one", end).unwrap();
+    until("rows go", || at_once(outbox(&world)) == 0).await;
+    let world = world.disconnected().await;
+    let shard = world.shard("w").await;
+    until("it is forgotten", || shard.replication_readers().is_empty()).await;
+    let again = shard.replication_open(&b, "one");
+    assert_eq!(again.acked, TaskId::default());
+    assert!(again.complete_since > TaskId::default());
 }
 
 /// An operator who disables a link for a while has not given up the other cluster's copy.

@@ -287,6 +287,16 @@ impl World {
         Self::over(self.base, self.options, namespace, connected)
     }
 
+    /// The same, and the other cluster is gone from the namespace and the directory of those that are connected.
+    pub async fn disconnected(self) -> Self {
+        assert!(self.tasks.shutdown(Duration::from_secs(30)).await);
+        let alone = Namespace {
+            clusters: vec!["a".into()],
+            ..(*self.registry.all()[0]).clone()
+        };
+        Self::over(self.base, self.options, alone, false)
+    }
+
     async fn die(&self) {
         self.faults.close();
         self.tasks.kill().await;
