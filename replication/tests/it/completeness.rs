@@ -70,6 +70,40 @@ async fn what_was_never_sent_is_lacking_although_all_is_acknowledged() {
     drop(pulling);
 }
 
+/// A cluster that was taken out of a namespace and put in again lacks what was written meanwhile: nothing of it was ever
+/// to be sent, so no acknowledgement tells.
+#[tokio::test]
+async fn what_was_written_while_a_cluster_was_out_of_the_namespace_is_lacking() {
+    let world = World::new(1, 1).await;
+    let pulling = world.connect().await;
+    world.west.start("kept", &run(1)).await;
+    until("the run arrives", || async {
+        world.east.read("kept", &run(1), |_| ()).await.is_some()
+    })
+    .await;
+    let alone = Namespace {
+        clusters: vec!["west".into()],
+        ..namespace("west", 1)
+    };
+    world.west.registry.set(vec![alone]);
+    world.west.start("missed", &run(2)).await;
+    world.west.signal("kept", &run(1), "missed").await;
+    world.west.registry.set(vec![namespace("west", 1)]);
+    let mut check = world.check();
+    check.all(|_| ()).await.unwrap();
+    let found = check.findings();
+    assert_eq!((found.checked_runs, found.lacking_runs), (2, 2));
+    assert!(!completeness::is_complete(&found));
+    let names = completeness::names(&found);
+    assert!(names.contains("kept") && names.contains("missed"), "{names}");
+    assert_eq!(check.send_again(&"orders".into()).await, Ok(2));
+    let mut check = world.check();
+    check.all(|_| ()).await.unwrap();
+    let found = check.findings();
+    assert!(completeness::is_complete(&found), "{found:?}");
+    drop(pulling);
+}
+
 #[tokio::test]
 async fn events_that_did_not_arrive_are_lacking() {
     let world = World::new(1, 1).await;

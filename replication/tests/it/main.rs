@@ -2,6 +2,7 @@
 
 mod completeness;
 mod dlq;
+mod faults;
 mod pulling;
 mod reapplying;
 mod setbacks;

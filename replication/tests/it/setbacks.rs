@@ -124,6 +124,55 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_the_rest_flows() {
     drop(pulling);
 }
 
+/// A run that cannot be read at its source is set aside by its stream, told of as lacking, and sent once it can be read.
+#[tokio::test]
+async fn a_run_that_cannot_be_read_at_its_source_stops_no_other() {
+    const OTHER: &str = "0b7e2b30-4c9c-4f6a-9a6c-d4c1a5b0e002";
+    let world = World::new(1, 1).await;
+    world.west.start("bad", RUN).await;
+    world.west.start("good", OTHER).await;
+    world.west.corrupt("bad").await;
+    let pulling = world.connect().await;
+    world.west.signal("good", OTHER, "behind it").await;
+    let wanted = world.west.history("good", OTHER).await.len();
+    until("the other run is there", || async {
+        world.east.read("good", OTHER, |_| ()).await.is_some()
+            && world.east.history("good", OTHER).await.len() == wanted
+    })
+    .await;
+    let aside = world.west.letters.towards("east".into());
+    let letters = aside.read("west", 0, 10).await.unwrap();
+    assert!(!letters.is_empty());
+    for letter in &letters {
+        let raw = letter.letter.task.as_ref().unwrap().raw_task_info.as_ref();
+        assert_eq!(raw.unwrap().workflow_id, "bad");
+        assert!(letter.letter.reason.contains("cannot be read"));
+    }
+    until("the position goes on", || async {
+        let shard = world.west.shard("bad").await;
+        let end = *shard.replication_watermark().borrow();
+        let status = stands(&world.west, "bad").await;
+        status.acked_task_id >= end.get() - 1 && status.set_aside_tasks > 0
+    })
+    .await;
+    let mut check = world.check();
+    check.all(|_| ()).await.unwrap();
+    let found = check.findings();
+    assert_eq!(found.lacking_runs, 1);
+    let named = found.differences[0].execution.as_ref().unwrap();
+    assert_eq!(named.workflow_id, "bad");
+
+    *world.west.faults.corrupt.lock() = None;
+    let replayed = aside.replay("west", 0, i64::MAX, &world.west.client).await;
+    assert!(replayed.unwrap().failed.is_empty());
+    until("it is there, too", || async {
+        world.east.read("bad", RUN, |_| ()).await.is_some()
+    })
+    .await;
+    assert!(aside.read("west", 0, 10).await.unwrap().is_empty());
+    drop(pulling);
+}
+
 #[tokio::test]
 async fn a_reader_is_told_by_its_store_and_one_that_never_came_is_told_too() {
     let world = World::new(1, 2).await;

@@ -45,10 +45,12 @@ use replication::{
     service::{HostDeps, ReplicationHost},
     switchover::Switchovers,
 };
-use schema_store::memory::MemoryStore;
+use schema_store::{memory::MemoryStore, shard::ShardStore};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+
+use crate::faults::Faults;
 
 pub const NAMESPACE: &str = "3a4c8d6e-90c2-4b61-8d3a-7d7f0c6b2a11";
 
@@ -60,6 +62,8 @@ pub struct Cluster {
     pub letter_box: Arc<LetterBox>,
     pub tasks_aside: TaskDlq,
     pub remotes: Remotes,
+    pub faults: Arc<Faults>,
+    shard_store: Arc<dyn ShardStore>,
     membership: Membership,
     tasks: Tasks,
     clock: Arc<Skewed>,
@@ -114,7 +118,9 @@ pub fn namespace(active: &str, version: i64) -> Namespace {
 async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) -> Cluster {
     let at = listener.local_addr().unwrap();
     let tasks = Tasks::new(own.name.to_string());
-    let store = MemoryStore::new().store();
+    let mut store = MemoryStore::new().store();
+    let faults = Faults::before(&mut store);
+    let shard_store = store.shard.clone();
     let clock = Arc::new(Skewed::default());
     let own_clock = clock.clone();
     let clock: SharedClock = clock;
@@ -206,6 +212,8 @@ async fn cluster(listener: TcpListener, own: ClusterInfo, other: ClusterInfo) ->
         letter_box,
         tasks_aside,
         remotes,
+        faults,
+        shard_store,
         membership,
         tasks,
         clock: own_clock,
@@ -287,6 +295,20 @@ impl Cluster {
     /// Sets the clock wrong by so many milliseconds.
     pub fn skew(&self, millis: i64) {
         self.clock.0.store(millis * 1_000_000, Ordering::SeqCst);
+    }
+
+    /// Runs of this workflow hold garbage from now on, and nothing of them is in memory.
+    pub async fn corrupt(&self, workflow: &'static str) {
+        *self.faults.corrupt.lock() = Some(workflow);
+        let shard = self.shard(workflow).await.id();
+        let now = self.clock.now_nanos();
+        let taken = self
+            .shard_store
+            .shard_acquire(shard, "another", proto_ids::Timestamp::from_nanos(now))
+            .await;
+        taken.unwrap();
+        let lost = self.shards.freeze_probe(shard, Duration::from_secs(30));
+        lost.await.unwrap_err();
     }
 
     pub async fn shard(&self, workflow: &str) -> Shard {
