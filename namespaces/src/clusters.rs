@@ -19,6 +19,7 @@ use crate::{
 
 pub mod adopt;
 mod record;
+pub mod restored;
 
 /// How often rows are read.
 pub(crate) static REFRESH_INTERVAL: Key<Duration> = Key::new(

@@ -81,6 +81,12 @@ impl Namespace {
         self.clusters.contains(cluster)
     }
 
+    /// Whether it is held because this cluster's database was put back from a copy: until a failover has raised its
+    /// version, nothing is written here.
+    pub fn is_held_since_restore(&self) -> bool {
+        self.handover && self.handover_until == Timestamp::MAX
+    }
+
     /// Whether it has been deleted.
     pub fn is_deleted(&self) -> bool {
         self.state == NamespaceState::Deleted as i32

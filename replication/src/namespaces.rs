@@ -41,6 +41,9 @@ const MESSAGES_MAX: usize = 1_000;
 /// How often the loops are compared with the directory and the ring, without a reason to.
 const RECONCILE_EVERY: Duration = Duration::from_secs(2);
 
+/// Namespaces looked through at once for those that are held.
+const HELD_PAGE: usize = 100;
+
 /// "Not told" on the wire.
 const UNKNOWN: i64 = -1;
 
@@ -151,7 +154,11 @@ async fn pull_for_ever(deps: &NamespacePullerDeps, source: &ClusterName) {
     let (mut retrieved, mut processed) = (UNKNOWN, UNKNOWN);
     let mut pauses = FETCH_RETRY.pauses();
     let mut failures = 0_u32;
+    let mut asked = false;
     loop {
+        if !asked {
+            asked = ask_about_held(deps, source).await;
+        }
         match pull(deps, source, retrieved, processed).await {
             Ok(page) => {
                 pauses.reset();
@@ -171,6 +178,28 @@ async fn pull_for_ever(deps: &NamespacePullerDeps, source: &ClusterName) {
                 (retrieved, processed) = (UNKNOWN, UNKNOWN);
                 tokio::time::sleep(pauses.next_pause()).await;
             }
+        }
+    }
+}
+
+/// What was put back from a copy may have forgotten a failover that is not told again. Whether the source was asked.
+async fn ask_about_held(deps: &NamespacePullerDeps, source: &ClusterName) -> bool {
+    let refresher = Refresher::new(deps.remotes.clone(), deps.manager.clone());
+    let mut after = None;
+    loop {
+        let Ok(page) = deps.manager.list(after.take(), HELD_PAGE).await else {
+            return false;
+        };
+        let is_last = page.len() < HELD_PAGE;
+        after = page.last().map(|namespace| namespace.name.clone());
+        for namespace in page {
+            let is_asked = namespace.is_held_since_restore() && namespace.lives_in(source);
+            if is_asked && refresher.refresh(source, &namespace.id).await.is_err() {
+                return false;
+            }
+        }
+        if is_last {
+            return true;
         }
     }
 }

@@ -168,6 +168,13 @@ impl Switchovers {
                 namespace.name
             )));
         }
+        if namespace.is_held_since_restore() {
+            return Err(status::failed_precondition(format!(
+                "namespace {} is held: the database of {here} was put back from a copy, and others may have what it \
+                 lacks; `meridian namespace failover --namespace {} --to {to}`, asked of {to}, ends that",
+                namespace.name, namespace.name
+            )));
+        }
         if namespace.handover {
             return Err(status::failed_precondition(format!(
                 "namespace {} is being handed over already",

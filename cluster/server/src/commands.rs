@@ -10,6 +10,7 @@ use cluster_runtime::{
     telemetry::{LogFormat, init_logs},
 };
 use proto_ids::Timestamp;
+use schema_store::Store;
 
 use crate::{
     Node,
@@ -48,6 +49,10 @@ pub enum SchemaCommand {
     /// Give the database to the cluster that the configuration names, after a start under a wrong name. Stop every
     /// process of the cluster first.
     Adopt(SchemaArgs),
+    /// Say that the database is a copy that was put back: the cluster gets a new id, and holds its namespaces that
+    /// other clusters have, too. An SQLite file that was put back without its mark says so itself. Stop every process
+    /// of the cluster first.
+    Restored(SchemaArgs),
 }
 
 /// Names the database by the configuration of its cluster.
@@ -117,7 +122,8 @@ pub async fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
     let (SchemaCommand::Setup(args)
     | SchemaCommand::Upgrade(args)
     | SchemaCommand::Status(args)
-    | SchemaCommand::Adopt(args)) = &command;
+    | SchemaCommand::Adopt(args)
+    | SchemaCommand::Restored(args)) = &command;
     let config = config::load(&args.config)?;
     let (options, _) = store_options(&config.datastore);
     let statuses = match command {
@@ -128,6 +134,7 @@ pub async fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
             .await
             .context("upgrade the schema")?,
         SchemaCommand::Adopt(_) => return adopt(&config).await,
+        SchemaCommand::Restored(_) => return restored(&config).await,
         SchemaCommand::Status(_) => schema_sql::schema_status(&options)
             .await
             .context("look at the schema")?,
@@ -141,7 +148,26 @@ pub async fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn adopt(config: &NodeConfig) -> anyhow::Result<ExitCode> {
+async fn restored(config: &NodeConfig) -> anyhow::Result<ExitCode> {
+    let store = open_alone(config).await?;
+    let done = namespaces::clusters::restored::settle(&own_cluster(config), &store)
+        .await
+        .context("draw the conclusions from a database that was put back")?;
+    println!(
+        "cluster {} has the id {}",
+        config.cluster.name, done.cluster_id
+    );
+    for namespace in done.held {
+        println!(
+            "namespace {namespace} is held until a failover: `meridian namespace failover --namespace {namespace} \
+             --to CLUSTER`, asked of another cluster of the namespace"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The store, which no process of the cluster uses.
+async fn open_alone(config: &NodeConfig) -> anyhow::Result<Store> {
     let (options, name) = store_options(&config.datastore);
     let store = schema_sql::open(options)
         .await
@@ -158,6 +184,11 @@ async fn adopt(config: &NodeConfig) -> anyhow::Result<ExitCode> {
         "{} processes of the cluster were here within the last minute: stop them all, then try again",
         living.len()
     );
+    Ok(store)
+}
+
+async fn adopt(config: &NodeConfig) -> anyhow::Result<ExitCode> {
+    let store = open_alone(config).await?;
     let done = namespaces::clusters::adopt::adopt(&own_cluster(config), &store)
         .await
         .context("give the database to the cluster")?;

@@ -147,6 +147,6 @@ async fn rename(
     Ok(())
 }
 
-fn decode(record: &NamespaceRecord) -> Result<Namespace, Refusal> {
+pub(super) fn decode(record: &NamespaceRecord) -> Result<Namespace, Refusal> {
     Namespace::from_record(record).map_err(|e| StoreError::Corrupt(e.to_string()).into())
 }

@@ -1,6 +1,6 @@
 //! Making another cluster the active one.
 
-use proto_ids::{ClusterName, Timestamp};
+use proto_ids::{ClusterName, FailoverVersion, Timestamp};
 
 use crate::{
     error::Refusal,
@@ -12,14 +12,18 @@ use crate::{
 const HISTORY: usize = 10;
 
 /// Makes the cluster the active one: the next version it owns, no handover any more. Naming the cluster
-/// that is active already keeps the version.
+/// that is active already keeps the version, but where it was put back from a copy: the version it has may have been
+/// used for what the copy lacks.
 pub(super) fn fail_over(
     topology: &Topology,
     namespace: &mut Namespace,
     to: &ClusterName,
     stamp: Stamp,
 ) -> Result<(), Refusal> {
-    let moved = namespace.active_cluster != *to;
+    let moved = namespace.active_cluster != *to || namespace.is_held_since_restore();
+    if namespace.is_held_since_restore() {
+        namespace.failover_version = FailoverVersion::new(namespace.failover_version.get() + 1);
+    }
     namespace.active_cluster = to.clone();
     namespace.handover = false;
     namespace.handover_until = Timestamp::ZERO;

@@ -80,6 +80,16 @@ pub fn update(
             before.name
         )));
     }
+    if wanted.replication.handover.is_some()
+        && wanted.replication.active_cluster.is_empty()
+        && before.is_held_since_restore()
+    {
+        return Err(Refusal::Precondition(format!(
+            "namespace {} is held because this cluster's database was put back from a copy; a failover ends that \
+             (`meridian namespace failover`)",
+            before.name
+        )));
+    }
     let mut after = before.clone();
     let fails_over = !wanted.replication.active_cluster.is_empty();
     let promotes = wanted.promote && !before.is_global;

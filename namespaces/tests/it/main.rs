@@ -1,5 +1,7 @@
 //! Two clusters on memory stores: what one writes and tells, the other reads and merges.
 
+mod dying;
+
 use std::time::Duration;
 
 use cluster_runtime::{ManualClock, Settings, Tasks};

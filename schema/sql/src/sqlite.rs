@@ -230,6 +230,16 @@ impl ExecutionStore for Backend {
     }
 }
 
+impl Backend {
+    async fn read_restored(&self) -> Result<bool, StoreError> {
+        startup::is_copy(&self.db).await
+    }
+
+    async fn settle_restored(&self) -> Result<(), StoreError> {
+        startup::settle_copy(&self.db).await
+    }
+}
+
 /// The primary result code, without SQLite's extension.
 fn code(error: &sqlx::Error) -> Option<i32> {
     extended_code(error).map(|code| code & 0xff)

@@ -49,6 +49,17 @@ pub trait ClusterStore: Send + Sync + 'static {
 
     /// Removes a member that leaves. Idempotent.
     async fn member_delete(&self, id: &str) -> Result<(), StoreError>;
+
+    /// Whether the database is a copy that was put back, and no conclusion was drawn from that yet. A store that
+    /// cannot tell says no.
+    async fn cluster_restored(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// The conclusions are drawn, durably. Idempotent.
+    async fn cluster_restored_settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// The error of a compare-and-set that lost; every backend says the same.

@@ -188,6 +188,8 @@ observe!(ClusterStore, Main, {
     member_put(record: MemberRecord) -> (), StoreError, "UpsertClusterMembership";
     member_list(since: Timestamp) -> Vec<MemberRecord>, StoreError, "GetClusterMembers";
     member_delete(id: &str) -> (), StoreError, "PruneClusterMembership";
+    cluster_restored() -> bool, StoreError, "GetClusterMetadata";
+    cluster_restored_settle() -> (), StoreError, "SaveClusterMetadata";
 });
 
 observe!(QueueStore, Main, {

@@ -9,7 +9,8 @@ use clap::Args;
 use proto_messages::{
     meridian::replication::v1::{GetNamespaceViewRequest, ListUnreplicatedRequest},
     temporal::api::{
-        replication::v1::NamespaceReplicationConfig, workflowservice::v1::UpdateNamespaceRequest,
+        enums::v1::ReplicationState, replication::v1::NamespaceReplicationConfig,
+        workflowservice::v1::UpdateNamespaceRequest,
     },
 };
 use serde::Serialize;
@@ -95,7 +96,8 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
     let asked = args.global.connect.connect().await?;
     let described = super::described(&asked, &args.namespace).await?;
     let replication = described.replication_config.unwrap_or_default();
-    let from = replication.active_cluster_name;
+    let is_held = replication.state() == ReplicationState::Handover;
+    let from = replication.active_cluster_name.clone();
     anyhow::ensure!(
         described.is_global_namespace,
         "{} is local to its cluster; promote it and add clusters before it can fail over",
@@ -116,6 +118,9 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
             .collect::<Vec<_>>()
             .join(", ")
     );
+    if from == args.to && is_held {
+        return release(&args, &asked).await;
+    }
     anyhow::ensure!(
         from != args.to,
         "{} is already active in {} (version {})",
@@ -157,20 +162,7 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
         // What it costs is said before anything is changed.
         println!("{}", forecast(&report));
     }
-    let request = UpdateNamespaceRequest {
-        namespace: args.namespace.clone(),
-        replication_config: Some(NamespaceReplicationConfig {
-            active_cluster_name: args.to.clone(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let updated = asked
-        .workflow()
-        .update_namespace(request)
-        .await
-        .context("make the target active")?;
-    let version = updated.into_inner().failover_version;
+    let version = make_active(&args, &asked).await?;
     report.failover_version = Some(version);
     let confirmed = confirm(&asked, &args, version).await;
     report.confirmed = confirmed.is_ok();
@@ -184,6 +176,43 @@ pub(super) async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(UNCONFIRMED),
     })
+}
+
+/// Ends a hold where it is: of a namespace whose cluster was put back from a copy, and of a switchover that goes on.
+async fn release(args: &FailoverArgs, asked: &Server) -> anyhow::Result<ExitCode> {
+    if !args.accept_unknown || args.dry_run {
+        eprintln!(
+            "refused: writes of {} are held back in {}. If the database of {} was put back from a copy, another cluster may \
+             have what it lacks: make that one active (--to), and this one again by a switchover. --accept-unknown makes \
+             {} active with a higher version all the same; what others have of the lower one loses",
+            args.namespace, args.to, args.to, args.to
+        );
+        return Ok(ExitCode::from(UNKNOWN));
+    }
+    let version = make_active(args, asked).await?;
+    println!(
+        "DONE  {} is active in {} (version {version})",
+        args.namespace, args.to
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The change itself; the version it made.
+async fn make_active(args: &FailoverArgs, asked: &Server) -> anyhow::Result<i64> {
+    let request = UpdateNamespaceRequest {
+        namespace: args.namespace.clone(),
+        replication_config: Some(NamespaceReplicationConfig {
+            active_cluster_name: args.to.clone(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let updated = asked
+        .workflow()
+        .update_namespace(request)
+        .await
+        .context("make the target active")?;
+    Ok(updated.into_inner().failover_version)
 }
 
 /// The reason why it is not done with these limits, and the exit code.

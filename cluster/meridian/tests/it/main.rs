@@ -10,6 +10,7 @@ mod postgres;
 mod process;
 mod processes;
 mod readiness;
+mod restored;
 mod roles;
 mod samples;
 mod up;

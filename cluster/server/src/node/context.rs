@@ -12,7 +12,9 @@ use cluster_runtime::{
     task::Tasks,
     telemetry::Metrics,
 };
-use namespaces::{Clusters, Manager, ManagerOptions, Registry, rules::OwnCluster};
+use namespaces::{
+    Clusters, Manager, ManagerOptions, Registry, clusters::restored::Restored, rules::OwnCluster,
+};
 use replication::remotes::Remotes;
 use schema_sql::{Options, Plugin, WalCounters};
 use schema_store::Store;
@@ -50,6 +52,12 @@ impl NodeContext {
         let certificates = Certificates::load(&config.tls, tasks, &metrics).await?;
         let (store, store_name) = open_store(config, roles, &metrics, tasks).await?;
         let own = own_cluster(config);
+        let restored = namespaces::clusters::restored::settle_if_copy(&own, &store)
+            .await
+            .context("draw the conclusions from a database that was put back")?;
+        if let Some(restored) = restored {
+            tell_restored(&own, &restored);
+        }
         let clusters = Clusters::start(&own, store.cluster.clone(), settings.clone(), tasks)
             .await
             .context("read the cluster directory")?;
@@ -140,6 +148,18 @@ impl NodeContext {
         Membership::join(join, &self.clock, tasks)
             .await
             .with_context(|| format!("listen for gossip on {bind}; is the membership port taken?"))
+    }
+}
+
+/// What an operator has to know of a database that was put back.
+fn tell_restored(own: &OwnCluster, restored: &Restored) {
+    tracing::warn!(cluster = %own.name, cluster_id = restored.cluster_id,
+        "the database is a copy that was put back: other clusters will know it as a store of its own");
+    for namespace in &restored.held {
+        tracing::error!(%namespace,
+            "the namespace is held: it was active here, and what was written after the copy may be in other clusters. \
+             `meridian namespace failover --namespace {namespace} --to CLUSTER`, asked of another cluster of the \
+             namespace, makes that one active");
     }
 }
 

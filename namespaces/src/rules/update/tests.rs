@@ -244,3 +244,22 @@ fn states_only_go_down() {
     assert!(deprecate(&old, true, STAMP).unwrap().is_none());
     assert!(deprecate(&samples::global("west"), false, STAMP).is_err());
 }
+
+#[test]
+fn a_hold_since_a_restore_ends_with_a_higher_version_only() {
+    let mut restored = samples::global("west");
+    restored.handover = true;
+    restored.handover_until = Timestamp::MAX;
+    assert!(refuse(&restored, hold(false)).contains("put back from a copy"));
+    assert!(refuse(&restored, hold(true)).contains("put back from a copy"));
+    let own = restored.active_cluster.clone();
+    let before = restored.failover_version;
+    let here = apply(&restored, to(own.as_str()));
+    assert!(!here.namespace.handover && here.namespace.failover_version > before);
+    assert_eq!(here.namespace.active_cluster, own);
+    assert!(here.publish.is_some(), "the others hear of it");
+    let other = if own.as_str() == "west" { "east" } else { "west" };
+    let there = apply(&restored, to(other)).namespace;
+    assert!(!there.handover && there.failover_version > before);
+    assert_eq!(there.active_cluster.as_str(), other);
+}

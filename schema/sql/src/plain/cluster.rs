@@ -97,4 +97,12 @@ impl ClusterStore for Backend {
             .map_err(fail)?;
         tx.commit().await
     }
+
+    async fn cluster_restored(&self) -> Result<bool, StoreError> {
+        self.read_restored().await
+    }
+
+    async fn cluster_restored_settle(&self) -> Result<(), StoreError> {
+        self.settle_restored().await
+    }
 }

@@ -3,7 +3,8 @@
 //! word; compared with the mark it is noticed.
 //!
 //! The mark is written after each commit, without a sync: files are deleted by people while the machine runs. After
-//! a power failure it may be older than the database, never newer, since commits are synced before it is written.
+//! a power failure it may be older than the database, never newer, since commits are synced before it is written. That
+//! there is one is synced: a database that was served and has none is a copy that was put back.
 
 use std::{
     fs::File,
@@ -94,6 +95,11 @@ impl Mark {
             database,
         };
         mark.put("", 0)
+            .and_then(|()| mark.file.sync_all())
+            .and_then(|()| match mark.path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+                _ => File::open(".")?.sync_all(),
+            })
             .map_err(|error| failed("write", &mark.path, &error))?;
         Ok(mark)
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use schema_store::StoreError;
+use sqlx::SqliteConnection;
 
 use super::{
     database::Database,
@@ -14,6 +15,9 @@ use super::{
     lock::Stopped,
     mark::{Mark, Noted, path_of},
 };
+
+/// In the header (`application_id`) of a database that is a copy which was put back, until conclusions were drawn.
+const COPY: i32 = 0x636f_7079;
 
 /// Looks at the files before SQLite makes a new one where one is missing.
 pub(super) fn check_files(
@@ -64,7 +68,7 @@ pub(super) async fn check_mark(
     let id = sqlx::query_as("PRAGMA user_version").fetch_one(&mut writer.conn);
     let (mut id,): (i32,) = id.await.map_err(fail)?;
     let go_on = format!(
-        "to go on with what is here, and without the rest, remove {}",
+        "to go on with what is here, and without the rest, remove {}: the cluster then counts as one that was restored",
         path_of(main).display()
     );
     if let Some(noted) = noted {
@@ -90,6 +94,10 @@ pub(super) async fn check_mark(
             }
         }
     }
+    if id != 0 && !path_of(main).exists() {
+        // It was served before, and not here: what it lacks others may have. Stays true until that was dealt with.
+        note_copy(&mut writer.conn, COPY).await?;
+    }
     if id == 0 {
         id = some_number();
         // Takes no parameters.
@@ -100,6 +108,26 @@ pub(super) async fn check_mark(
             .map_err(fail)?;
     }
     Mark::begin(main, id)
+}
+
+/// Whether the database is a copy that was put back, and nobody has drawn conclusions from it.
+pub(super) async fn is_copy(db: &Database) -> Result<bool, StoreError> {
+    let mut writer = db.writer().await;
+    let noted = sqlx::query_as("PRAGMA application_id").fetch_one(&mut writer.conn);
+    let (noted,): (i32,) = noted.await.map_err(fail)?;
+    Ok(noted == COPY)
+}
+
+/// Conclusions were drawn.
+pub(super) async fn settle_copy(db: &Database) -> Result<(), StoreError> {
+    note_copy(&mut db.writer().await.conn, 0).await
+}
+
+async fn note_copy(conn: &mut SqliteConnection, number: i32) -> Result<(), StoreError> {
+    // Takes no parameters.
+    let text = format!("PRAGMA application_id = {number}");
+    let noted = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(conn).await;
+    noted.map(|_| ()).map_err(fail)
 }
 
 /// After a process that died: reads every page, once.

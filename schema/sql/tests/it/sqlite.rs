@@ -344,6 +344,65 @@ async fn a_database_file_that_lost_what_was_acknowledged_is_noticed_with_its_nam
     );
 }
 
+/// A process that dies between a commit and its note leaves a mark that is older than the database: nothing is missing.
+#[tokio::test]
+async fn a_mark_that_is_older_than_the_last_commit_is_no_loss() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("west.db");
+    let store = schema_sql::open(Options::sqlite(&path)).await.expect("open");
+    let fence = acquire(&store).await;
+    let mut marks = Vec::new();
+    for seq in 1..=3 {
+        marks.push(std::fs::read(beside(&path, ".mark")).expect("read"));
+        let batch = creation(fence, seq, &format!("w{seq}"));
+        store.execution.commit(batch).await.expect("commit");
+    }
+    drop(store);
+    // The driver closes files on threads of its own; the last one removes the log.
+    let begun = std::time::Instant::now();
+    while beside(&path, "-wal").exists() {
+        assert!(begun.elapsed().as_secs() < 30, "the files stay open");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    for (n, older) in marks.iter().enumerate() {
+        let died = folder.path().join(format!("died-{n}.db"));
+        std::fs::copy(&path, &died).expect("copy");
+        let lists = (beside(&path, "-visibility"), beside(&died, "-visibility"));
+        std::fs::copy(lists.0, lists.1).expect("copy");
+        std::fs::write(beside(&died, ".mark"), older).expect("write");
+        let store = schema_sql::open(Options::sqlite(&died)).await;
+        let store = store.unwrap_or_else(|e| panic!("mark {n}: {e}"));
+        let runs = store.execution.run_list(fence.shard, None, 10).await;
+        assert_eq!(runs.expect("read").len(), 3);
+        assert!(!store.cluster.cluster_restored().await.expect("read"));
+    }
+}
+
+/// A file that was served and lies without its mark is a copy that was put back. That stays known until somebody has
+/// dealt with it, whoever dies meanwhile; a new file, a restart and a mark that was cut are none.
+#[tokio::test]
+async fn a_file_that_was_put_back_is_known_until_that_was_dealt_with() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("west.db");
+    let mark = beside(&path, ".mark");
+    let open = || schema_sql::open(Options::sqlite(&path));
+    let is_copy = async || {
+        let store = open().await.expect("open");
+        store.cluster.cluster_restored().await.expect("read")
+    };
+    written(&path, 2, "cleanly").await;
+    assert!(!is_copy().await, "a restart");
+    std::fs::write(&mark, "cut").expect("write");
+    assert!(!is_copy().await, "a power failure may cut the mark");
+    std::fs::remove_file(&mark).expect("remove");
+    assert!(is_copy().await);
+    assert!(is_copy().await, "the mark that is there again changes nothing");
+    let store = open().await.expect("open");
+    store.cluster.cluster_restored_settle().await.expect("settle");
+    drop(store);
+    assert!(!is_copy().await);
+}
+
 #[tokio::test]
 async fn damage_is_looked_for_after_an_unclean_stop() {
     let folder = tempfile::tempdir().expect("folder");
