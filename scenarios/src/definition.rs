@@ -137,6 +137,8 @@ pub struct Workload {
     pub cart_signals_per_second: f64,
     /// Workflows per second and client that an operator cancels, terminates or resets.
     pub interventions_per_second: f64,
+    /// Whether every client has activities that report their progress and are taken over by a next attempt.
+    pub heartbeats: bool,
     /// One order in this many has the same workflow id on every side; 0 for none.
     pub shared_order_every: u32,
     /// The clusters whose frontends clients call first; all when empty.
@@ -162,6 +164,7 @@ impl Default for Workload {
             carts: 4,
             cart_signals_per_second: 10.0,
             interventions_per_second: 1.0,
+            heartbeats: false,
             shared_order_every: 0,
             clients: Vec::new(),
             clients_stay: false,
@@ -271,6 +274,10 @@ impl Drill {
                 self.world.store == Store::Postgres || !needs_server,
                 "a store that can be stopped is a server of its own: store = \"postgres\""
             );
+            anyhow::ensure!(
+                self.world.store == Store::Sqlite || !matches!(step.action, Action::Poison { .. }),
+                "rows are spoilt in files of the clusters' own: store = \"sqlite\""
+            );
             for name in step.action.clusters() {
                 self.known(name)
                     .with_context(|| format!("step {:?}", step.describe()))?;
@@ -377,6 +384,7 @@ mod tests {
                 "history-host-killed",
                 "overload",
                 "partition-and-divergence",
+                "poison-row",
                 "standby-wiped",
                 "store-outage-with-timers",
                 "switchover-buffered-signals",

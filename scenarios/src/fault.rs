@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod buffered;
+mod poison;
 mod switchover;
 mod wiped;
 
@@ -87,6 +88,9 @@ impl Hands<'_> {
                 return self.expect_incomplete(from, to).await;
             }
             Action::Repair { from, to } => return self.repair(from, to).await,
+            Action::Poison { from, to } => self.poison(from, to).await?,
+            Action::ExpectSetAside { from, to } => return self.expect_set_aside(from, to).await,
+            Action::Mend { from, to } => return self.mend(from, to).await,
             Action::ExpectActive { cluster, within } => {
                 return Ok(self.expect_active(cluster, within.get()).await);
             }
@@ -228,16 +232,17 @@ impl Hands<'_> {
 
     /// An operator's command of this same binary, to be run against a cluster that lives.
     fn operator(&self, at: &str, verb: &[&str], flags: &[&str]) -> anyhow::Result<Command> {
-        let mut command = self.tool(at, verb)?;
-        command.args(["--namespace", NAMESPACE]).args(flags);
+        let mut command = self.tool(at, verb, flags)?;
+        command.args(["--namespace", NAMESPACE]);
         Ok(command)
     }
 
     /// A command that is not about one namespace.
-    fn tool(&self, at: &str, verb: &[&str]) -> anyhow::Result<Command> {
+    fn tool(&self, at: &str, verb: &[&str], flags: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(&self.world.binary);
         command
             .args(verb)
+            .args(flags)
             .arg("--address")
             .arg(self.world.cluster(at)?.frontend().to_string())
             .kill_on_drop(true);
@@ -275,7 +280,7 @@ impl Hands<'_> {
     ) -> anyhow::Result<Said> {
         let mut command = match of_namespace {
             true => self.operator(at, verb, flags)?,
-            false => self.tool(at, verb)?,
+            false => self.tool(at, verb, flags)?,
         };
         let output = tokio::time::timeout(COMMAND_MAX, command.output())
             .await

@@ -10,6 +10,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod setup;
+mod tables;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ pub(crate) use certificates::Certificates;
 pub(crate) use cluster::Cluster;
 pub(crate) use proxy::{Link, Mode};
 pub(crate) use setup::{describe, fail_over};
+pub(crate) use tables::{Place, Value};
 
 use crate::definition::{Drill, Store};
 use postgres::Postgres;
@@ -44,7 +46,21 @@ pub(crate) struct World {
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) links: Vec<Link>,
     pub(crate) certificates: Option<Certificates>,
+    /// What a step spoilt, for the one that mends it.
+    pub(crate) poisoned: Option<Poisoned>,
     postgres: Option<Postgres>,
+}
+
+/// Rows as they were before they were spoilt.
+pub(crate) struct Poisoned {
+    /// Tasks of the source.
+    pub(crate) tasks: Vec<Value>,
+    /// Runs of the source.
+    pub(crate) source_runs: Vec<Value>,
+    /// Runs of the target.
+    pub(crate) target_runs: Vec<Value>,
+    /// Workflows that nobody works on.
+    pub(crate) ended: Vec<String>,
 }
 
 impl World {
@@ -88,6 +104,7 @@ impl World {
             clusters,
             links,
             certificates,
+            poisoned: None,
             postgres,
         };
         for cluster in &mut world.clusters {

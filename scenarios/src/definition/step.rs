@@ -75,6 +75,27 @@ pub enum Action {
         /// The cluster that lacks something.
         to: String,
     },
+    /// Spoils rows of workflows in the files of both clusters, which are killed and started again for it.
+    Poison {
+        /// The active cluster.
+        from: String,
+        /// The cluster that lacks what cannot be sent.
+        to: String,
+    },
+    /// Checks that every spoilt row was set aside and told of, and that the rest goes on.
+    ExpectSetAside {
+        /// The active cluster.
+        from: String,
+        /// The cluster that lacks what could not be sent.
+        to: String,
+    },
+    /// Repairs what `poison` spoilt, has what was set aside replayed, and waits until nothing is lacking.
+    Mend {
+        /// The active cluster.
+        from: String,
+        /// The other one.
+        to: String,
+    },
     /// Makes another cluster active without asking the old one.
     Failover {
         /// The cluster that becomes active.
@@ -273,7 +294,11 @@ impl Action {
             Self::InterruptSwitchover { to, kill, .. } | Self::BufferedSignals { to, kill, .. } => {
                 vec![kill, to]
             }
-            Self::ExpectIncomplete { from, to } | Self::Repair { from, to } => vec![from, to],
+            Self::ExpectIncomplete { from, to }
+            | Self::Repair { from, to }
+            | Self::Poison { from, to }
+            | Self::ExpectSetAside { from, to }
+            | Self::Mend { from, to } => vec![from, to],
             Self::Wipe { cluster } => vec![cluster],
             Self::Kill { cluster, .. }
             | Self::Overload { cluster, .. }
@@ -304,6 +329,7 @@ impl Action {
                 | Self::InterruptSwitchover { .. }
                 | Self::BufferedSignals { .. }
                 | Self::Wipe { .. }
+                | Self::Poison { .. }
                 | Self::Freeze { .. }
                 | Self::StopStore {}
                 | Self::Partition {}
@@ -325,6 +351,11 @@ impl Action {
             Self::Wipe { cluster } => format!("wipe the disk of {cluster}"),
             Self::ExpectIncomplete { to, .. } => format!("{to} is incomplete"),
             Self::Repair { to, .. } => format!("send {to} what it lacks"),
+            Self::Poison { from, to } => format!("spoil rows of {from} and {to}"),
+            Self::ExpectSetAside { from, .. } => {
+                format!("{from} sets aside what it cannot work with")
+            }
+            Self::Mend { from, to } => format!("mend {from} and {to}"),
             Self::ExpectActive { cluster, .. } => format!("{cluster} is active"),
             Self::Failover { to, .. } => format!("failover to {to}"),
             Self::Kill {

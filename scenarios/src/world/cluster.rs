@@ -10,17 +10,25 @@ use anyhow::Context;
 use proto_messages::temporal::api::workflowservice::v1::GetSystemInfoRequest;
 use scenarios_load::connect::{Connections, Target, Tls, timed};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::{
     certificates::Files,
     config::{self, ServicePorts},
     ports::Ports,
     process::Process,
+    tables::Tables,
 };
 use crate::definition;
 
 /// How long a cluster may take until its frontends answer.
 const READY: Duration = Duration::from_secs(60);
+
+/// How long a process may take to tell its metrics.
+const METRICS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The file of a store that needs no server; others beside it begin with the same name.
 const DATABASE: &str = "meridian.db";
@@ -34,6 +42,8 @@ pub(crate) struct Cluster {
     pub(crate) processes: Vec<Process>,
     dir: PathBuf,
     frontend: SocketAddr,
+    /// Where its first process tells its metrics.
+    metrics: SocketAddr,
     connections: Connections,
 }
 
@@ -86,7 +96,10 @@ impl Cluster {
             .first()
             .with_context(|| format!("cluster {} has no frontend", plan.name))?;
         let mut processes = Vec::new();
+        let mut metrics = Vec::new();
         for (n, ports) in ports_of.iter().enumerate() {
+            let told_at = SocketAddr::from(([127, 0, 0, 1], plan.ports.take()?));
+            metrics.push(told_at);
             let whole = ports.len() == SERVICES.len();
             let stem = if whole {
                 format!("all-{n}")
@@ -102,7 +115,7 @@ impl Cluster {
                 tls: plan.tls.as_ref(),
                 services: ports,
                 frontend,
-                metrics: SocketAddr::from(([127, 0, 0, 1], plan.ports.take()?)),
+                metrics: told_at,
                 live_settings: live_settings.as_deref(),
             });
             std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -129,6 +142,7 @@ impl Cluster {
             dir: plan.dir,
             processes,
             frontend,
+            metrics: metrics.first().copied().context("a cluster has a process")?,
             connections,
         })
     }
@@ -232,6 +246,31 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// The tables of an embedded store: those of lists, or all others.
+    pub(crate) async fn tables(&self, of_lists: bool) -> anyhow::Result<Tables> {
+        let file = match of_lists {
+            true => format!("{DATABASE}-visibility"),
+            false => DATABASE.to_owned(),
+        };
+        Tables::open(&self.dir.join(file)).await
+    }
+
+    /// What the first process counts, in Prometheus' form.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
+        let asked = async {
+            let mut stream = TcpStream::connect(self.metrics).await?;
+            let request = "GET /metrics HTTP/1.1\r\nHost: drill\r\nConnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = tokio::time::timeout(METRICS_WITHIN, asked).await;
+        answer
+            .context("wait for metrics")?
+            .with_context(|| format!("read the metrics of {}", self.name))
     }
 
     /// The lines of all its processes' logs that hold a text.
