@@ -4,6 +4,7 @@
 
 mod acknowledged;
 mod equal;
+mod heartbeats;
 mod limits;
 mod open;
 mod shape;
@@ -120,14 +121,16 @@ impl Judgement {
 
 /// All judgements that rest on calls and histories.
 pub fn judge(case: &Case) -> Vec<Judgement> {
-    vec![
+    let mut judgements = vec![
         acknowledged::judge(case),
         open::one_open_run(case),
         equal::judge(case),
         timers::judge(case),
         open::nothing_stuck(case),
         shape::judge(case),
-    ]
+    ];
+    judgements.extend(heartbeats::judge(case));
+    judgements
 }
 
 /// Whether an event ends its run.

@@ -55,6 +55,16 @@ pub enum Op {
         /// Its id in the run.
         activity_id: String,
     },
+    /// An activity reported how far it is; numbers rise within a run.
+    Heartbeat {
+        /// What was reported.
+        number: u64,
+    },
+    /// An attempt of an activity began.
+    Attempt {
+        /// The last number that it was told of; 0 for none.
+        found: u64,
+    },
 }
 
 impl Op {
@@ -68,6 +78,8 @@ impl Op {
             Self::Reset { .. } => "reset",
             Self::WorkflowTask { .. } => "workflow task",
             Self::Activity { .. } => "activity",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::Attempt { .. } => "attempt",
         }
     }
 }
@@ -109,6 +121,8 @@ impl Call {
                 started_event_id, ..
             } => format!(" started by event {started_event_id}"),
             Op::Activity { activity_id } => format!(" {activity_id}"),
+            Op::Heartbeat { number } => format!(" {number}"),
+            Op::Attempt { found } => format!(" told of heartbeat {found}"),
         };
         format!(
             "{}{detail} of {} run {} acknowledged by {} at {:.3} s",

@@ -2,6 +2,7 @@
 //! watch lag and roles. Every call goes to the oracle.
 
 mod clients;
+mod heartbeats;
 mod interventions;
 mod probe;
 mod workers;

@@ -92,6 +92,8 @@ impl Holdings {
             Op::Activity { activity_id } => self
                 .activities
                 .contains(&(call.run_id.clone(), activity_id.clone())),
+            // In no history; the next attempt tells.
+            Op::Heartbeat { .. } | Op::Attempt { .. } => true,
         }
     }
 }
@@ -175,7 +177,12 @@ fn should_have_come_back(case: &Case, surviving: &Histories, call: &Call) -> boo
         Op::Signal { .. } | Op::Cancel { .. } | Op::Terminate { .. } => case
             .met_again_ms
             .is_some_and(|met| open_long_after(case, surviving, call, met)),
-        Op::Start | Op::Reset { .. } | Op::WorkflowTask { .. } | Op::Activity { .. } => false,
+        Op::Start
+        | Op::Reset { .. }
+        | Op::WorkflowTask { .. }
+        | Op::Activity { .. }
+        | Op::Heartbeat { .. }
+        | Op::Attempt { .. } => false,
     }
 }
 

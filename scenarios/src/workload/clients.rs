@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use super::{Side, interventions};
+use super::{Side, heartbeats, interventions};
 use crate::{
     definition::Drill,
     oracle::{Op, Oracle, repeatable},
@@ -48,6 +48,7 @@ pub(crate) struct Traffic {
     pub(super) oracle: Oracle,
     pub(super) stop: CancellationToken,
     pub(super) interventions_per_second: f64,
+    heartbeats: bool,
 }
 
 impl Traffic {
@@ -83,6 +84,7 @@ impl Traffic {
             oracle,
             stop: CancellationToken::new(),
             interventions_per_second: load.interventions_per_second,
+            heartbeats: load.heartbeats,
         }
     }
 
@@ -117,6 +119,9 @@ impl Traffic {
             loops.spawn(self.clone().order_loop(n, *home));
             loops.spawn(self.clone().cart_loop(n, *home));
             loops.spawn(interventions::run(self.clone(), n, *home));
+            if self.heartbeats {
+                loops.spawn(heartbeats::run(self.clone(), n, *home));
+            }
         }
         loops
     }
@@ -179,13 +184,24 @@ impl Traffic {
     /// Starts a workflow, repeating until acknowledged; its run. `None` when it exists already or
     /// patience ended.
     pub(super) async fn start(&self, home: usize, id: &str, input: &Payloads) -> Option<String> {
+        self.start_by(home, id, input, |side| side.client.clone()).await
+    }
+
+    /// The same, by clients of another task queue.
+    pub(super) async fn start_by(
+        &self,
+        home: usize,
+        id: &str,
+        input: &Payloads,
+        client: impl Fn(&Side) -> Client,
+    ) -> Option<String> {
         let request = format!("{id}@{}", self.sides[home].cluster);
         let deadline = Instant::now() + PATIENCE;
         let mut at = home;
         while Instant::now() < deadline {
             let side = &self.sides[at];
             let begun = Instant::now();
-            let outcome = side.client.start(id, &request, input).await;
+            let outcome = client(side).start(id, &request, input).await;
             let run = outcome.as_deref().unwrap_or_default();
             let known = outcome.as_ref().map(|_| ());
             self.oracle
@@ -247,8 +263,14 @@ async fn attempt(client: &Client, id: &str, op: &Op) -> Result<(), Status> {
         Op::Signal { name } => client.signal(id, name, &format!("{id}/{name}")).await,
         Op::Cancel { reason } => client.cancel(id, reason, reason).await,
         Op::Terminate { reason } => client.terminate(id, reason).await,
-        Op::Start | Op::Reset { .. } | Op::WorkflowTask { .. } | Op::Activity { .. } => Err(
-            Status::invalid_argument(format!("a {} is not repeated this way", op.name())),
-        ),
+        Op::Start
+        | Op::Reset { .. }
+        | Op::WorkflowTask { .. }
+        | Op::Activity { .. }
+        | Op::Heartbeat { .. }
+        | Op::Attempt { .. } => Err(Status::invalid_argument(format!(
+            "a {} is not repeated this way",
+            op.name()
+        ))),
     }
 }
