@@ -155,7 +155,10 @@ async fn an_adoption_that_was_broken_off_is_refused_and_can_be_done_again() {
         if done.is_err() {
             deaths += 1;
             let told = refused_on(&store, &own("west", 1)).await;
-            assert!(told.contains("schema adopt"), "after {writes} writes: {told}");
+            assert!(
+                told.contains("schema adopt"),
+                "after {writes} writes: {told}"
+            );
             adopt::adopt(&own("west", 1), &store).await.unwrap();
         }
         let right = start_on(store, "west", 1).await;
@@ -173,7 +176,10 @@ async fn an_adoption_that_was_broken_off_is_refused_and_can_be_done_again() {
 /// West and its namespace, which lives in east, too, and is active in west; west has stopped.
 async fn stopped_west() -> (Store, Arc<Namespace>, String) {
     let store = MemoryStore::new().store();
-    let (west, east) = (start_on(store.clone(), "west", 1).await, start("east", 2).await);
+    let (west, east) = (
+        start_on(store.clone(), "west", 1).await,
+        start("east", 2).await,
+    );
     west.clusters.upsert(described(&east)).await.unwrap();
     let made = west.manager.register(orders()).await.unwrap();
     let id = west.clusters.current().cluster_id.clone();

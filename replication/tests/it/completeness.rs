@@ -95,7 +95,10 @@ async fn what_was_written_while_a_cluster_was_out_of_the_namespace_is_lacking() 
     assert_eq!((found.checked_runs, found.lacking_runs), (2, 2));
     assert!(!completeness::is_complete(&found));
     let names = completeness::names(&found);
-    assert!(names.contains("kept") && names.contains("missed"), "{names}");
+    assert!(
+        names.contains("kept") && names.contains("missed"),
+        "{names}"
+    );
     assert_eq!(check.send_again(&"orders".into()).await, Ok(2));
     let mut check = world.check();
     check.all(|_| ()).await.unwrap();

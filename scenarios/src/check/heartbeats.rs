@@ -59,10 +59,16 @@ mod tests {
         let beat = |number| Op::Heartbeat { number };
         let attempt = |found| Op::Attempt { found };
         assert_eq!(judged(vec![attempt(0)]), None);
-        assert_eq!(judged(vec![attempt(0), beat(1), beat(2), attempt(2)]), Some(true));
+        assert_eq!(
+            judged(vec![attempt(0), beat(1), beat(2), attempt(2)]),
+            Some(true)
+        );
         // One of which the answer was lost may have arrived.
         assert_eq!(judged(vec![attempt(0), beat(1), attempt(2)]), Some(true));
-        assert_eq!(judged(vec![attempt(0), beat(1), beat(2), attempt(1)]), Some(false));
+        assert_eq!(
+            judged(vec![attempt(0), beat(1), beat(2), attempt(1)]),
+            Some(false)
+        );
         assert_eq!(judged(vec![attempt(0), beat(1), attempt(0)]), Some(false));
     }
 }

@@ -269,8 +269,14 @@ impl Hands<'_> {
             letters.push(found.into_iter().find(|l| l.workflow_id == workflow));
         }
         seen.letters = letters;
-        seen.listed = (self.listed_letters(from).await?, self.listed_letters(to).await?);
-        seen.counted = (self.counted_letters(from).await?, self.counted_letters(to).await?);
+        seen.listed = (
+            self.listed_letters(from).await?,
+            self.listed_letters(to).await?,
+        );
+        seen.counted = (
+            self.counted_letters(from).await?,
+            self.counted_letters(to).await?,
+        );
         let poisoned = self.world.poisoned.as_ref().context("nothing was spoilt")?;
         let mut tables = self.world.cluster(from)?.tables(false).await?;
         seen.passed = true;
@@ -412,7 +418,10 @@ fn judge(seen: &Seen) -> Done {
             seen.listed, seen.counted
         ),
     ));
-    rules.push((seen.passed, "the queue goes on behind the cut row".to_owned()));
+    rules.push((
+        seen.passed,
+        "the queue goes on behind the cut row".to_owned(),
+    ));
     let names = |text: &str| [ROW, RUN, COPY].iter().all(|id| text.contains(id));
     rules.push((
         !seen.status.success && seen.status.text.contains("INCOMPLETE") && names(&seen.status.text),

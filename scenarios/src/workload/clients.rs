@@ -119,8 +119,14 @@ impl Traffic {
             loops.spawn(self.clone().order_loop(n, *home));
             loops.spawn(self.clone().cart_loop(n, *home));
             loops.spawn(interventions::run(self.clone(), n, *home));
-            if self.heartbeats {
-                loops.spawn(heartbeats::run(self.clone(), n, *home));
+            let lanes = if self.heartbeats {
+                heartbeats::AT_ONCE
+            } else {
+                0
+            };
+            for lane in 0..lanes {
+                let nth = n * heartbeats::AT_ONCE + lane;
+                loops.spawn(heartbeats::run(self.clone(), nth, *home));
             }
         }
         loops
@@ -184,7 +190,8 @@ impl Traffic {
     /// Starts a workflow, repeating until acknowledged; its run. `None` when it exists already or
     /// patience ended.
     pub(super) async fn start(&self, home: usize, id: &str, input: &Payloads) -> Option<String> {
-        self.start_by(home, id, input, |side| side.client.clone()).await
+        self.start_by(home, id, input, |side| side.client.clone())
+            .await
     }
 
     /// The same, by clients of another task queue.

@@ -33,6 +33,9 @@ use tonic::{Code, Status};
 use super::{Side, clients::Traffic};
 use crate::{oracle::Op, world::NAMESPACE};
 
+/// Workflows at once, of each client.
+pub(super) const AT_ONCE: usize = 6;
+
 /// Attempts of each activity; the last one completes it.
 const ATTEMPTS: i32 = 3;
 
@@ -77,7 +80,10 @@ pub(super) async fn run(traffic: Arc<Traffic>, n: usize, home: usize) {
             home,
             id: &id,
         };
-        if tokio::time::timeout(PATIENCE, beats.through()).await.is_err() {
+        if tokio::time::timeout(PATIENCE, beats.through())
+            .await
+            .is_err()
+        {
             tracing::warn!(workflow_id = id, "a workflow with heartbeats does not end");
         }
     }
@@ -93,9 +99,8 @@ struct Beats<'a> {
 
 impl Beats<'_> {
     async fn through(&self) {
-        let on_queue = |side: &Side| {
-            Client::new(side.client.connections().clone(), NAMESPACE, self.id)
-        };
+        let on_queue =
+            |side: &Side| Client::new(side.client.connections().clone(), NAMESPACE, self.id);
         let input = Script::default().input(0);
         let started = self.traffic.start_by(self.home, self.id, &input, on_queue);
         if started.await.is_none() {
@@ -176,7 +181,9 @@ impl Beats<'_> {
                 ..Default::default()
             };
             let begun = Instant::now();
-            let told = api.record_activity_task_heartbeat(timed(report, CALL)).await;
+            let told = api
+                .record_activity_task_heartbeat(timed(report, CALL))
+                .await;
             let op = Op::Heartbeat { number: *reported };
             self.record(&run, op, begun.elapsed(), told.as_ref().map(drop));
             if told.is_err_and(|status| status.code() == Code::NotFound) {

@@ -142,7 +142,10 @@ impl Cluster {
             dir: plan.dir,
             processes,
             frontend,
-            metrics: metrics.first().copied().context("a cluster has a process")?,
+            metrics: metrics
+                .first()
+                .copied()
+                .context("a cluster has a process")?,
             connections,
         })
     }

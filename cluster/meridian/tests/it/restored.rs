@@ -55,7 +55,11 @@ async fn until_active(port: u16, cluster: &str) -> DescribeNamespaceResponse {
 
 async fn until_has(port: u16, workflow: &str, run: &str) {
     let begun = Instant::now();
-    while client(port).history(workflow, run, Whose::Own).await.is_err() {
+    while client(port)
+        .history(workflow, run, Whose::Own)
+        .await
+        .is_err()
+    {
         assert!(begun.elapsed() < PATIENCE, "{workflow} does not arrive");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -90,11 +94,17 @@ async fn a_restored_cluster_writes_nothing_until_a_failover_has_raised_the_versi
     .input(0);
 
     let (both, _) = Process::up_with(&up).await;
-    client(west).start("before", "1", &waits).await.expect("start");
+    client(west)
+        .start("before", "1", &waits)
+        .await
+        .expect("start");
     let to = backup.to_string_lossy();
     let (done, _, errors) = run(&["backup", "--data", &folder, "--to", &to]).await;
     assert!(done, "{errors}");
-    let after = client(west).start("after", "2", &waits).await.expect("start");
+    let after = client(west)
+        .start("after", "2", &waits)
+        .await
+        .expect("start");
     until_has(east, "after", &after).await;
     both.interrupt().await;
     put_back(&data, &backup);
@@ -109,16 +119,37 @@ async fn a_restored_cluster_writes_nothing_until_a_failover_has_raised_the_versi
     let refused = client(west).start("new", "3", &waits).await;
     assert!(refused.is_err(), "{refused:?}");
     let at_west = format!("127.0.0.1:{west}");
-    let refused = ["namespace", "switchover", "--to", "east", "--address", &at_west];
+    let refused = [
+        "namespace",
+        "switchover",
+        "--to",
+        "east",
+        "--address",
+        &at_west,
+    ];
     let (done, output, errors) = run(&refused).await;
     let said = format!("{output}{errors}");
     assert!(!done && said.contains("put back from a copy"), "{said}");
-    let refused = ["namespace", "failover", "--to", "west", "--address", &at_west];
+    let refused = [
+        "namespace",
+        "failover",
+        "--to",
+        "west",
+        "--address",
+        &at_west,
+    ];
     let (done, _, errors) = run(&refused).await;
     assert!(!done && errors.contains("put back from a copy"), "{errors}");
 
     let at_east = format!("127.0.0.1:{east}");
-    let over = ["namespace", "failover", "--to", "east", "--address", &at_east];
+    let over = [
+        "namespace",
+        "failover",
+        "--to",
+        "east",
+        "--address",
+        &at_east,
+    ];
     let (done, output, errors) = run(&over).await;
     assert!(done, "{output}{errors}");
     let now = until_active(west, "east").await;

@@ -84,7 +84,9 @@ pub(super) struct Stream {
 
 /// The cluster of a reader.
 fn cluster_of(reader: &str) -> &str {
-    reader.rsplit_once('/').map_or(reader, |(cluster, _)| cluster)
+    reader
+        .rsplit_once('/')
+        .map_or(reader, |(cluster, _)| cluster)
 }
 
 impl Stream {
@@ -251,7 +253,9 @@ impl Stream {
         if !needed.iter().all(|id| known.contains(id)) {
             return false;
         }
-        empty.iter_mut().for_each(|reader| reader.came_back_empty = false);
+        empty
+            .iter_mut()
+            .for_each(|reader| reader.came_back_empty = false);
         self.complete.remove(cluster);
         true
     }
@@ -349,10 +353,7 @@ impl Shard {
         since: Instant,
     ) {
         let mut state = self.0.queues.state.lock();
-        if state
-            .stream
-            .complete(cluster, namespace, needed, since)
-        {
+        if state.stream.complete(cluster, namespace, needed, since) {
             drop(state);
             self.mark();
         }

@@ -258,7 +258,11 @@ fn a_hold_since_a_restore_ends_with_a_higher_version_only() {
     assert!(!here.namespace.handover && here.namespace.failover_version > before);
     assert_eq!(here.namespace.active_cluster, own);
     assert!(here.publish.is_some(), "the others hear of it");
-    let other = if own.as_str() == "west" { "east" } else { "west" };
+    let other = if own.as_str() == "west" {
+        "east"
+    } else {
+        "west"
+    };
     let there = apply(&restored, to(other)).namespace;
     assert!(!there.handover && there.failover_version > before);
     assert_eq!(there.active_cluster.as_str(), other);

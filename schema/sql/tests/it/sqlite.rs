@@ -349,7 +349,9 @@ async fn a_database_file_that_lost_what_was_acknowledged_is_noticed_with_its_nam
 async fn a_mark_that_is_older_than_the_last_commit_is_no_loss() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("west.db");
-    let store = schema_sql::open(Options::sqlite(&path)).await.expect("open");
+    let store = schema_sql::open(Options::sqlite(&path))
+        .await
+        .expect("open");
     let fence = acquire(&store).await;
     let mut marks = Vec::new();
     for seq in 1..=3 {
@@ -396,9 +398,16 @@ async fn a_file_that_was_put_back_is_known_until_that_was_dealt_with() {
     assert!(!is_copy().await, "a power failure may cut the mark");
     std::fs::remove_file(&mark).expect("remove");
     assert!(is_copy().await);
-    assert!(is_copy().await, "the mark that is there again changes nothing");
+    assert!(
+        is_copy().await,
+        "the mark that is there again changes nothing"
+    );
     let store = open().await.expect("open");
-    store.cluster.cluster_restored_settle().await.expect("settle");
+    store
+        .cluster
+        .cluster_restored_settle()
+        .await
+        .expect("settle");
     drop(store);
     assert!(!is_copy().await);
 }
