@@ -355,7 +355,7 @@ impl Shard {
         let mut state = self.0.queues.state.lock();
         if state.stream.complete(cluster, namespace, needed, since) {
             drop(state);
-            self.mark();
+            self.mark_dirty();
         }
     }
 

@@ -230,7 +230,7 @@ async fn cut_first_row(world: &World) {
 #[tokio::test]
 async fn a_row_that_was_cut_names_its_workflow_and_is_made_anew() {
     let world = World::with(one_shard(), namespace(), false);
-    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_secs(3_600)));
+    *world.seen.outcome.lock() = Some(Outcome::Retry(Duration::from_secs(3_600)));
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
     cut_first_row(&world).await;
@@ -250,7 +250,7 @@ async fn a_row_that_was_cut_names_its_workflow_and_is_made_anew() {
 #[tokio::test]
 async fn a_row_is_kept_by_whoever_dies_before_its_queue_has_passed_it() {
     let world = World::with(one_shard(), namespace(), false);
-    *world.seen.verdict.lock() = Some(Verdict::Retry(Duration::from_secs(3_600)));
+    *world.seen.outcome.lock() = Some(Outcome::Retry(Duration::from_secs(3_600)));
     world.start("w").await.unwrap();
     until("dispatched", || world.seen.dispatched("w") == 1).await;
     cut_first_row(&world).await;
