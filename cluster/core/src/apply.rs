@@ -3,25 +3,13 @@
 //! such field says so). Tasks are derived from events with fire times from event times, so that an active
 //! cluster and a standby derive the same ones.
 
-mod activity;
-mod child;
-mod close;
-mod external;
-mod properties;
-mod signal;
-mod start;
-mod timer;
-mod workflow_task;
-
-pub(crate) use properties::is_null;
-
 use prost::Message;
 use proto_ids::{EventId, FailoverVersion, RunId, RunKey, Timestamp};
 use proto_messages::temporal::api::history::v1::HistoryEvent;
 
 use crate::{
-    Limits, MutableState,
-    event::{Attributes, corrupt, event_time},
+    Limits, MutableState, component,
+    event::{corrupt, event_time, event_type},
     task::{Task, TaskKind},
     transition::{Applied, Corrupt, EventBatch, ItemKey},
     version::{BranchToken, VersionHistories},
@@ -106,7 +94,14 @@ impl MutableState {
         if limits.replicated {
             applied.tasks.push(self.replicate(batch, first.version));
         }
-        Ok(applied)
+        match self.broken_invariant() {
+            // Each event could be applied, and together they make no run that can be.
+            Some(broken) => Err(corrupt(
+                first,
+                format!("after its batch, {broken} is untrue"),
+            )),
+            None => Ok(applied),
+        }
     }
 
     /// The mutable state that a whole history leads to, with all pending tasks.
@@ -190,106 +185,14 @@ impl MutableState {
         event: &HistoryEvent,
         scope: &mut Scope<'_>,
     ) -> Result<(), Corrupt> {
-        use Attributes as A;
         let Some(attributes) = &event.attributes else {
             // An event type of a later release: nothing here can depend on it.
             return Ok(());
         };
-        match attributes {
-            A::WorkflowExecutionStartedEventAttributes(a) => self.started(event, a, scope)?,
-            A::WorkflowTaskScheduledEventAttributes(a) => self.task_scheduled(event, a, scope),
-            A::WorkflowTaskStartedEventAttributes(a) => self.task_started(event, a, scope)?,
-            A::WorkflowTaskCompletedEventAttributes(a) => self.task_completed(event, a, scope),
-            A::WorkflowTaskTimedOutEventAttributes(a) => self.task_timed_out(event, a, scope),
-            A::WorkflowTaskFailedEventAttributes(a) => self.task_failed(event, a, scope),
-            A::ActivityTaskScheduledEventAttributes(a) => self.activity_scheduled(event, a, scope),
-            A::ActivityTaskStartedEventAttributes(a) => self.activity_started(event, a, scope)?,
-            A::ActivityTaskCancelRequestedEventAttributes(a) => {
-                self.activity_cancel_requested(event, a, scope)
-            }
-            A::ActivityTaskCompletedEventAttributes(a) => {
-                self.activity_closed(event, a.scheduled_event_id, scope)?
-            }
-            A::ActivityTaskFailedEventAttributes(a) => {
-                self.activity_closed(event, a.scheduled_event_id, scope)?
-            }
-            A::ActivityTaskTimedOutEventAttributes(a) => {
-                self.activity_closed(event, a.scheduled_event_id, scope)?
-            }
-            A::ActivityTaskCanceledEventAttributes(a) => {
-                self.activity_closed(event, a.scheduled_event_id, scope)?
-            }
-            A::TimerStartedEventAttributes(a) => self.timer_started(event, a, scope),
-            A::TimerFiredEventAttributes(a) => self.timer_ended(event, &a.timer_id, scope)?,
-            A::TimerCanceledEventAttributes(a) => self.timer_canceled(&a.timer_id, scope),
-            A::WorkflowExecutionSignaledEventAttributes(a) => self.signaled(a, scope),
-            A::WorkflowExecutionCancelRequestedEventAttributes(_) => self.cancel_requested(),
-            A::WorkflowExecutionOptionsUpdatedEventAttributes(a) => self.options_updated(a, scope),
-            A::UpsertWorkflowSearchAttributesEventAttributes(a) => {
-                self.search_attributes_upserted(event, a, scope)
-            }
-            A::WorkflowPropertiesModifiedEventAttributes(a) => {
-                self.properties_modified(event, a, scope)
-            }
-            _ => return self.effect_elsewhere(event, attributes, scope),
+        match component::of_event(event_type(attributes)) {
+            Some(component) => (component.apply)(self, event, attributes, scope),
+            None => Ok(()),
         }
-        Ok(())
-    }
-
-    /// Effects of closing, of children and of other runs.
-    fn effect_elsewhere(
-        &mut self,
-        event: &HistoryEvent,
-        attributes: &Attributes,
-        scope: &mut Scope<'_>,
-    ) -> Result<(), Corrupt> {
-        use Attributes as A;
-        match attributes {
-            A::StartChildWorkflowExecutionInitiatedEventAttributes(a) => {
-                self.child_initiated(event, a, scope)
-            }
-            A::ChildWorkflowExecutionStartedEventAttributes(a) => {
-                self.child_started(event, a, scope)?
-            }
-            A::StartChildWorkflowExecutionFailedEventAttributes(a) => {
-                self.child_ended(event, a.initiated_event_id, scope)?
-            }
-            A::ChildWorkflowExecutionCompletedEventAttributes(a) => {
-                self.child_ended(event, a.initiated_event_id, scope)?
-            }
-            A::ChildWorkflowExecutionFailedEventAttributes(a) => {
-                self.child_ended(event, a.initiated_event_id, scope)?
-            }
-            A::ChildWorkflowExecutionCanceledEventAttributes(a) => {
-                self.child_ended(event, a.initiated_event_id, scope)?
-            }
-            A::ChildWorkflowExecutionTimedOutEventAttributes(a) => {
-                self.child_ended(event, a.initiated_event_id, scope)?
-            }
-            A::ChildWorkflowExecutionTerminatedEventAttributes(a) => {
-                self.child_ended(event, a.initiated_event_id, scope)?
-            }
-            A::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(a) => {
-                self.external_cancel_initiated(event, a, scope)
-            }
-            A::RequestCancelExternalWorkflowExecutionFailedEventAttributes(a) => {
-                self.external_cancel_ended(event, a.initiated_event_id, scope)?
-            }
-            A::ExternalWorkflowExecutionCancelRequestedEventAttributes(a) => {
-                self.external_cancel_ended(event, a.initiated_event_id, scope)?
-            }
-            A::SignalExternalWorkflowExecutionInitiatedEventAttributes(a) => {
-                self.external_signal_initiated(event, a, scope)
-            }
-            A::SignalExternalWorkflowExecutionFailedEventAttributes(a) => {
-                self.external_signal_ended(event, a.initiated_event_id, scope)?
-            }
-            A::ExternalWorkflowExecutionSignaledEventAttributes(a) => {
-                self.external_signal_ended(event, a.initiated_event_id, scope)?
-            }
-            _ => self.closed_by(event, attributes, scope),
-        }
-        Ok(())
     }
 
     /// Drops tasks whose reason is gone by the end of the batch that made them, and repeated ones.

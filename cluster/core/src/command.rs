@@ -1,23 +1,8 @@
-//! Commands of a completed workflow task, a file each. Every command is checked against the state that the
-//! commands before it would leave, and only then are events written.
+//! Commands of a completed workflow task. Every command is checked against the state that the commands before
+//! it would leave, and only then are events written. What each may say and what it leads to stands with its
+//! component.
 
-mod cancel_external;
-mod cancel_timer;
-mod cancel_workflow;
-mod complete_workflow;
-mod continue_as_new;
-mod fail_workflow;
 mod fields;
-mod modify_properties;
-mod record_marker;
-mod request_cancel_activity;
-mod schedule_activity;
-mod signal_external;
-mod start_child;
-mod start_timer;
-mod upsert_search_attributes;
-
-use std::collections::HashSet;
 
 use proto_ids::EventId;
 use proto_messages::temporal::api::{
@@ -28,12 +13,57 @@ use proto_messages::temporal::api::{
 };
 
 use crate::{
-    DecisionContext, MutableState, Refusal, decision::Decision, event::Attributes,
-    request::begin_attempt,
+    DecisionContext, MutableState, Refusal,
+    component::{self, activity, child, external_cancel, external_signal, timer},
+    decision::Decision,
+    event::Attributes,
 };
 
-/// The number of ids up to which comparing one by one is faster than hashing.
-const FEW: usize = 32;
+/// The rules of one command.
+pub(crate) struct CommandRules {
+    /// The command.
+    pub(crate) command_type: CommandType,
+    /// Why the workflow task fails when the command says nothing.
+    pub(crate) unset: WorkflowTaskFailedCause,
+    /// Whether it ends the run.
+    pub(crate) closes: bool,
+    /// Refuses what must not be; changes nothing.
+    pub(crate) check: for<'a> fn(&'a C, &mut Check<'a>) -> Result<(), CommandError>,
+    /// Writes the events of a command that was found good.
+    pub(crate) write: fn(C, &mut Write<'_, '_>) -> Result<(), Refusal>,
+}
+
+impl CommandRules {
+    /// The rules of a command that ends the run.
+    pub(crate) const fn closing(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+}
+
+/// The rules of a command from its type, its attributes, the module with its `check` and `write`, and the cause
+/// for one that says nothing. Both are called with the command's own attributes only.
+macro_rules! command {
+    ($command:ident, $attributes:ident, $rules:ident, $unset:expr) => {{
+        use proto_messages::temporal::api::{
+            command::v1::command::Attributes as C, enums::v1::CommandType,
+        };
+        $crate::command::CommandRules {
+            command_type: CommandType::$command,
+            unset: $unset,
+            closes: false,
+            check: |attributes, cx| match attributes {
+                C::$attributes(a) => $rules::check(a, cx),
+                _ => Ok(()),
+            },
+            write: |attributes, cx| match attributes {
+                C::$attributes(a) => $rules::write(a, cx),
+                _ => Ok(()),
+            },
+        }
+    }};
+}
+pub(crate) use command;
 
 /// The reason why a command is not accepted.
 #[derive(Debug)]
@@ -81,24 +111,17 @@ pub(crate) fn cause_name(cause: WorkflowTaskFailedCause) -> String {
 /// The context for checking a command: the state before, and what earlier commands of the same
 /// completion do to it.
 pub(crate) struct Check<'a> {
-    ms: &'a MutableState,
-    ctx: &'a DecisionContext<'a>,
-    /// Timers started (true) or cancelled (false) by earlier commands.
-    timers: Vec<(&'a str, bool)>,
-    /// Ids of activities that earlier commands schedule.
-    activities_added: Vec<&'a str>,
-    /// Ids of all pending activities, once there are too many to look through for every command.
-    activity_ids: Option<HashSet<&'a str>>,
-    activities_cancelled: Vec<i64>,
-    /// The event each activity gets that earlier commands schedule. Workers count along, and may name them.
-    activity_events: Vec<i64>,
+    pub(crate) ms: &'a MutableState,
+    pub(crate) ctx: &'a DecisionContext<'a>,
     /// The event the command at hand gets.
-    event_id: i64,
-    children: Vec<&'a str>,
-    cancels_added: usize,
-    signals_added: usize,
-    /// Buffered timer events that earlier commands take back.
-    buffered_taken: usize,
+    pub(crate) event_id: i64,
+    pub(crate) activity: activity::Earlier<'a>,
+    pub(crate) timer: timer::Earlier<'a>,
+    pub(crate) child: child::Earlier<'a>,
+    pub(crate) external_cancel: external_cancel::Earlier,
+    pub(crate) external_signal: external_signal::Earlier,
+    /// Buffered events that earlier commands take back.
+    pub(crate) buffered_taken: usize,
 }
 
 impl<'a> Check<'a> {
@@ -106,21 +129,18 @@ impl<'a> Check<'a> {
         Self {
             ms,
             ctx,
-            timers: Vec::new(),
-            activities_added: Vec::new(),
-            activity_ids: None,
-            activities_cancelled: Vec::new(),
-            activity_events: Vec::new(),
             event_id: first_event(ms),
-            children: Vec::new(),
-            cancels_added: 0,
-            signals_added: 0,
+            activity: Default::default(),
+            timer: Default::default(),
+            child: Default::default(),
+            external_cancel: Default::default(),
+            external_signal: Default::default(),
             buffered_taken: 0,
         }
     }
 
     /// Ends the run when a payload is too large.
-    fn blob(
+    pub(crate) fn blob(
         &self,
         cause: WorkflowTaskFailedCause,
         what: &str,
@@ -135,27 +155,8 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Takes an activity id, unless a pending activity has it.
-    fn take_activity_id(&mut self, id: &'a str) -> bool {
-        let ms = self.ms;
-        let pending = ms.activities.len() + self.activities_added.len();
-        let known = if pending <= FEW {
-            self.activities_added.contains(&id)
-                || ms.activities.values().any(|a| a.activity_id == id)
-        } else {
-            let added = &self.activities_added;
-            let ids = self.activity_ids.get_or_insert_with(|| {
-                let pending = ms.activities.values().map(|a| a.activity_id.as_str());
-                pending.chain(added.iter().copied()).collect()
-            });
-            !ids.insert(id)
-        };
-        self.activities_added.push(id);
-        !known
-    }
-
     /// Refuses to close while events wait that the worker has not seen.
-    fn may_close(&self) -> Result<(), CommandError> {
+    pub(crate) fn may_close(&self) -> Result<(), CommandError> {
         if self.ms.buffered.len() > self.buffered_taken {
             return Err(CommandError::new(
                 WorkflowTaskFailedCause::UnhandledCommand,
@@ -166,7 +167,7 @@ impl<'a> Check<'a> {
     }
 
     /// Refuses one pending thing too many.
-    fn room(
+    pub(crate) fn room(
         &self,
         cause: WorkflowTaskFailedCause,
         what: &str,
@@ -185,7 +186,7 @@ impl<'a> Check<'a> {
     }
 
     /// Refuses a namespace other than the run's own.
-    fn own_namespace(
+    pub(crate) fn own_namespace(
         &self,
         cause: WorkflowTaskFailedCause,
         namespace: &str,
@@ -205,7 +206,7 @@ impl<'a> Check<'a> {
 
 /// Refuses durations that are none. `say` makes the text of the fault and the name of what has it; unset
 /// durations are as good as zero.
-fn check_durations<const N: usize>(
+pub(crate) fn check_durations<const N: usize>(
     cause: WorkflowTaskFailedCause,
     durations: [(&str, &Option<prost_types::Duration>); N],
     say: impl Fn(&str, &str) -> String,
@@ -223,7 +224,7 @@ fn check_durations<const N: usize>(
 }
 
 /// The bytes of optional payloads.
-fn size(payloads: &Option<Payloads>) -> usize {
+pub(crate) fn size(payloads: &Option<Payloads>) -> usize {
     payloads.as_ref().map_or(0, prost::Message::encoded_len)
 }
 
@@ -252,13 +253,7 @@ pub(crate) fn ends_run(commands: &[Command]) -> bool {
 }
 
 fn closes(command: &Command) -> bool {
-    matches!(
-        command.command_type(),
-        CommandType::CompleteWorkflowExecution
-            | CommandType::FailWorkflowExecution
-            | CommandType::CancelWorkflowExecution
-            | CommandType::ContinueAsNewWorkflowExecution
-    )
+    component::of_command(command.command_type()).is_some_and(|rules| rules.closes)
 }
 
 /// Checks all commands.
@@ -288,7 +283,6 @@ fn first_event(ms: &MutableState) -> i64 {
 }
 
 fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), CommandError> {
-    use WorkflowTaskFailedCause as Cause;
     let Some(attributes) = &command.attributes else {
         let text = format!(
             "attributes are not set on {:?}Command.",
@@ -296,37 +290,24 @@ fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), Command
         );
         return Err(CommandError::new(unset_cause(command.command_type()), text));
     };
+    match component::of_command(type_of(attributes)) {
+        Some(rules) => (rules.check)(attributes, cx),
+        None => Err(unsupported(attributes)),
+    }
+}
+
+/// The refusal of a command that no component takes.
+fn unsupported(attributes: &C) -> CommandError {
+    use WorkflowTaskFailedCause as Cause;
     match attributes {
-        C::ScheduleActivityTaskCommandAttributes(a) => schedule_activity::check(a, cx),
-        C::RequestCancelActivityTaskCommandAttributes(a) => request_cancel_activity::check(a, cx),
-        C::StartTimerCommandAttributes(a) => start_timer::check(a, cx),
-        C::CancelTimerCommandAttributes(a) => cancel_timer::check(a, cx),
-        C::RecordMarkerCommandAttributes(a) => record_marker::check(a, cx),
-        C::CompleteWorkflowExecutionCommandAttributes(a) => complete_workflow::check(a, cx),
-        C::FailWorkflowExecutionCommandAttributes(a) => fail_workflow::check(a, cx),
-        C::CancelWorkflowExecutionCommandAttributes(a) => cancel_workflow::check(a, cx),
-        C::ContinueAsNewWorkflowExecutionCommandAttributes(a) => continue_as_new::check(a, cx),
-        C::StartChildWorkflowExecutionCommandAttributes(a) => start_child::check(a, cx),
-        C::SignalExternalWorkflowExecutionCommandAttributes(a) => signal_external::check(a, cx),
-        C::RequestCancelExternalWorkflowExecutionCommandAttributes(a) => {
-            cancel_external::check(a, cx)
-        }
-        C::UpsertWorkflowSearchAttributesCommandAttributes(a) => {
-            upsert_search_attributes::check(a, cx)
-        }
-        C::ModifyWorkflowPropertiesCommandAttributes(a) => modify_properties::check(a, cx),
-        C::ProtocolMessageCommandAttributes(_) => Err(CommandError::new(
+        C::ProtocolMessageCommandAttributes(_) => CommandError::new(
             Cause::BadUpdateWorkflowExecutionMessage,
             "Workflow updates are not supported by this server.",
-        )),
-        C::ScheduleNexusOperationCommandAttributes(_) => Err(CommandError::new(
+        ),
+        _ => CommandError::new(
             Cause::FeatureDisabled,
             "Nexus operations are not supported by this server.",
-        )),
-        C::RequestCancelNexusOperationCommandAttributes(_) => Err(CommandError::new(
-            Cause::FeatureDisabled,
-            "Nexus operations are not supported by this server.",
-        )),
+        ),
     }
 }
 
@@ -334,27 +315,40 @@ fn check_one<'a>(command: &'a Command, cx: &mut Check<'a>) -> Result<(), Command
 fn unset_cause(command_type: CommandType) -> WorkflowTaskFailedCause {
     use CommandType as T;
     use WorkflowTaskFailedCause as Cause;
-    match command_type {
-        T::ScheduleActivityTask => Cause::BadScheduleActivityAttributes,
-        T::RequestCancelActivityTask => Cause::BadRequestCancelActivityAttributes,
-        T::StartTimer => Cause::BadStartTimerAttributes,
-        T::CompleteWorkflowExecution => Cause::BadCompleteWorkflowExecutionAttributes,
-        T::FailWorkflowExecution => Cause::BadFailWorkflowExecutionAttributes,
-        T::CancelTimer => Cause::BadCancelTimerAttributes,
-        T::CancelWorkflowExecution => Cause::BadCancelWorkflowExecutionAttributes,
-        T::RequestCancelExternalWorkflowExecution => {
-            Cause::BadRequestCancelExternalWorkflowExecutionAttributes
+    match (component::of_command(command_type), command_type) {
+        (Some(rules), _) => rules.unset,
+        (None, T::ProtocolMessage) => Cause::BadUpdateWorkflowExecutionMessage,
+        (None, T::ScheduleNexusOperation) => Cause::BadScheduleNexusOperationAttributes,
+        (None, T::RequestCancelNexusOperation) => Cause::BadRequestCancelNexusOperationAttributes,
+        (None, _) => Cause::UnhandledCommand,
+    }
+}
+
+/// The type that goes with the attributes, which is what counts.
+fn type_of(attributes: &C) -> CommandType {
+    use CommandType as T;
+    match attributes {
+        C::ScheduleActivityTaskCommandAttributes(_) => T::ScheduleActivityTask,
+        C::RequestCancelActivityTaskCommandAttributes(_) => T::RequestCancelActivityTask,
+        C::StartTimerCommandAttributes(_) => T::StartTimer,
+        C::CancelTimerCommandAttributes(_) => T::CancelTimer,
+        C::RecordMarkerCommandAttributes(_) => T::RecordMarker,
+        C::CompleteWorkflowExecutionCommandAttributes(_) => T::CompleteWorkflowExecution,
+        C::FailWorkflowExecutionCommandAttributes(_) => T::FailWorkflowExecution,
+        C::CancelWorkflowExecutionCommandAttributes(_) => T::CancelWorkflowExecution,
+        C::ContinueAsNewWorkflowExecutionCommandAttributes(_) => T::ContinueAsNewWorkflowExecution,
+        C::StartChildWorkflowExecutionCommandAttributes(_) => T::StartChildWorkflowExecution,
+        C::SignalExternalWorkflowExecutionCommandAttributes(_) => {
+            T::SignalExternalWorkflowExecution
         }
-        T::RecordMarker => Cause::BadRecordMarkerAttributes,
-        T::ContinueAsNewWorkflowExecution => Cause::BadContinueAsNewAttributes,
-        T::StartChildWorkflowExecution => Cause::BadStartChildExecutionAttributes,
-        T::SignalExternalWorkflowExecution => Cause::BadSignalWorkflowExecutionAttributes,
-        T::UpsertWorkflowSearchAttributes => Cause::BadSearchAttributes,
-        T::ProtocolMessage => Cause::BadUpdateWorkflowExecutionMessage,
-        T::ModifyWorkflowProperties => Cause::BadModifyWorkflowPropertiesAttributes,
-        T::ScheduleNexusOperation => Cause::BadScheduleNexusOperationAttributes,
-        T::RequestCancelNexusOperation => Cause::BadRequestCancelNexusOperationAttributes,
-        T::Unspecified => Cause::UnhandledCommand,
+        C::RequestCancelExternalWorkflowExecutionCommandAttributes(_) => {
+            T::RequestCancelExternalWorkflowExecution
+        }
+        C::UpsertWorkflowSearchAttributesCommandAttributes(_) => T::UpsertWorkflowSearchAttributes,
+        C::ModifyWorkflowPropertiesCommandAttributes(_) => T::ModifyWorkflowProperties,
+        C::ProtocolMessageCommandAttributes(_) => T::ProtocolMessage,
+        C::ScheduleNexusOperationCommandAttributes(_) => T::ScheduleNexusOperation,
+        C::RequestCancelNexusOperationCommandAttributes(_) => T::RequestCancelNexusOperation,
     }
 }
 
@@ -369,19 +363,19 @@ pub(crate) struct CommandEffects {
 
 /// The context for writing a command's events.
 pub(crate) struct Write<'t, 'a> {
-    decision: &'t mut Decision<'a>,
+    pub(crate) decision: &'t mut Decision<'a>,
     /// The completed event all of them refer to.
-    completed: i64,
+    pub(crate) completed: i64,
     /// The identity of the worker that completed the workflow task.
-    identity: &'t str,
+    pub(crate) identity: &'t str,
     user_metadata: Option<UserMetadata>,
     markers: Vec<EventGroupMarker>,
-    done: CommandEffects,
+    pub(crate) done: CommandEffects,
 }
 
 impl Write<'_, '_> {
     /// Writes the command's event, with what the worker attached to the command.
-    fn write(&mut self, attributes: Attributes) -> Result<EventId, Refusal> {
+    pub(crate) fn write(&mut self, attributes: Attributes) -> Result<EventId, Refusal> {
         let mut event = self.decision.event(attributes);
         event.user_metadata = self.user_metadata.take();
         event.event_group_markers = std::mem::take(&mut self.markers);
@@ -414,39 +408,9 @@ pub(crate) fn write(
         let Some(attributes) = command.attributes else {
             continue;
         };
-        match attributes {
-            C::ScheduleActivityTaskCommandAttributes(a) => schedule_activity::write(a, &mut cx)?,
-            C::RequestCancelActivityTaskCommandAttributes(a) => {
-                request_cancel_activity::write(a, &mut cx)?
-            }
-            C::StartTimerCommandAttributes(a) => start_timer::write(a, &mut cx)?,
-            C::CancelTimerCommandAttributes(a) => cancel_timer::write(a, &mut cx)?,
-            C::RecordMarkerCommandAttributes(a) => record_marker::write(a, &mut cx)?,
-            C::CompleteWorkflowExecutionCommandAttributes(a) => {
-                complete_workflow::write(a, &mut cx)?
-            }
-            C::FailWorkflowExecutionCommandAttributes(a) => fail_workflow::write(a, &mut cx)?,
-            C::CancelWorkflowExecutionCommandAttributes(a) => cancel_workflow::write(a, &mut cx)?,
-            C::ContinueAsNewWorkflowExecutionCommandAttributes(a) => {
-                continue_as_new::write(a, &mut cx)?
-            }
-            C::StartChildWorkflowExecutionCommandAttributes(a) => start_child::write(a, &mut cx)?,
-            C::SignalExternalWorkflowExecutionCommandAttributes(a) => {
-                signal_external::write(a, &mut cx)?
-            }
-            C::RequestCancelExternalWorkflowExecutionCommandAttributes(a) => {
-                cancel_external::write(a, &mut cx)?
-            }
-            C::UpsertWorkflowSearchAttributesCommandAttributes(a) => {
-                upsert_search_attributes::write(a, &mut cx)?
-            }
-            C::ModifyWorkflowPropertiesCommandAttributes(a) => {
-                modify_properties::write(a, &mut cx)?
-            }
-            // Refused by the check.
-            C::ProtocolMessageCommandAttributes(_)
-            | C::ScheduleNexusOperationCommandAttributes(_)
-            | C::RequestCancelNexusOperationCommandAttributes(_) => {}
+        // What has no rules was refused by the check.
+        if let Some(rules) = component::of_command(type_of(&attributes)) {
+            (rules.write)(attributes, &mut cx)?;
         }
     }
     Ok(cx.done)
@@ -462,7 +426,7 @@ pub(crate) fn start_eager(
         .retain(|id| decision.ms.activities.contains_key(id));
     for id in &done.eager {
         let request_id = decision.uuid();
-        begin_attempt(decision, *id, request_id, identity.to_owned())?;
+        activity::begin_attempt(decision, *id, request_id, identity.to_owned())?;
     }
     Ok(())
 }

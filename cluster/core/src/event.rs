@@ -1,6 +1,6 @@
 //! Events as values: which type goes with which attributes, and what may wait in the buffer.
 
-use proto_ids::{EventId, FailoverVersion, Timestamp};
+use proto_ids::{EventId, FailoverVersion, RunKey, Timestamp};
 use proto_messages::{
     temporal::api::{
         enums::v1::EventType,
@@ -47,20 +47,10 @@ pub(crate) fn corrupt(event: &HistoryEvent, reason: impl Into<String>) -> Corrup
     }
 }
 
-/// Whether an event of this type is a result that is written after all other buffered events.
-pub(crate) fn is_late_result(event: &HistoryEvent) -> bool {
-    matches!(
-        event.event_type(),
-        EventType::ActivityTaskCompleted
-            | EventType::ActivityTaskFailed
-            | EventType::ActivityTaskCanceled
-            | EventType::ActivityTaskTimedOut
-            | EventType::ChildWorkflowExecutionCompleted
-            | EventType::ChildWorkflowExecutionFailed
-            | EventType::ChildWorkflowExecutionCanceled
-            | EventType::ChildWorkflowExecutionTimedOut
-            | EventType::ChildWorkflowExecutionTerminated
-    )
+/// The request id used towards another run: derived from the event, so that the same event carried out
+/// again, by this cluster or after a failover by another one, is recognised by the target.
+pub(crate) fn request_id_of(key: &RunKey, event: &HistoryEvent) -> String {
+    format!("{}-{}-{}", key.run_id, event.event_id, event.version)
 }
 
 /// The type that goes with the attributes.

@@ -10,6 +10,7 @@
 pub mod context;
 pub mod cron;
 pub mod mutable_state;
+pub mod record;
 pub mod request;
 pub mod retry;
 pub mod task;
@@ -18,17 +19,21 @@ pub mod version;
 
 mod apply;
 mod command;
+mod component;
 mod decision;
+mod describe;
 mod event;
+mod invariants;
 mod limits;
-mod next_run;
 mod pending_tasks;
+mod replica;
 mod reset;
 mod sync;
 
 pub use context::{DecisionContext, IdSeed, Limits};
 pub use limits::{RESETTER, SERVER};
 pub use mutable_state::MutableState;
+pub use record::{ItemRow, RecordError};
 pub use request::{Request, Reset, Start};
 pub use sync::NonHistoryState;
 pub use task::{Task, TaskKind};

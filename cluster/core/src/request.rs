@@ -1,18 +1,8 @@
 //! Requests to a run. Public messages are carried whole where the rule needs most of them.
 
-mod activity;
-mod attach;
-mod cancel;
-mod child;
-mod completion;
-mod external;
 mod fire;
 mod handle;
 mod reapply;
-mod signal;
-mod start;
-mod terminate;
-mod workflow_task;
 
 use std::time::Duration;
 
@@ -31,11 +21,8 @@ use proto_messages::temporal::api::{
     workflowservice::v1 as api,
 };
 
-pub(crate) use activity::begin_attempt;
-pub(crate) use attach::{attached_key, record_attached};
 pub use reapply::is_reappliable;
 pub(crate) use reapply::reapply_event;
-pub(crate) use start::Timeouts;
 
 use crate::task::Timeout;
 

@@ -2,19 +2,18 @@
 
 use proto_ids::{EventId, RunKey};
 use proto_messages::temporal::api::{
-    enums::v1::{ResetReapplyExcludeType, RetryState, WorkflowTaskFailedCause},
+    enums::v1::{ResetReapplyExcludeType, WorkflowTaskFailedCause},
     failure::v1::{Failure, ResetWorkflowFailureInfo, failure::FailureInfo},
-    history::v1::{
-        ActivityTaskFailedEventAttributes, HistoryEvent, WorkflowTaskFailedEventAttributes,
-    },
+    history::v1::{HistoryEvent, WorkflowTaskFailedEventAttributes},
 };
 
 use crate::{
     DecisionContext, MutableState, Refusal,
+    component::{activity, child, signal::record_attached},
     decision::Decision,
     event::Attributes,
     limits::SERVER,
-    request::{Reset, reapply_event, record_attached},
+    request::{Reset, reapply_event},
     transition::{EventBatch, NewRun},
 };
 
@@ -50,7 +49,9 @@ impl MutableState {
             decision.start_workflow_task(STARTED_TO_FAIL, SERVER)?;
         }
         fail_task(&mut decision, base, reset)?;
-        fail_started_activities(&mut decision, &reset.reason)?;
+        activity::fail_started(&mut decision, |details| {
+            reset_failure(&reset.reason, details)
+        })?;
         if !reset.reapply_nothing {
             let buffered = base.buffered.iter().cloned();
             // Children are named by event ids, which mean something else in the runs that follow.
@@ -126,37 +127,6 @@ fn fail_task(
         .map(|_| ())
 }
 
-/// Activities whose started event is in history cannot be distinguished from lost ones, so they fail. All others
-/// are dispatched again.
-fn fail_started_activities(decision: &mut Decision<'_>, reason: &str) -> Result<(), Refusal> {
-    let started: Vec<_> = decision
-        .ms
-        .activities
-        .values()
-        .filter(|a| a.started_event_id != EventId::default())
-        .map(|a| {
-            (
-                a.scheduled_event_id,
-                a.started_event_id,
-                a.heartbeat_details.clone(),
-            )
-        })
-        .collect();
-    for (scheduled, started, details) in started {
-        decision.write(Attributes::ActivityTaskFailedEventAttributes(
-            ActivityTaskFailedEventAttributes {
-                failure: Some(reset_failure(reason, details)),
-                scheduled_event_id: scheduled.get(),
-                started_event_id: started.get(),
-                identity: SERVER.to_owned(),
-                retry_state: RetryState::InProgress.into(),
-                ..Default::default()
-            },
-        ))?;
-    }
-    Ok(())
-}
-
 fn reset_failure(
     reason: &str,
     last_heartbeat_details: Option<proto_messages::temporal::api::common::v1::Payloads>,
@@ -193,46 +163,7 @@ fn reapply(
         Some(A::WorkflowExecutionOptionsUpdatedEventAttributes(a)) => {
             record_attached(decision, a.attached_request_id.clone(), event.links)
         }
-        Some(_) if in_base => reapply_child(decision, event),
+        Some(_) if in_base => child::reapply(decision, event),
         _ => Ok(()),
     }
-}
-
-fn reapply_child(decision: &mut Decision<'_>, event: HistoryEvent) -> Result<(), Refusal> {
-    use Attributes as A;
-    let Some(mut attributes) = event.attributes else {
-        return Ok(());
-    };
-    let (initiated, started) = match &mut attributes {
-        A::ChildWorkflowExecutionStartedEventAttributes(a) => (a.initiated_event_id, None),
-        A::StartChildWorkflowExecutionFailedEventAttributes(a) => (a.initiated_event_id, None),
-        A::ChildWorkflowExecutionCompletedEventAttributes(a) => {
-            (a.initiated_event_id, Some(&mut a.started_event_id))
-        }
-        A::ChildWorkflowExecutionFailedEventAttributes(a) => {
-            (a.initiated_event_id, Some(&mut a.started_event_id))
-        }
-        A::ChildWorkflowExecutionCanceledEventAttributes(a) => {
-            (a.initiated_event_id, Some(&mut a.started_event_id))
-        }
-        A::ChildWorkflowExecutionTimedOutEventAttributes(a) => {
-            (a.initiated_event_id, Some(&mut a.started_event_id))
-        }
-        A::ChildWorkflowExecutionTerminatedEventAttributes(a) => {
-            (a.initiated_event_id, Some(&mut a.started_event_id))
-        }
-        _ => return Ok(()),
-    };
-    let Some(child) = decision.ms.children.get(&EventId::new(initiated)) else {
-        return Ok(());
-    };
-    let known = child.started_event_id != EventId::default();
-    match started {
-        // Its start is not part of this history any more, nor was it reapplied.
-        Some(_) if !known => return Ok(()),
-        Some(id) => *id = child.started_event_id.get(),
-        None if known => return Ok(()),
-        None => {}
-    }
-    decision.write(attributes).map(|_| ())
 }

@@ -131,6 +131,53 @@ pub enum TaskKind {
     ReplicateDelete,
 }
 
+/// The type of a task, without its subject. The numbers are those under which tasks are stored: none is ever
+/// used again for another type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TaskType {
+    /// See [`TaskKind::WorkflowTask`].
+    WorkflowTask = 1,
+    /// See [`TaskKind::Activity`].
+    Activity = 2,
+    /// See [`TaskKind::StartChild`].
+    StartChild = 3,
+    /// See [`TaskKind::SignalExternal`].
+    SignalExternal = 4,
+    /// See [`TaskKind::CancelExternal`].
+    CancelExternal = 5,
+    /// See [`TaskKind::Close`].
+    Close = 6,
+    /// See [`TaskKind::DeleteExecution`].
+    DeleteExecution = 7,
+    /// See [`TaskKind::UserTimer`].
+    UserTimer = 8,
+    /// See [`TaskKind::ActivityTimeout`].
+    ActivityTimeout = 9,
+    /// See [`TaskKind::ActivityRetry`].
+    ActivityRetry = 10,
+    /// See [`TaskKind::WorkflowTaskTimeout`].
+    WorkflowTaskTimeout = 11,
+    /// See [`TaskKind::WorkflowBackoff`].
+    WorkflowBackoff = 12,
+    /// See [`TaskKind::RunTimeout`].
+    RunTimeout = 13,
+    /// See [`TaskKind::ExecutionTimeout`].
+    ExecutionTimeout = 14,
+    /// See [`TaskKind::Retention`].
+    Retention = 15,
+    /// See [`TaskKind::Visibility`].
+    Visibility = 16,
+    /// See [`TaskKind::ReplicateHistory`].
+    ReplicateHistory = 17,
+    /// See [`TaskKind::SyncActivity`].
+    SyncActivity = 18,
+    /// See [`TaskKind::SyncWorkflowState`].
+    SyncWorkflowState = 19,
+    /// See [`TaskKind::ReplicateDelete`].
+    ReplicateDelete = 20,
+}
+
 /// The queue a task belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Category {
@@ -145,27 +192,60 @@ pub enum Category {
 }
 
 impl TaskKind {
+    /// The type of the task.
+    pub fn task_type(&self) -> TaskType {
+        match self {
+            Self::WorkflowTask { .. } => TaskType::WorkflowTask,
+            Self::Activity { .. } => TaskType::Activity,
+            Self::StartChild { .. } => TaskType::StartChild,
+            Self::SignalExternal { .. } => TaskType::SignalExternal,
+            Self::CancelExternal { .. } => TaskType::CancelExternal,
+            Self::Close => TaskType::Close,
+            Self::DeleteExecution => TaskType::DeleteExecution,
+            Self::UserTimer { .. } => TaskType::UserTimer,
+            Self::ActivityTimeout { .. } => TaskType::ActivityTimeout,
+            Self::ActivityRetry { .. } => TaskType::ActivityRetry,
+            Self::WorkflowTaskTimeout { .. } => TaskType::WorkflowTaskTimeout,
+            Self::WorkflowBackoff => TaskType::WorkflowBackoff,
+            Self::RunTimeout => TaskType::RunTimeout,
+            Self::ExecutionTimeout => TaskType::ExecutionTimeout,
+            Self::Retention => TaskType::Retention,
+            Self::Visibility => TaskType::Visibility,
+            Self::ReplicateHistory { .. } => TaskType::ReplicateHistory,
+            Self::SyncActivity { .. } => TaskType::SyncActivity,
+            Self::SyncWorkflowState => TaskType::SyncWorkflowState,
+            Self::ReplicateDelete => TaskType::ReplicateDelete,
+        }
+    }
+
     /// The queue this kind belongs to.
     pub fn category(&self) -> Category {
+        self.task_type().category()
+    }
+}
+
+impl TaskType {
+    /// The queue tasks of this type belong to.
+    pub fn category(self) -> Category {
         match self {
-            Self::WorkflowTask { .. }
-            | Self::Activity { .. }
-            | Self::StartChild { .. }
-            | Self::SignalExternal { .. }
-            | Self::CancelExternal { .. }
+            Self::WorkflowTask
+            | Self::Activity
+            | Self::StartChild
+            | Self::SignalExternal
+            | Self::CancelExternal
             | Self::Close
             | Self::DeleteExecution => Category::Transfer,
-            Self::UserTimer { .. }
-            | Self::ActivityTimeout { .. }
-            | Self::ActivityRetry { .. }
-            | Self::WorkflowTaskTimeout { .. }
+            Self::UserTimer
+            | Self::ActivityTimeout
+            | Self::ActivityRetry
+            | Self::WorkflowTaskTimeout
             | Self::WorkflowBackoff
             | Self::RunTimeout
             | Self::ExecutionTimeout
             | Self::Retention => Category::Timer,
             Self::Visibility => Category::Visibility,
-            Self::ReplicateHistory { .. }
-            | Self::SyncActivity { .. }
+            Self::ReplicateHistory
+            | Self::SyncActivity
             | Self::SyncWorkflowState
             | Self::ReplicateDelete => Category::Replication,
         }

@@ -36,23 +36,45 @@ impl EventBatch {
     }
 }
 
-/// A part of the state that is stored as a row of its own.
+/// A part of the state that is stored as a row of its own. Made by the component it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ItemKey {
-    /// A pending activity, by scheduled event.
-    Activity(EventId),
-    /// A pending timer, by timer id.
-    Timer(String),
-    /// A pending child, by initiated event.
-    Child(EventId),
-    /// A pending cancel of another run, by initiated event.
-    ExternalCancel(EventId),
-    /// A pending signal to another run, by initiated event.
-    ExternalSignal(EventId),
-    /// A signal's request id that was seen.
-    SignalRequestId(String),
-    /// All buffered events, as one row.
-    Buffered,
+pub struct ItemKey {
+    /// The number of the kind, as rows have it.
+    pub(crate) kind: i16,
+    pub(crate) id: ItemId,
+}
+
+/// Which item of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ItemId {
+    /// By the event that opened it.
+    Event(EventId),
+    /// By a name of its own.
+    Text(String),
+}
+
+impl ItemId {
+    /// As rows have it.
+    pub(crate) fn to_text(&self) -> String {
+        match self {
+            Self::Event(id) => id.to_string(),
+            Self::Text(id) => id.clone(),
+        }
+    }
+}
+
+impl ItemKey {
+    /// The item of a kind that an event opened.
+    pub fn event(kind: i16, id: EventId) -> Self {
+        let id = ItemId::Event(id);
+        Self { kind, id }
+    }
+
+    /// The item of a kind that has a name of its own.
+    pub fn text(kind: i16, id: impl Into<String>) -> Self {
+        let id = ItemId::Text(id.into());
+        Self { kind, id }
+    }
 }
 
 /// Which parts of the state changed. An item that is named but no longer present was removed.

@@ -12,7 +12,7 @@ use super::{Check, CommandError};
 
 impl Check<'_> {
     /// Refuses an id or name that is too long, or has a NUL character, which PostgreSQL keeps in no text.
-    pub(super) fn length(
+    pub(crate) fn length(
         &self,
         cause: WorkflowTaskFailedCause,
         what: &str,
@@ -34,7 +34,7 @@ impl Check<'_> {
     }
 
     /// Refuses what is no cron schedule, and one that never fires.
-    pub(super) fn cron(
+    pub(crate) fn cron(
         &self,
         cause: WorkflowTaskFailedCause,
         command: &str,
@@ -50,7 +50,7 @@ impl Check<'_> {
 
     /// Refuses search attributes that are unknown or only the server sets, and ends the run when they are too
     /// large. `command` is where they stand.
-    pub(super) fn search_attributes(
+    pub(crate) fn search_attributes(
         &self,
         command: &str,
         attributes: Option<&SearchAttributes>,
@@ -89,7 +89,7 @@ impl Check<'_> {
     }
 
     /// Ends the run when a memo is too large. `command` is where it stands.
-    pub(super) fn memo(
+    pub(crate) fn memo(
         &self,
         cause: WorkflowTaskFailedCause,
         command: &str,
@@ -105,7 +105,7 @@ impl Check<'_> {
     }
 
     /// Refuses a run id that is none. Empty means the current run.
-    pub(super) fn run_id(
+    pub(crate) fn run_id(
         &self,
         cause: WorkflowTaskFailedCause,
         command: &str,

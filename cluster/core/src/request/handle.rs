@@ -2,16 +2,40 @@
 
 use proto_messages::temporal::api::enums::v1::WorkflowTaskFailedCause;
 
-use super::{
-    Request, activity, attach, cancel, child, completion, external, fire, reapply, signal,
-    terminate, workflow_task,
+use super::{Request, fire, reapply};
+use crate::{
+    DecisionContext, Durability, MutableState, Refusal, Transition,
+    component::{
+        activity, cancel, child, close, external_cancel, external_signal, signal, workflow_task,
+    },
+    decision::Decision,
 };
-use crate::{DecisionContext, Durability, MutableState, Refusal, Transition, decision::Decision};
 
 impl MutableState {
     /// Decides one request. On `Err` the run is unchanged, except after [`Refusal::Corrupt`], which says that
     /// this copy of it must not be used any more.
     pub fn handle(
+        &mut self,
+        request: Request,
+        ctx: &DecisionContext<'_>,
+    ) -> Result<Transition, Refusal> {
+        self.assert_invariants("before a request");
+        let mark = self.mark();
+        let decided = self.answer(request, ctx);
+        match &decided {
+            Err(Refusal::Corrupt(_)) => {}
+            Err(_) => self.assert_unchanged(mark, "a refused request"),
+            Ok(transition) => {
+                self.assert_invariants("after a request");
+                if transition.durability == Durability::None {
+                    self.assert_unchanged(mark, "a request that changes nothing");
+                }
+            }
+        }
+        decided
+    }
+
+    fn answer(
         &mut self,
         request: Request,
         ctx: &DecisionContext<'_>,
@@ -96,8 +120,8 @@ fn decide(mut decision: Decision<'_>, request: Request) -> Result<Transition, Re
             first_execution_run_id,
             links,
         } => {
-            terminate::allowed(t.ms, only_from_parent.as_ref(), &first_execution_run_id)?;
-            terminate::terminate_linked(t, reason, details, identity, links)?
+            close::allowed(t.ms, only_from_parent.as_ref(), &first_execution_run_id)?;
+            close::terminate_linked(t, reason, details, identity, links)?
         }
         Request::StartWorkflowTask {
             scheduled_event_id,
@@ -118,7 +142,7 @@ fn decide(mut decision: Decision<'_>, request: Request) -> Result<Transition, Re
                 started_event_id,
                 attempt,
             };
-            completion::complete(t, token, *request, queries_pending)?
+            workflow_task::complete(t, token, *request, queries_pending)?
         }
         Request::FailWorkflowTask {
             scheduled_event_id,
@@ -195,12 +219,12 @@ fn decide_other(t: &mut Decision<'_>, request: Request) -> Result<(), Refusal> {
         Request::ExternalSignaled {
             initiated_event_id,
             result,
-        } => external::signaled(t, initiated_event_id, result)?,
+        } => external_signal::signaled(t, initiated_event_id, result)?,
         Request::ExternalCanceled {
             initiated_event_id,
             result,
-        } => external::canceled(t, initiated_event_id, result)?,
-        Request::Attach { request_id, links } => attach::attach(t, request_id, links)?,
+        } => external_cancel::canceled(t, initiated_event_id, result)?,
+        Request::Attach { request_id, links } => signal::attach(t, request_id, links)?,
         Request::Reapply { run_id, events } => reapply::reapply(t, &run_id, events)?,
         // Answered by the caller.
         Request::Signal { .. }

@@ -6,9 +6,9 @@ use proto_messages::temporal::api::history::v1::{
     HistoryEvent, WorkflowExecutionTerminatedEventAttributes,
 };
 
-use super::terminate;
 use crate::{
     Refusal, Reply,
+    component::close,
     decision::Decision,
     event::Attributes,
     limits::{RESETTER, SERVER},
@@ -51,7 +51,7 @@ pub(super) fn reapply(
                     details,
                     identity,
                 } = a;
-                terminate::terminate_linked(decision, reason, details, identity, event.links)?;
+                close::terminate_linked(decision, reason, details, identity, event.links)?;
                 true
             }
             attributes => reapply_event(

@@ -509,9 +509,8 @@ fn durable(mut ms: MutableState, live: &MutableState) -> MutableState {
         task.task_queue.clear();
         task.original_scheduled_time = Timestamp::ZERO;
     }
-    for activity in ms.activities.values_mut() {
-        let told = activity.clone();
-        *activity = cluster_core::mutable_state::ActivityInfo {
+    let in_history = |told: cluster_core::mutable_state::ActivityInfo| {
+        cluster_core::mutable_state::ActivityInfo {
             scheduled_event_id: told.scheduled_event_id,
             scheduled_batch_id: told.scheduled_batch_id,
             activity_id: told.activity_id,
@@ -529,8 +528,10 @@ fn durable(mut ms: MutableState, live: &MutableState) -> MutableState {
             retry_expiration: told.retry_expiration,
             cancel_requested_event_id: told.cancel_requested_event_id,
             ..Default::default()
-        };
-    }
+        }
+    };
+    let activities = ms.activities.values().cloned();
+    ms.activities = activities.map(in_history).collect();
     ms
 }
 

@@ -197,7 +197,7 @@ impl Txn {
         let items = record::encode_items(&slot.mutable_state, &staged.delta);
         slot.execution_info_bytes = hot.len();
         slot.start_bytes = start.as_ref().map_or(slot.start_bytes, Bytes::len);
-        slot.item_bytes = if record::has_items(&slot.mutable_state) {
+        slot.item_bytes = if slot.mutable_state.has_items() {
             slot.item_bytes
                 + items
                     .iter()

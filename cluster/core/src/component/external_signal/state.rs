@@ -1,0 +1,25 @@
+//! The state of a pending signal to another run.
+
+use proto_ids::{EventId, FailoverVersion};
+use proto_messages::temporal::api::common::v1::WorkflowExecution;
+
+/// A pending signal to another run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SignalInfo {
+    /// Version of its initiated event.
+    pub version: FailoverVersion,
+    /// Its initiated event.
+    pub initiated_event_id: EventId,
+    /// First event of the batch that holds the initiated event.
+    pub initiated_batch_id: EventId,
+    /// The target's namespace.
+    pub namespace: String,
+    /// The target's namespace's id.
+    pub namespace_id: String,
+    /// The target.
+    pub target: WorkflowExecution,
+    /// Text of older SDKs, echoed with the result.
+    pub control: String,
+    /// Request id used towards the target, for dedup.
+    pub request_id: String,
+}
