@@ -48,4 +48,28 @@ impl MutableState {
         changed |= self.execution_info.reapplied.len() != before;
         (changed || delta.start).then_some(delta)
     }
+
+    /// Takes over what belongs to the run whatever its branch, from the state that another branch of it led to.
+    pub fn carry_over(&mut self, other: MutableState) {
+        let count = other.execution_info.state_transition_count + 1;
+        let info = &mut self.execution_info;
+        info.zombie = other.execution_info.zombie;
+        info.state_transition_count = info.state_transition_count.max(count);
+        self.sync_non_history(NonHistoryState {
+            create_request_id: other.start.request_id,
+            cancel_request_id: other.execution_info.cancel_request.unwrap_or_default(),
+            reset_run_id: other.execution_info.reset_run_id,
+            reapplied: other.execution_info.reapplied,
+        });
+    }
+
+    /// Makes an open run a zombie: another run of its workflow id has its place. False when nothing changed.
+    pub fn suppress(&mut self) -> bool {
+        self.is_running() && !std::mem::replace(&mut self.execution_info.zombie, true)
+    }
+
+    /// Lets a zombie live again, with everything that is pending. False when it was none.
+    pub fn revive(&mut self) -> bool {
+        std::mem::take(&mut self.execution_info.zombie)
+    }
 }

@@ -60,7 +60,7 @@ pub(super) fn facts(run: &MutableState) -> RunFacts {
 async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), ApplyError> {
     let context = txn.decision_context();
     let run = loaded(txn, run_id).await?;
-    if std::mem::take(&mut run.execution_info.zombie) {
+    if run.revive() {
         let mut tasks = run.pending_tasks(context.borrowed().limits);
         keep_tasks(run, &mut tasks);
         tracing::info!(run = %run.key, version = %run.last_version(), "a run takes its place back");
@@ -79,8 +79,7 @@ async fn take_place(txn: &mut Txn, run_id: &RunId) -> Result<(), ApplyError> {
 
 async fn suppress_as_zombie(txn: &mut Txn, run_id: &RunId) -> Result<(), ApplyError> {
     let run = loaded(txn, run_id).await?;
-    if run.is_running() && !run.execution_info.zombie {
-        run.execution_info.zombie = true;
+    if run.suppress() {
         tracing::info!(run = %run.key, version = %run.last_version(), "a run stands beside the current one");
         txn.put(
             run_id,

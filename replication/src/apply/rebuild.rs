@@ -56,23 +56,7 @@ pub(super) async fn switch(
     }
     run.versions = versions;
     run.apply(&batch, ctx.limits)?;
-    run.execution_info.zombie = before.execution_info.zombie;
-    run.execution_info.reapplied = before.execution_info.reapplied;
-    run.execution_info.reset_run_id = before.execution_info.reset_run_id;
-    if let (Some(known), Some(id)) = (
-        &mut run.execution_info.cancel_request,
-        before.execution_info.cancel_request,
-    ) && known.is_empty()
-    {
-        *known = id;
-    }
-    run.execution_info.state_transition_count = run
-        .execution_info
-        .state_transition_count
-        .max(before.execution_info.state_transition_count + 1);
-    if run.start.request_id.is_empty() {
-        run.start.request_id = before.start.request_id;
-    }
+    run.carry_over(before);
     let mut tasks = run.pending_tasks(ctx.limits);
     keep_tasks(&run, &mut tasks);
 

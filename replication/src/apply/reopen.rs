@@ -57,10 +57,10 @@ pub(super) async fn reopen(
             return Ok(None);
         }
     };
-    new.mutable_state
-        .execution_info
-        .reapplied
-        .extend(picked.keys());
+    new.mutable_state.sync_non_history(NonHistoryState {
+        reapplied: picked.keys().collect(),
+        ..NonHistoryState::default()
+    });
     let non_history = NonHistoryState {
         reset_run_id: reset.new_run_id.clone(),
         reapplied: picked.keys().collect(),

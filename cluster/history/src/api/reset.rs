@@ -15,7 +15,7 @@ use proto_messages::{
 use tonic::Status;
 
 use cluster_core::{
-    BranchToken, EventBatch, MutableState, NewRun, Request, Transition,
+    BranchToken, EventBatch, MutableState, NewRun, NonHistoryState, Request, Transition,
     request::{Reset, Signal},
 };
 use cluster_rpc::status;
@@ -225,9 +225,18 @@ async fn make(
         new.events.extend(done.events);
         new.tasks.extend(done.tasks);
     }
-    if let Some(ms) = txn.run(&base.run_id).await? {
-        ms.execution_info.reset_run_id = reset.new_run_id;
-        txn.put(&base.run_id, Transition::default())?;
+    let replaced = NonHistoryState {
+        reset_run_id: reset.new_run_id,
+        ..NonHistoryState::default()
+    };
+    if let Some(ms) = txn.run(&base.run_id).await?
+        && let Some(delta) = ms.sync_non_history(replaced)
+    {
+        let transition = Transition {
+            delta,
+            ..Transition::default()
+        };
+        txn.put(&base.run_id, transition)?;
     }
     Ok(new)
 }
