@@ -8,7 +8,6 @@ use proto_messages::temporal::api::history::v1::{History, HistoryEvent};
 
 use super::{Component, is_result};
 use crate::{
-    MutableState,
     record::{Rows, decode_message},
     transition::ItemKey,
 };
