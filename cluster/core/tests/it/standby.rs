@@ -123,3 +123,26 @@ fn a_zombie_run_that_ends_has_only_its_record_and_its_removal_pending() {
     );
     assert_eq!(kinds(&ms.pending_tasks(&run.limits)), [TaskKind::Retention]);
 }
+
+#[test]
+fn a_batch_that_schedules_a_workflow_task_for_a_closed_run_is_refused() {
+    let mut run = Run::new();
+    run.poll().complete(vec![finish()]);
+    let mut ms = run.ms.clone();
+    assert_eq!(ms.broken_invariant(), None);
+    let attributes = Attributes::WorkflowTaskScheduledEventAttributes(Default::default());
+    let batch = EventBatch {
+        events: vec![HistoryEvent {
+            event_id: ms.execution_info.next_event_id.get(),
+            version: ms.last_version().get(),
+            event_type: EventType::WorkflowTaskScheduled.into(),
+            attributes: Some(attributes),
+            ..Default::default()
+        }],
+    };
+    let refused = ms.apply(&batch, &run.limits).expect_err("it is refused");
+    assert!(
+        refused.reason.contains("a closed run has no workflow task"),
+        "{refused}"
+    );
+}
