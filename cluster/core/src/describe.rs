@@ -56,6 +56,7 @@ fn config(ms: &MutableState) -> view::WorkflowExecutionConfig {
     }
 }
 
+#[expect(deprecated, reason = "older clients and the Web UI still read it")]
 fn info(ms: &MutableState) -> view::WorkflowExecutionInfo {
     let closed = !ms.execution_info.close_time.is_zero();
     let begun = if ms.start.execution_time.is_zero() {
