@@ -26,9 +26,8 @@ pub(super) fn apply(
     scope: &mut Scope<'_>,
 ) -> Result<(), Corrupt> {
     use Attributes as A;
-    match attributes {
-        A::WorkflowExecutionStartedEventAttributes(a) => ms.started(event, a, scope)?,
-        _ => {}
+    if let A::WorkflowExecutionStartedEventAttributes(a) = attributes {
+        ms.started(event, a, scope)?;
     }
     Ok(())
 }
