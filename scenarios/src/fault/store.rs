@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 use scenarios_load::script::{Script, Step};
+use tonic::{Code, Status};
 
 use super::Done;
 use crate::{
@@ -21,6 +22,11 @@ pub(super) fn spread(count: u32, shortest: Duration, longest: Duration) -> Vec<D
     let range = longest.saturating_sub(shortest);
     (0..count).map(|n| shortest + range * n / gaps).collect()
 }
+
+/// How long a server may say that it is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause before a start that was refused is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Starts a workflow for each length, which ends when its timer has fired.
 pub(super) async fn start_timers(
@@ -40,7 +46,7 @@ pub(super) async fn start_timers(
             };
             let id = format!("timer-{n}");
             let asked = Instant::now();
-            let run = side.client.start(&id, &id, &script.input(0)).await;
+            let run = start_patiently(side, &id, &script).await;
             let run = run.with_context(|| format!("start {id}"))?;
             oracle.record(&side.cluster, Op::Start, &id, &run, asked.elapsed(), Ok(()));
             anyhow::Ok(())
@@ -51,6 +57,19 @@ pub(super) async fn start_timers(
         true,
         format!("{count} workflows wait for a timer each"),
     ))
+}
+
+/// Starts a workflow as the client of an SDK does: "again later" is no failure.
+async fn start_patiently(side: &Side, id: &str, script: &Script) -> Result<String, Status> {
+    let begun = Instant::now();
+    loop {
+        let run = side.client.start(id, id, &script.input(0)).await;
+        let is_busy = |status: &Status| status.code() == Code::ResourceExhausted;
+        if begun.elapsed() > PATIENCE || !run.as_ref().is_err_and(is_busy) {
+            return run;
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
 }
 
 #[cfg(test)]
